@@ -1,0 +1,2 @@
+//! The kernel interface.
+#![no_std]

@@ -1,0 +1,5 @@
+//! The protocols between Skink's components, one file each.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod host;

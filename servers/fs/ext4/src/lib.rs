@@ -1,0 +1,3 @@
+//! ext4 with a journal.
+#![no_std]
+#![forbid(unsafe_code)]
