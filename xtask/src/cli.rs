@@ -6,6 +6,10 @@ use std::time::Duration;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bench::BenchOptions;
+
+/// A check the user asked for did not hold: `bench --check`.
+pub const STATUS_FAILED: u8 = 1;
 /// `exec --timeout` ran out, as with timeout(1).
 pub const STATUS_TIMED_OUT: u8 = 124;
 /// The tool itself failed: a bad file, a failed build, a missing host program.
@@ -40,6 +44,8 @@ pub enum Command {
     Run(RunOptions),
     /// Boot headless, run a program in the guest, exit with its status
     Exec(ExecOptions),
+    /// Measure in the guest: a table beside seL4's and Linux's figures
+    Bench(BenchOptions),
 }
 
 impl Default for Command {

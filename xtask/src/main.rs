@@ -5,13 +5,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use xtask::cli::{Cli, Command};
-use xtask::{exec, run};
+use xtask::{bench, exec, run};
 
 fn main() -> ExitCode {
     let command = Cli::parse().command.unwrap_or_default();
     let done = match command {
         Command::Run(options) => run::run(&options),
         Command::Exec(options) => exec::exec(&options),
+        Command::Bench(options) => bench::bench(&options),
     };
     done.map_or_else(
         |error| {
