@@ -7,6 +7,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bench::BenchOptions;
+use crate::debug::DebugOptions;
 
 /// A check the user asked for did not hold: `bench --check`.
 pub const STATUS_FAILED: u8 = 1;
@@ -46,6 +47,8 @@ pub enum Command {
     Exec(ExecOptions),
     /// Measure in the guest: a table beside seL4's and Linux's figures
     Bench(BenchOptions),
+    /// Boot stopped, with gdb attached
+    Debug(DebugOptions),
 }
 
 impl Default for Command {

@@ -7,13 +7,12 @@ use anyhow::{Context, Result, bail};
 use proto::host::{EXIT_PANIC, VERSION};
 
 use crate::cli::{self, ExecOptions, GuestOptions};
+use crate::guest::{CtrlC, Guest};
 use crate::machine::Machine;
-use crate::programs::Programs;
-use crate::qemu::{Boot, Console, Ending};
+use crate::qemu::{Console, Ending};
 use crate::report;
 use crate::session::{BOOT_PATIENCE, Event, Session};
-use crate::symbols::{Component, Symbols};
-use crate::{archive, hosttools, programs};
+use crate::symbols::Component;
 
 /// How long QEMU may take to end after it has closed its lines.
 const ENDING_PATIENCE: Duration = Duration::from_secs(10);
@@ -76,24 +75,14 @@ pub fn exec(options: &ExecOptions) -> Result<u8> {
 
 /// Builds, boots, and runs the task to its end. Reports of crashes go to stderr.
 pub fn run(task: &Task, machine: &Machine, output: &mut dyn Output) -> Result<Outcome> {
-    hosttools::ensure(hosttools::QEMU)?;
-    let programs = programs::build()?;
-    let scratch = tempfile::Builder::new().prefix("skink-").tempdir().context("no temporary folder")?;
-    let archive = archive::make(&programs, task.guest, scratch.path())?;
-    let boot = Boot {
-        machine,
-        kernel: &programs.kernel,
-        archive: &archive,
-        console: Console::Kept { echo: task.verbose },
-        extra: &[],
-    };
-    let session = Session::start(&boot, scratch.path())?;
-    Run { task, programs: &programs, output }.follow(session)
+    let guest = Guest::ready(task.guest, CtrlC::Ends)?;
+    let session = guest.start(machine, Console::Kept { echo: task.verbose }, &[])?;
+    Run { task, guest: &guest, output }.follow(session)
 }
 
 struct Run<'a> {
     task: &'a Task<'a>,
-    programs: &'a Programs,
+    guest: &'a Guest,
     output: &'a mut dyn Output,
 }
 
@@ -132,7 +121,7 @@ impl Run<'_> {
                 }
                 Some(Event::Crash(crash)) => {
                     let log = session.log();
-                    tell(&report::component_crash(&crash, &log, &mut Symbols::new(self.programs)));
+                    tell(&report::component_crash(&crash, &log, &mut self.guest.symbols()));
                 }
                 Some(Event::Garbled(bad)) => {
                     eprintln!(
@@ -141,7 +130,7 @@ impl Run<'_> {
                 }
                 Some(Event::Gone) => {
                     let (ending, log) = session.end(ENDING_PATIENCE)?;
-                    return Ok(after_the_end(&ending, &log, self.programs));
+                    return Ok(after_the_end(&ending, &log, self.guest));
                 }
                 None => return self.hung(session, up),
             }
@@ -161,14 +150,14 @@ impl Run<'_> {
         let registers = session.registers();
         let (ending, log) = session.end(Duration::ZERO)?;
         if report::panic_screen(&log).is_some() {
-            return Ok(after_the_end(&ending, &log, self.programs));
+            return Ok(after_the_end(&ending, &log, self.guest));
         }
         match registers {
             Ok(registers) => tell(&report::hung(
                 &registers,
                 Component(if up { program } else { "init" }),
                 &log,
-                &mut Symbols::new(self.programs),
+                &mut self.guest.symbols(),
             )),
             Err(error) => eprintln!("skink: where it is cannot be told: {error:#}"),
         }
@@ -176,20 +165,16 @@ impl Run<'_> {
     }
 
     fn tell_no_such_command(&self) {
-        let names: Vec<_> = self.programs.programs.iter().map(|program| program.name.as_str()).collect();
-        eprintln!(
-            "skink: {}: no such command in the guest; there are: {}",
-            self.task.command[0],
-            names.join(" ")
-        );
+        let (command, names) = (&self.task.command[0], self.guest.programs.names());
+        eprintln!("skink: {command}: no such command in the guest; there are: {names}");
     }
 }
 
 /// Says why a guest ended that nobody told to.
-pub fn after_the_end(ending: &Ending, log: &str, programs: &Programs) -> Outcome {
+pub fn after_the_end(ending: &Ending, log: &str, guest: &Guest) -> Outcome {
     let panicked = ending.status.code() == Some(i32::from(EXIT_PANIC) * 2 + 1);
     if panicked || report::panic_screen(log).is_some() {
-        tell(&report::kernel_panic(log, &mut Symbols::new(programs)));
+        tell(&report::kernel_panic(log, &mut guest.symbols()));
         return Outcome::Panicked;
     }
     tell(&report::lost(ending, log));

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use xtask::cli::{Cli, Command};
-use xtask::{bench, exec, run};
+use xtask::{bench, debug, exec, run};
 
 fn main() -> ExitCode {
     let command = Cli::parse().command.unwrap_or_default();
@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Exec(options) => exec::exec(&options),
         Command::Bench(options) => bench::bench(&options),
+        Command::Debug(options) => debug::debug(&options),
     };
     done.map_or_else(
         |error| {

@@ -39,6 +39,12 @@ pub struct Programs {
 }
 
 impl Programs {
+    /// The names of all programs, for a person to choose from.
+    pub fn names(&self) -> String {
+        let names: Vec<_> = self.programs.iter().map(|program| program.name.as_str()).collect();
+        names.join(" ")
+    }
+
     /// The ELF file of the component called `name`.
     pub fn find(&self, name: &str) -> Option<&PathBuf> {
         if name == "init" {

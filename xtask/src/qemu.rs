@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -74,7 +75,7 @@ pub struct Ending {
 impl Qemu {
     /// Starts QEMU. `scratch` holds sockets and logs for as long as it runs.
     pub fn start(boot: &Boot, scratch: &Path) -> Result<Self> {
-        let mut command = command();
+        let mut command = command(boot.console);
         command.args(boot.machine.arguments());
         command.arg("-kernel").arg(boot.kernel).arg("-initrd").arg(boot.archive);
         let com2 = Socket::new(scratch, "com2", &mut command)?;
@@ -174,11 +175,15 @@ impl Drop for Qemu {
 }
 
 /// QEMU's program, told to end when the tool does, however that ends.
-fn command() -> Command {
+fn command(console: Console) -> Command {
     let qemu = hosttools::QEMU.program;
     if hosttools::find("setpriv").is_some() {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "TERM", "--", qemu]);
+        if console != Console::Terminal {
+            // Ctrl-C is for whoever has the terminal: this tool, or gdb.
+            command.process_group(0);
+        }
         return command;
     }
     Command::new(qemu)

@@ -3,18 +3,17 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use proto::host::EXIT_SHUTDOWN;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use crate::cli::{self, RunOptions};
 use crate::exec::{after_the_end, tell};
+use crate::guest::{CtrlC, Guest};
 use crate::machine::Machine;
-use crate::qemu::{Boot, Console};
+use crate::qemu::Console;
 use crate::report;
-use crate::session::{Event, Session};
-use crate::symbols::Symbols;
-use crate::{archive, hosttools, programs};
+use crate::session::Event;
 
 /// How long QEMU may take to end after it has closed its lines.
 const ENDING_PATIENCE: Duration = Duration::from_secs(10);
@@ -22,26 +21,16 @@ const ENDING_PATIENCE: Duration = Duration::from_secs(10);
 /// The command `run`.
 pub fn run(options: &RunOptions) -> Result<u8> {
     let machine = Machine::new(&options.guest, 2)?;
-    hosttools::ensure(hosttools::QEMU)?;
-    let programs = programs::build()?;
-    let scratch = tempfile::Builder::new().prefix("skink-").tempdir().context("no temporary folder")?;
-    let archive = archive::make(&programs, &options.guest, scratch.path())?;
-    let boot = Boot {
-        machine: &machine,
-        kernel: &programs.kernel,
-        archive: &archive,
-        console: Console::Terminal,
-        extra: &[],
-    };
+    let guest = Guest::ready(&options.guest, CtrlC::Ends)?;
     eprintln!("skink: Ctrl-A X ends the guest, Ctrl-A C is QEMU's monitor");
     let _terminal = Terminal::kept();
-    let session = Session::start(&boot, scratch.path())?;
+    let session = guest.start(&machine, Console::Terminal, &[])?;
     let mut deadline = None;
     loop {
         match session.next(deadline) {
             Some(Event::Hello(_)) => deadline = options.guest.timeout.map(|time| Instant::now() + time),
             Some(Event::Crash(crash)) => {
-                tell(&report::component_crash(&crash, &session.log(), &mut Symbols::new(&programs)));
+                tell(&report::component_crash(&crash, &session.log(), &mut guest.symbols()));
             }
             Some(Event::Gone) => break,
             Some(_) => {}
@@ -55,7 +44,7 @@ pub fn run(options: &RunOptions) -> Result<u8> {
     match ending.status.code() {
         Some(0) if report::panic_screen(&log).is_none() => Ok(0),
         Some(code) if code == i32::from(EXIT_SHUTDOWN) * 2 + 1 => Ok(0),
-        _ => Ok(after_the_end(&ending, &log, &programs).status()),
+        _ => Ok(after_the_end(&ending, &log, &guest).status()),
     }
 }
 
