@@ -17,6 +17,9 @@ use crate::symbols::Component;
 /// How long QEMU may take to end after it has closed its lines.
 const ENDING_PATIENCE: Duration = Duration::from_secs(10);
 
+/// QEMU's status when it cannot do what its arguments ask for.
+const QEMU_REFUSES: i32 = 1;
+
 /// Where a program's output goes.
 pub trait Output {
     /// Takes bytes of its standard output.
@@ -130,7 +133,7 @@ impl Run<'_> {
                 }
                 Some(Event::Gone) => {
                     let (ending, log) = session.end(ENDING_PATIENCE)?;
-                    return Ok(after_the_end(&ending, &log, self.guest));
+                    return after_the_end(&ending, &log, self.guest);
                 }
                 None => return self.hung(session, up),
             }
@@ -150,7 +153,7 @@ impl Run<'_> {
         let registers = session.registers();
         let (ending, log) = session.end(Duration::ZERO)?;
         if report::panic_screen(&log).is_some() {
-            return Ok(after_the_end(&ending, &log, self.guest));
+            return after_the_end(&ending, &log, self.guest);
         }
         match registers {
             Ok(registers) => tell(&report::hung(
@@ -171,14 +174,17 @@ impl Run<'_> {
 }
 
 /// Says why a guest ended that nobody told to.
-pub fn after_the_end(ending: &Ending, log: &str, guest: &Guest) -> Outcome {
+pub fn after_the_end(ending: &Ending, log: &str, guest: &Guest) -> Result<Outcome> {
     let panicked = ending.status.code() == Some(i32::from(EXIT_PANIC) * 2 + 1);
     if panicked || report::panic_screen(log).is_some() {
         tell(&report::kernel_panic(log, &mut guest.symbols()));
-        return Outcome::Panicked;
+        return Ok(Outcome::Panicked);
+    }
+    if ending.status.code() == Some(QEMU_REFUSES) && log.is_empty() {
+        bail!("QEMU does not start this machine: {}", ending.complaints.trim());
     }
     tell(&report::lost(ending, log));
-    Outcome::Lost
+    Ok(Outcome::Lost)
 }
 
 /// Prints a report, set off from what the guest wrote.

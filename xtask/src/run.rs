@@ -44,7 +44,7 @@ pub fn run(options: &RunOptions) -> Result<u8> {
     match ending.status.code() {
         Some(0) if report::panic_screen(&log).is_none() => Ok(0),
         Some(code) if code == i32::from(EXIT_SHUTDOWN) * 2 + 1 => Ok(0),
-        _ => Ok(after_the_end(&ending, &log, &guest).status()),
+        _ => Ok(after_the_end(&ending, &log, &guest)?.status()),
     }
 }
 

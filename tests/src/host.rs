@@ -1,0 +1,51 @@
+//! The host crates' own tests: unit and property tests, with the logic of kernel and servers among them.
+
+use crate::harness::{Suite, Test};
+use crate::lines::{self, Line};
+use crate::tool::{Tool, follow};
+
+/// Every package whose tests run on the host.
+pub const TESTS: &[Test] = &[
+    Test::many("host/abi", |tool, filter, suite| package("abi", &[], tool, filter, suite)),
+    Test::many("host/proto", |tool, filter, suite| package("proto", &[], tool, filter, suite)),
+    Test::many("host/ext4", |tool, filter, suite| package("ext4", &[], tool, filter, suite)),
+    Test::many("host/xtask", |tool, filter, suite| package("xtask", &["--lib"], tool, filter, suite)),
+    Test::many("host/tests", |tool, filter, suite| package("tests", &["--lib"], tool, filter, suite)),
+];
+
+/// Runs the tests of one package with a cargo of its own and counts each.
+fn package(name: &str, targets: &[&str], tool: &Tool, filter: Option<&str>, suite: &mut Suite) {
+    let mut cargo = tool.cargo();
+    cargo.args(["test", "--quiet", "--no-fail-fast", "--target-dir", "target", "-p", name]).args(targets);
+    // The pretty format has a line for each test, which --quiet, meant for cargo, would take away.
+    cargo.args(["--", "--format", "pretty"]).args(filter);
+    let (mut output, mut failed, mut ignored) = (String::new(), Vec::new(), Vec::new());
+    let ended = follow(&mut cargo, |line| {
+        match lines::read(line) {
+            Line::Passed(test) => suite.record(test, Ok(())),
+            Line::Failed(test, _) => failed.push(test.to_owned()),
+            Line::Ignored(test) => ignored.push(test.to_owned()),
+            Line::Sum { .. } | Line::Other => {}
+        }
+        output.push_str(line);
+        output.push('\n');
+    });
+    for test in ignored {
+        suite.record(&test, Err("it is ignored: mend it, or take it out".to_owned()));
+    }
+    match ended {
+        Ok((status, _)) if status.success() && failed.is_empty() => {}
+        Ok((status, complaints)) => {
+            let mut reason = format!("cargo test -p {name} ended with {status}\n{output}{complaints}");
+            if failed.is_empty() {
+                suite.record("runs", Err(reason));
+                return;
+            }
+            // One telling of the whole is enough for all that failed.
+            for test in failed {
+                suite.record(&test, Err(std::mem::replace(&mut reason, "(as above)".to_owned())));
+            }
+        }
+        Err(error) => suite.record("runs", Err(error)),
+    }
+}
