@@ -12,6 +12,7 @@ pub const TESTS: &[Test] = &[
     Test::case("exec/a_command_that_is_not_there_gives_127_and_says_so", no_such_command),
     Test::case("exec/a_program_that_never_ends_gives_124_and_says_where_it_is", timeout),
     Test::case("exec/a_program_that_crashes_gives_a_readable_report", crash_report),
+    Test::case("exec/a_kernel_panic_gives_101_and_a_readable_report", kernel_panic),
     Test::case("exec/the_kernel_log_is_shown_when_asked_for", verbose),
     Test::case("exec/counting_instructions_changes_nothing_in_what_a_program_does", icount),
 ];
@@ -61,6 +62,20 @@ fn crash_report(tool: &Tool) -> Outcome {
         "rip ",
         "backtrace",
         "crash.rs:",
+        "last lines of the kernel log",
+    ])
+}
+
+/// The kernel's boot option panics on purpose, in its file probe.rs.
+fn kernel_panic(tool: &Tool) -> Outcome {
+    let run = tool.run(["exec", "--append", "panic=test", "--", "true"])?;
+    run.ended_with(101)?;
+    run.complained_of(&[
+        "the kernel panicked",
+        "PANIC",
+        "asked for",
+        "backtrace",
+        "probe.rs:",
         "last lines of the kernel log",
     ])
 }
