@@ -20,7 +20,13 @@ pub fn run(boot: &Boot) -> ! {
             log!("{name} {:#x}..{:#x}", region.start, region.end);
         }
     }
-    log!("archive {:x?} rsdp {:x?} ecam {:x?} iommu {}", boot.archive, boot.rsdp, boot.ecam, boot.iommu);
+    log!(
+        "archive {:x?} rsdp {:x?} ecam {:x?} iommu {}",
+        boot.archive,
+        boot.platform.rsdp,
+        boot.ecam,
+        boot.platform.iommu
+    );
     log!("log {:#x} trace {:#x} xsave {} bytes", boot.log, boot.trace, cpu::xsave_size());
     TSC_HZ.store(boot.tsc_hz as usize, Ordering::Relaxed);
     smp::release_aps(other);
@@ -32,7 +38,7 @@ pub fn run(boot: &Boot) -> ! {
         }
         PINGED.store(0, Ordering::Release);
         let start = cpu::tsc();
-        smp::send_ipi(cpu);
+        apic::send_ipi(cpu);
         while PINGED.load(Ordering::Acquire) != cpu {
             core::hint::spin_loop();
         }

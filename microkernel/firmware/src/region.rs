@@ -49,7 +49,7 @@ impl Region {
     pub const fn pages_around(self) -> Region {
         let end = match self.end.checked_next_multiple_of(PAGE) {
             Some(end) => end,
-            None => u64::MAX & !(PAGE - 1),
+            None => !(PAGE - 1),
         };
         Region { start: self.start & !(PAGE - 1), end }
     }
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(region(1, 0x2fff).pages_within(), region(0x1000, 0x2000));
         assert_eq!(region(0x1fff, 0x2001).pages_around(), region(0x1000, 0x3000));
         assert!(region(u64::MAX - 3, u64::MAX).pages_within().is_empty());
-        assert_eq!(region(0, u64::MAX).pages_around().end, u64::MAX & !0xfff);
+        assert_eq!(region(0, u64::MAX).pages_around().end, !0xfff);
     }
 
     #[test]

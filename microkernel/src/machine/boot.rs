@@ -40,14 +40,10 @@ pub struct Boot {
     pub archive: Option<Region>,
     /// The command line.
     pub command_line: &'static [u8],
-    /// ACPI's RSDP.
-    pub rsdp: Option<u64>,
+    /// What ACPI says; the register pages of the IOMMU's units (`remappers`) are mapped in the window.
+    pub platform: &'static Platform,
     /// PCI configuration space of segment 0 (in `devices`).
     pub ecam: Option<Ecam>,
-    /// Whether there is an IOMMU.
-    pub iommu: bool,
-    /// The register pages of the IOMMU's units, mapped in the window.
-    pub remappers: &'static [u64],
     /// CPUs that run, numbered from 0.
     pub cpus: usize,
     /// TSC ticks in a second.
@@ -63,6 +59,15 @@ impl Boot {
     pub fn option(&self, word: &str) -> bool {
         self.command_line.split(u8::is_ascii_whitespace).any(|each| each == word.as_bytes())
     }
+}
+
+/// The trace rings; none before the hand-over.
+pub fn trace_rings() -> &'static [Ring] {
+    let Some(boot) = BOOT.get() else { return &[] };
+    let rings = window(boot.trace) as *const [Ring; MAX_CPUS];
+    // SAFETY: boot took these pages for the rings alone and cleared them, which makes them valid; all that
+    // changes in them is atomic.
+    unsafe { &*rings }
 }
 
 static START_INFO: Once<StartInfo> = Once::new();
@@ -131,10 +136,8 @@ extern "C" fn boot_main(start_info: u64) -> ! {
         firmware: firmware_memory(info, platform, ecam),
         archive: memory.archive,
         command_line: &info.command_line,
-        rsdp: platform.rsdp,
+        platform,
         ecam,
-        iommu: platform.iommu,
-        remappers: &platform.remappers,
         cpus,
         tsc_hz,
         log: log::frame(),

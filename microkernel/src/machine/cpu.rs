@@ -14,7 +14,14 @@ use x86_64::structures::DescriptorTablePointer;
 use x86_64::{PrivilegeLevel, VirtAddr};
 
 use super::stacks;
-use crate::{log, trap};
+use crate::log;
+
+unsafe extern "C" {
+    /// The entry of each vector (asm/entry.s).
+    static interrupt_entries: [u64; 256];
+    /// The system call entry of each CPU (asm/entry.s).
+    static syscall_entries: [u64; MAX_CPUS];
+}
 
 /// Segment selectors: the order is what SYSCALL and SYSRET derive theirs from.
 pub mod selector {
@@ -133,7 +140,7 @@ fn fill_idt() {
     const FOR_USERS: u64 = 3 << 45;
     const BREAKPOINT: usize = 3;
     // SAFETY: a constant table that asm/entry.s provides.
-    let entries = unsafe { &trap::interrupt_entries };
+    let entries = unsafe { &interrupt_entries };
     for (vector, (gate, &entry)) in IDT.iter().zip(entries).enumerate() {
         let own_stack = stacks::IST_VECTORS.iter().position(|&each| usize::from(each) == vector);
         let ist = own_stack.map_or(0, |number| number.wrapping_add(1) as u64);
@@ -264,7 +271,7 @@ pub fn init_registers(cpu: usize, features: &Features) {
     // SAFETY: x87 and SSE are always there, AVX is announced.
     unsafe { XCr0::write(XCr0Flags::X87 | XCr0Flags::SSE | avx) };
     // SAFETY: a constant table that asm/entry.s provides.
-    let entries = unsafe { &trap::syscall_entries };
+    let entries = unsafe { &syscall_entries };
     let star = u64::from(selector::KERNEL_DATA) << 48 | u64::from(selector::KERNEL_CODE) << 32;
     let entry = entries.get(cpu).copied().unwrap_or(0);
     // SYSENTER and SYSCALL from compatibility mode lead nowhere: no segment of ours lets users get there.

@@ -65,7 +65,7 @@ impl Write for Writer {
 
 fn put(byte: u8) {
     let at = LOG.0.written.load(Ordering::Relaxed);
-    if let Some(place) = LOG.0.text.get((at % LOG_BYTES as u64) as usize) {
+    if let Some(place) = LOG.0.text.get(at as usize % LOG_BYTES) {
         place.store(byte, Ordering::Relaxed);
     }
     LOG.0.written.store(at.wrapping_add(1), Ordering::Release);

@@ -6,13 +6,58 @@ use core::fmt::{self, Write};
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use abi::trace::{RECORDS, Ring};
 use spin::Once;
 use x86_64::instructions::{hlt, interrupts};
 use x86_64::registers::control::Cr2;
 
 use super::log::Writer;
-use super::{apic, power, stacks};
-use crate::trap::TrapFrame;
+use super::{apic, boot, power, stacks};
+
+/// What a trap found in the registers, in the order in which asm/entry.s leaves it on the stack.
+#[derive(Debug)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the names of registers")]
+pub struct TrapFrame {
+    pub r15: u64,
+    pub r14: u64,
+    pub r13: u64,
+    pub r12: u64,
+    pub r11: u64,
+    pub r10: u64,
+    pub r9: u64,
+    pub r8: u64,
+    pub rbp: u64,
+    pub rdi: u64,
+    pub rsi: u64,
+    pub rdx: u64,
+    pub rcx: u64,
+    pub rbx: u64,
+    pub rax: u64,
+    pub vector: u64,
+    pub error: u64,
+    pub rip: u64,
+    pub cs: u64,
+    pub rflags: u64,
+    pub rsp: u64,
+    pub ss: u64,
+}
+
+impl fmt::Display for TrapFrame {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        let name = exception_name(self.vector);
+        writeln!(out, "vector {} {name}, error {:#x}", self.vector, self.error)?;
+        writeln!(
+            out,
+            "rip {:#x} cs {:#x} rflags {:#x} rsp {:#x} ss {:#x}",
+            self.rip, self.cs, self.rflags, self.rsp, self.ss
+        )?;
+        writeln!(out, "rax {:#x} rbx {:#x} rcx {:#x} rdx {:#x}", self.rax, self.rbx, self.rcx, self.rdx)?;
+        writeln!(out, "rsi {:#x} rdi {:#x} rbp {:#x} r8 {:#x}", self.rsi, self.rdi, self.rbp, self.r8)?;
+        writeln!(out, "r9 {:#x} r10 {:#x} r11 {:#x} r12 {:#x}", self.r9, self.r10, self.r11, self.r12)?;
+        write!(out, "r13 {:#x} r14 {:#x} r15 {:#x}", self.r13, self.r14, self.r15)
+    }
+}
 
 const NOBODY: usize = usize::MAX;
 /// The CPU that panics.
@@ -70,7 +115,7 @@ fn screen(message: fmt::Arguments, frame: Option<&TrapFrame>) -> ! {
 fn write_screen(cpu: usize, message: fmt::Arguments, frame: Option<&TrapFrame>, rbp: u64) -> fmt::Result {
     writeln!(Writer, "\nPANIC cpu {cpu}: {message}")?;
     if let Some(frame) = frame {
-        write!(Writer, "{frame} cr2 {:#x}\n", Cr2::read_raw())?;
+        writeln!(Writer, "{frame} cr2 {:#x}", Cr2::read_raw())?;
     }
     Writer.write_str("backtrace:")?;
     if let Some(frame) = frame {
@@ -82,6 +127,20 @@ fn write_screen(cpu: usize, message: fmt::Arguments, frame: Option<&TrapFrame>, 
     Writer.write_str("\n")?;
     if let Some(report) = REPORT.get() {
         report(cpu, &mut Writer);
+    }
+    boot::trace_rings().iter().enumerate().try_for_each(|(cpu, ring)| write_trace(cpu, ring))
+}
+
+/// The last records of a trace ring.
+fn write_trace(cpu: usize, ring: &Ring) -> fmt::Result {
+    const LAST: u64 = 4;
+    let written = ring.written.load(Ordering::Acquire);
+    for number in written.saturating_sub(LAST)..written {
+        if let Some(record) = ring.records.get(number as usize % RECORDS) {
+            let [time, event, a, b] =
+                [&record.time, &record.event, &record.a, &record.b].map(|word| word.load(Ordering::Relaxed));
+            writeln!(Writer, "trace cpu {cpu}: tsc {time} event {} {a:#x} {b:#x}", event & 0xff)?;
+        }
     }
     Ok(())
 }

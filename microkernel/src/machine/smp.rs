@@ -8,7 +8,7 @@ use abi::trace::MAX_CPUS;
 use spin::Once;
 
 use super::cpu::Features;
-use super::layout::{KERNEL_BASE, PAGE};
+use super::layout::PAGE;
 use super::{apic, cpu, paging, stacks, window};
 use crate::log;
 
@@ -115,9 +115,6 @@ pub fn online() -> usize {
     ONLINE.load(Ordering::Relaxed)
 }
 
-/// Interrupts this CPU's idle or whatever it does, at [`apic::IPI_VECTOR`].
-pub use super::apic::send_ipi;
-
 /// Stands still until an interrupt has come: the one place in ring 0 with interrupts on.
 ///
 /// A trap entry that does not come back here, but starts anew from the top of the CPU's main stack, leaves
@@ -126,10 +123,4 @@ pub fn halt_with_interrupts() {
     // SAFETY: `sti` holds interrupts off until `hlt`, so that none is missed. The block may use the stack, so
     // the compiler keeps nothing in the red zone, which the interrupt overwrites.
     unsafe { asm!("sti", "hlt", "cli") };
-}
-
-/// Physical address of a symbol of the image.
-#[allow(dead_code, reason = "for the kernel's logic")]
-pub fn physical(symbol: *const u8) -> u64 {
-    (symbol as u64).wrapping_sub(KERNEL_BASE)
 }

@@ -17,7 +17,9 @@ struct Stack<const SIZE: usize> {
 }
 
 impl<const SIZE: usize> Stack<SIZE> {
-    const NEW: Stack<SIZE> = Stack { guard: [0; PAGE as usize], bytes: UnsafeCell::new([0; SIZE]) };
+    const fn new() -> Stack<SIZE> {
+        Stack { guard: [0; PAGE as usize], bytes: UnsafeCell::new([0; SIZE]) }
+    }
 }
 
 /// The stacks of one CPU.
@@ -35,7 +37,7 @@ const IST_STACKS: usize = 4;
 /// `kernel_stacks + n * STRIDE + MAIN_TOP`.
 #[unsafe(no_mangle)]
 pub static kernel_stacks: AllStacks = AllStacks(
-    [const { CpuStacks { main: Stack::NEW, exceptions: [const { Stack::NEW }; IST_STACKS] } }; MAX_CPUS],
+    [const { CpuStacks { main: Stack::new(), exceptions: [const { Stack::new() }; IST_STACKS] } }; MAX_CPUS],
 );
 
 /// See [`kernel_stacks`].
