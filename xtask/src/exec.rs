@@ -150,14 +150,14 @@ impl Run<'_> {
             (format!("the guest did not come up within {} s", BOOT_PATIENCE.as_secs()), Outcome::Lost)
         };
         eprintln!("skink: {headline}");
-        let registers = session.registers();
+        let stopped = session.stop();
         let (ending, log) = session.end(Duration::ZERO)?;
         if report::panic_screen(&log).is_some() {
             return after_the_end(&ending, &log, self.guest);
         }
-        match registers {
-            Ok(registers) => tell(&report::hung(
-                &registers,
+        match stopped {
+            Ok(stopped) => tell(&report::hung(
+                &stopped,
                 Component(if up { program } else { "init" }),
                 &log,
                 &mut self.guest.symbols(),

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use proto::host::{self, BadFrame, FrameReader, MAX_CHUNK, MAX_FRAME, ToGuest, ToHost};
 
 use crate::qemu::{Boot, Ending, Qemu};
-use crate::qmp::Qmp;
+use crate::qmp::{Qmp, Stopped};
 
 /// How long a guest may take from QEMU's start to its Hello. Generous: the host may be busy.
 pub const BOOT_PATIENCE: Duration = Duration::from_secs(120);
@@ -129,9 +129,9 @@ impl Session {
         self.qemu.log()
     }
 
-    /// The registers of all CPUs, as QEMU prints them.
-    pub fn registers(&self) -> Result<String> {
-        Qmp::open(self.qemu.monitor()?)?.registers()
+    /// Stops the guest for good and says where each CPU is.
+    pub fn stop(&self) -> Result<Stopped> {
+        Qmp::open(self.qemu.monitor()?)?.stop()
     }
 
     /// Tells the guest to shut down, and ends it if it does not.
