@@ -1,0 +1,172 @@
+//! The command line: commands, options, and the statuses the tool exits with.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::bench::BenchOptions;
+use crate::debug::DebugOptions;
+
+/// A check the user asked for did not hold: `bench --check`.
+pub const STATUS_FAILED: u8 = 1;
+/// `exec --timeout` ran out, as with timeout(1).
+pub const STATUS_TIMED_OUT: u8 = 124;
+/// The tool itself failed: a bad file, a failed build, a missing host program.
+pub const STATUS_TOOL_FAILED: u8 = 125;
+/// The guest has no program of that name, as with a shell.
+pub const STATUS_NO_SUCH_COMMAND: u8 = 127;
+/// The kernel panicked.
+pub const STATUS_KERNEL_PANIC: u8 = 101;
+/// The guest was lost without a word: reset, hung before it was up, or QEMU failed.
+pub const STATUS_GUEST_LOST: u8 = 102;
+
+/// Builds Skink, boots it in QEMU, runs programs in it, measures it.
+///
+/// Without a command: `run`.
+#[derive(Debug, Parser)]
+#[command(
+    bin_name = "cargo run --",
+    disable_help_subcommand = true,
+    after_help = "Exit status: the guest program's for `exec`; 101 kernel panic; 102 guest lost (reset, no boot, \
+                  QEMU failed); 124 timeout; 125 the tool failed; 127 no such guest program."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What the tool can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Boot with the guest's console on this terminal (Ctrl-A X leaves)
+    Run(RunOptions),
+    /// Boot headless, run a program in the guest, exit with its status
+    Exec(ExecOptions),
+    /// Measure in the guest: a table beside seL4's and Linux's figures
+    Bench(BenchOptions),
+    /// Boot stopped, with gdb attached
+    Debug(DebugOptions),
+}
+
+impl Default for Command {
+    fn default() -> Self {
+        Command::Run(RunOptions::parse_from(["run"]))
+    }
+}
+
+/// Options of `run`.
+#[derive(Debug, Parser)]
+pub struct RunOptions {
+    /// The machine and what it boots.
+    #[command(flatten)]
+    pub guest: GuestOptions,
+}
+
+/// Options of `exec`.
+#[derive(Debug, Args)]
+pub struct ExecOptions {
+    /// The machine and what it boots.
+    #[command(flatten)]
+    pub guest: GuestOptions,
+    /// Print the kernel log (to stderr) as it comes
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// The guest program and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<String>,
+}
+
+/// What `run`, `exec` and `bench` share: the machine and what it boots.
+#[derive(Debug, Clone, Args)]
+pub struct GuestOptions {
+    /// CPUs of the guest, 1 to 8 [default: 2 for run, otherwise 1]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u8>::new().range(1..=8))]
+    pub smp: Option<u8>,
+    /// Memory of the guest in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 512,
+          value_parser = RangedU64ValueParser::<u32>::new().range(32..=1_048_576))]
+    pub memory: u32,
+    /// How QEMU runs the guest; auto is KVM where it works on hardware, else TCG
+    #[arg(long, value_enum, default_value_t = AccelChoice::Auto)]
+    pub accel: AccelChoice,
+    /// Deterministic: virtual time counts instructions (TCG only)
+    #[arg(long)]
+    pub icount: bool,
+    /// QEMU CPU model in place of the reference one
+    #[arg(long, value_name = "MODEL")]
+    pub cpu: Option<String>,
+    /// Put a host file or folder into the boot archive, at its own name or at GUEST (repeatable)
+    #[arg(long, value_name = "HOST[:GUEST]")]
+    pub add: Vec<String>,
+    /// Boot with this manifest in place of init's own
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+    /// Text for the kernel's command line
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub append: String,
+    /// End the guest after this long, counted from when it is up; the status is then 124
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<Duration>,
+}
+
+/// How QEMU shall run the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AccelChoice {
+    /// KVM where /dev/kvm opens and the host CPU shows vmx or svm, else TCG
+    Auto,
+    /// QEMU's translator
+    Tcg,
+    /// The host's processor
+    Kvm,
+}
+
+/// Reads a length of time in seconds, with a fraction where one is given.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "give a number of seconds, such as 5 or 0.5".to_owned())?;
+    if seconds <= 0.0 {
+        return Err("give more than 0 seconds".to_owned());
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|_| "that is longer than can be counted".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_means_run_on_the_default_machine() {
+        let Command::Run(options) = Command::default() else { panic!("not run") };
+        assert_eq!((options.guest.smp, options.guest.memory), (None, 512));
+    }
+
+    #[test]
+    fn exec_keeps_everything_after_the_dashes_for_the_guest() {
+        let cli = Cli::parse_from(["xtask", "exec", "--smp", "4", "--", "fuzz", "--seed", "7"]);
+        let Some(Command::Exec(options)) = cli.command else { panic!("not exec") };
+        assert_eq!(options.guest.smp, Some(4));
+        assert_eq!(options.command, ["fuzz", "--seed", "7"]);
+    }
+
+    #[test]
+    fn more_cpus_than_eight_are_refused() {
+        assert!(Cli::try_parse_from(["xtask", "run", "--smp", "9"]).is_err());
+        assert!(Cli::try_parse_from(["xtask", "run", "--smp", "0"]).is_err());
+    }
+
+    #[test]
+    fn a_timeout_is_a_positive_number_of_seconds() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for wrong in ["0", "-1", "soon", "NaN", "1e300"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+}
