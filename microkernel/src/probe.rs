@@ -1,14 +1,15 @@
 //! A stand-in for the kernel's logic: says what boot found, tries each piece, and shuts down.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::log;
 use crate::machine::boot::Boot;
-use crate::machine::{apic, cpu, power, smp};
+use crate::machine::{apic, cpu, panic, power, smp};
 use crate::trap::SEEN;
 
 static TURN: AtomicUsize = AtomicUsize::new(0);
 static PINGED: AtomicUsize = AtomicUsize::new(0);
+static PANIC: AtomicBool = AtomicBool::new(false);
 static TSC_HZ: AtomicUsize = AtomicUsize::new(0);
 
 /// Tries the machine.
@@ -45,11 +46,30 @@ pub fn run(boot: &Boot) -> ! {
         log!("cpu {cpu} answered an IPI after {} ticks", cpu::tsc().wrapping_sub(start));
     }
     assert!(!boot.option("panic=test"), "asked for");
+    if boot.option("panic=twice") {
+        panic::set_report(|_, _| panic!("in the report"));
+        panic!("asked for");
+    }
+    if boot.option("panic=remote") {
+        PANIC.store(true, Ordering::Relaxed);
+        apic::send_ipi(boot.cpus.saturating_sub(1));
+        loop {
+            core::hint::spin_loop();
+        }
+    }
+    if boot.option("panic=overflow") {
+        deeper(0);
+    }
     if boot.option("panic=fault") {
         // SAFETY: none: a fault is what is asked for.
         unsafe { (0x10 as *const u64).read_volatile() };
     }
     power::shutdown(0)
+}
+
+#[allow(unconditional_recursion, reason = "to run out of stack")]
+fn deeper(depth: u64) -> u64 {
+    core::hint::black_box(deeper(core::hint::black_box(depth).wrapping_add(1))).wrapping_add(depth)
 }
 
 fn seen(cpu: usize, kind: usize) -> u64 {
@@ -84,5 +104,6 @@ fn other(cpu: usize) -> ! {
     PINGED.store(cpu, Ordering::Release);
     loop {
         smp::halt_with_interrupts();
+        assert!(!PANIC.load(Ordering::Relaxed), "asked for, on another CPU");
     }
 }
