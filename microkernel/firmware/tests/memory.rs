@@ -1,7 +1,8 @@
 //! The kernel's memory functions (asm/memory.s) against plain loops. They take the place of the C library's
-//! in this test program, which so runs on them itself.
+//! in this test program, which so runs on them itself: `black_box` keeps the loops from becoming calls of them.
 
 use std::ffi::c_int;
+use std::hint::black_box;
 
 core::arch::global_asm!(include_str!("../../asm/memory.s"));
 
@@ -26,7 +27,7 @@ fn memmove_copies_every_size_at_every_overlap() {
                 let mut bytes = numbered();
                 let mut expected = bytes;
                 let source = numbered().into_iter().skip(from).take(size);
-                expected.iter_mut().skip(to).zip(source).for_each(|(to, from)| *to = from);
+                expected.iter_mut().skip(to).zip(source).for_each(|(to, from)| *to = black_box(from));
                 let base = bytes.as_mut_ptr();
                 let place = base.wrapping_add(to);
                 // SAFETY: both ranges lie in `bytes`; memmove allows overlap.
@@ -46,7 +47,10 @@ fn memcpy_copies_every_size_at_every_alignment() {
                 let source = numbered();
                 let mut bytes = [0xa5; 256];
                 let mut expected = bytes;
-                expected[to..to + size].iter_mut().zip(&source[from..]).for_each(|(to, from)| *to = *from);
+                expected[to..to + size]
+                    .iter_mut()
+                    .zip(&source[from..])
+                    .for_each(|(to, from)| *to = black_box(*from));
                 let place = bytes[to..].as_mut_ptr();
                 // SAFETY: both arrays are larger than offset and size.
                 let result = unsafe { memcpy(place, source[from..].as_ptr(), size) };
@@ -63,7 +67,7 @@ fn memset_sets_every_size_and_nothing_beside() {
         for to in 0..9 {
             let mut bytes = numbered();
             let mut expected = bytes;
-            expected[to..to + size].iter_mut().for_each(|byte| *byte = 0xc3);
+            expected[to..to + size].iter_mut().for_each(|byte| *byte = black_box(0xc3));
             let place = bytes[to..].as_mut_ptr();
             // SAFETY: the array is larger than offset and size.
             let result = unsafe { memset(place, 0x5c3, size) };
