@@ -65,8 +65,13 @@ impl StartInfo {
 
     /// Whether `word` is one of the command line's words.
     pub fn option(&self, word: &str) -> bool {
-        self.command_line.split(u8::is_ascii_whitespace).any(|each| each == word.as_bytes())
+        has_word(&self.command_line, word)
     }
+}
+
+/// Whether `word` is one of the line's words, which white space separates.
+pub fn has_word(line: &[u8], word: &str) -> bool {
+    line.split(u8::is_ascii_whitespace).any(|each| each == word.as_bytes())
 }
 
 fn module(entry: &[u8]) -> Option<Region> {

@@ -18,6 +18,8 @@ pub struct Cpu {
     pub current: Cell<Option<Ref<Tcb>>>,
     /// Where the entry code keeps the user's stack pointer for an instant.
     pub user_rsp: Cell<u64>,
+    /// The top of its kernel stack, where the entry code begins.
+    pub stack: Cell<u64>,
     /// The highest priority among its ready threads; 0 also when there are none.
     pub top: Cell<u8>,
     /// The SchedContext it charges; None while idle.

@@ -45,10 +45,11 @@ impl<M: Machine> Kernel<M> {
             waiter.finish(0);
             self.hand_bits(waiter, notification);
             self.ready(here, waiter);
-        } else if let Some(bound) = notification.bound.get()
-            && bound.state.get() == State::Receiving
-        {
-            self.deliver_bound(here, notification, bound);
+        } else if let Some(bound) = notification.bound.get() {
+            bound.bound_pending.set(true);
+            if bound.state.get() == State::Receiving {
+                self.deliver_bound(here, notification, bound);
+            }
         }
     }
 
@@ -62,6 +63,7 @@ impl<M: Machine> Kernel<M> {
     /// Gives a receiving thread the bits of its bound Notification in place of a message.
     pub(crate) fn take_bound(&self, tcb: Ref<Tcb>, notification: Ref<Notification>) {
         tcb.finish(0);
+        tcb.bound_pending.set(false);
         tcb.context.rsi.set(MsgInfo::NOTIFIED);
         self.hand_bits(tcb, notification);
     }

@@ -84,7 +84,7 @@ impl<M: Machine> Kernel<M> {
         } else {
             reply.loan.set(Loan::Apart);
         }
-        caller.set_key(key::SLOW_ANSWER, !grant || reply.loan.get() != Loan::Lent);
+        caller.set_key(key::SLOW_ANSWER, fault || !grant || reply.loan.get() != Loan::Lent);
     }
 
     /// Takes the caller off `reply`, with its SchedContext; it is in no queue and its state is to be set.

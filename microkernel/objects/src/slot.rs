@@ -103,10 +103,13 @@ impl Slot {
         Flags::from_bits_retain(self.flags.get())
     }
 
-    /// Adds marks.
+    /// Adds marks that end its use: the fast path must not take it any more.
     pub fn mark(&self, flags: Flags) {
-        self.flags.set((self.flags() | flags).bits());
+        self.flags.set((self.flags() | flags).difference(Flags::CALLABLE | Flags::RECEIVABLE).bits());
     }
+
+    /// Where the marks lie, for the fast path.
+    pub const FLAGS_OFFSET: usize = core::mem::offset_of!(Slot, flags);
 
     /// Fills an empty slot; the caller puts it into the tree.
     pub fn fill(&self, cap: Capability) {

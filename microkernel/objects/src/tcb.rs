@@ -88,14 +88,14 @@ pub const VECTOR_AREA: usize = 832;
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Tcb {
+    /// Its own Reply. (First, so that its address is the thread's: the fast path uses that.)
+    pub reply: Reply,
     /// Integer registers while it does not run.
     pub context: Context,
     /// FS base while it does not run.
     pub fs_base: Cell<u64>,
     /// GS base while it does not run.
     pub gs_base: Cell<u64>,
-    /// Its own Reply. (The fast path answers by it.)
-    pub reply: Reply,
     /// Slots of its CSpace: their address and how many (0: no CSpace).
     pub cspace: Cell<u64>,
     /// See `cspace`.
@@ -113,6 +113,8 @@ pub struct Tcb {
     pub priority: Cell<u8>,
     /// Whether it has a VSpace capability.
     pub has_vspace: Cell<bool>,
+    /// Whether its bound Notification may have bits (a hint: the fast path looks only here).
+    pub bound_pending: Cell<bool>,
     /// Next in the queue it is in.
     pub queue_next: Cell<Option<Ref<Tcb>>>,
     /// Previous in the queue; stale in the first.
@@ -154,6 +156,7 @@ pub struct Tcb {
 pub struct VectorArea(pub [Cell<u8>; VECTOR_AREA]);
 
 const _: () = assert!(core::mem::size_of::<Tcb>() <= 2048);
+const _: () = assert!(core::mem::offset_of!(Tcb, reply) == 0);
 
 /// Indexes of [`Tcb::slots`].
 pub mod slots {
@@ -506,6 +509,7 @@ impl<M: Machine> Kernel<M> {
         }
         self.settle(here, tcb);
         tcb.bound.set(Some(notification));
+        tcb.bound_pending.set(notification.bits.get() != 0);
         notification.bound.set(Some(tcb));
         if notification.bits.get() != 0 && tcb.state.get() == State::Receiving {
             self.deliver_bound(here, notification, tcb);

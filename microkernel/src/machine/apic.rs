@@ -163,6 +163,7 @@ pub(super) fn calibrate(timer_per_tsc: u64, deadline: bool) {
 fn unmask_timer() {
     let mode = if DEADLINE.load(Ordering::Relaxed) { TSC_DEADLINE_MODE } else { 0 };
     write(register::LVT_TIMER, mode | u32::from(TIMER_VECTOR));
+    core::sync::atomic::fence(Ordering::SeqCst); // before a deadline is written (Intel SDM vol. 3, 10.5.4.1)
 }
 
 /// Has [`TIMER_VECTOR`] come once on this CPU, in `ticks` TSC ticks. A time beyond the counter's range comes

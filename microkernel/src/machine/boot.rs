@@ -4,7 +4,7 @@ use core::arch::global_asm;
 
 use abi::trace::{MAX_CPUS, Ring};
 use firmware::acpi::{Ecam, Platform};
-use firmware::pvh::{MemoryKind, StartInfo};
+use firmware::pvh::{self, MemoryKind, StartInfo};
 use firmware::{Physical, Region, Regions};
 use spin::Once;
 
@@ -57,7 +57,7 @@ pub struct Boot {
 impl Boot {
     /// Whether `word` is one of the command line's words.
     pub fn option(&self, word: &str) -> bool {
-        self.command_line.split(u8::is_ascii_whitespace).any(|each| each == word.as_bytes())
+        pvh::has_word(self.command_line, word)
     }
 }
 
@@ -153,6 +153,9 @@ fn read_acpi(info: &StartInfo) -> Platform {
     let platform = Platform::read(&EarlyMemory::new(named.chain([BIOS])), info.rsdp);
     if platform.rsdp.is_none() {
         log!("no ACPI tables: one CPU, no I/O APIC, no PCI");
+    }
+    if platform.cpus.len() > MAX_CPUS {
+        log!("{} CPUs, of which the kernel uses {MAX_CPUS}", platform.cpus.len());
     }
     if platform.bad_tables > 0 {
         log!("{} ACPI tables are broken, or above 4 GiB: not used", platform.bad_tables);

@@ -206,6 +206,7 @@ impl Features {
             (self.leaf1_edx & 1 << 4 != 0, "TSC"),
             (self.leaf1_edx & 1 << 5 != 0, "MSR"),
             (self.leaf1_edx & 1 << 9 != 0, "APIC"),
+            (self.leaf1_edx & 1 << 16 != 0, "PAT"),
             (self.leaf1_edx & 1 << 24 != 0, "FXSR"),
             (self.leaf1_ecx & 1 << 26 != 0, "XSAVE"),
             (self.leaf7_ebx & 1 << 0 != 0, "FSGSBASE"),
@@ -248,6 +249,9 @@ pub fn init_registers(cpu: usize, features: &Features) {
     const CSTAR: u32 = 0xc000_0083;
     const SFMASK: u32 = 0xc000_0084;
     const SYSENTER_CS: u32 = 0x174;
+    const PAT: u32 = 0x277;
+    /// As after reset: entries 0 to 3 are write-back, write-through, uncached unless MTRRs combine, uncached.
+    const PAT_VALUE: u64 = 0x0007_0406_0007_0406;
     const EFER_VALUE: u64 = 1 | 1 << 8 | 1 << 10 | 1 << 11; // SCE, LME, LMA, NXE
     let cr0 = Cr0Flags::PROTECTED_MODE_ENABLE
         | Cr0Flags::MONITOR_COPROCESSOR
@@ -282,6 +286,7 @@ pub fn init_registers(cpu: usize, features: &Features) {
         (CSTAR, 0),
         (SFMASK, SYSCALL_FLAG_MASK),
         (SYSENTER_CS, 0),
+        (PAT, PAT_VALUE),
     ];
     for (register, value) in registers {
         // SAFETY: long mode goes on; entry and selectors are this kernel's, as the module's tables have them.

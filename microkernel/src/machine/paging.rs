@@ -6,8 +6,9 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use firmware::Region;
-use x86_64::registers::control::Cr3;
-use x86_64::registers::model_specific::Msr;
+use x86_64::PhysAddr;
+use x86_64::registers::control::{Cr3, Cr3Flags};
+use x86_64::structures::paging::PhysFrame;
 
 use super::layout::{KERNEL_BASE, PAGE, WINDOW};
 use super::{stacks, window};
@@ -179,19 +180,11 @@ fn page_size(level: u32) -> u64 {
     PAGE << level.wrapping_sub(1).wrapping_mul(9)
 }
 
-/// Switches to the tables below `top`.
+/// Switches to the tables below `top`; they need EFER.NXE, which `cpu::init_registers` and the trampoline set.
 fn load(top: u64) {
-    const NXE: u64 = 1 << 11;
-    const EFER: u32 = 0xc000_0080;
-    let mut efer = Msr::new(EFER);
-    // SAFETY: the register is there in long mode.
-    let value = unsafe { efer.read() };
-    // SAFETY: `Features::missing` demanded NX; the tables have the bit set.
-    unsafe { efer.write(value | NXE) };
-    let frame =
-        x86_64::structures::paging::PhysFrame::containing_address(x86_64::PhysAddr::new_truncate(top));
+    let frame = PhysFrame::containing_address(PhysAddr::new_truncate(top));
     // SAFETY: the tables map the image, the stacks and the window as the code in use expects them.
-    unsafe { Cr3::write(frame, x86_64::registers::control::Cr3Flags::empty()) };
+    unsafe { Cr3::write(frame, Cr3Flags::empty()) };
 }
 
 /// Physical address of the top table in use.
@@ -218,8 +211,7 @@ pub fn drop_identity() {
 /// or constants writable.
 pub fn check() {
     let mut pages = [0u64; 4];
-    let top = top();
-    walk(top, 4, 0, &mut |address, entry, level| {
+    walk(top(), 4, 0, &mut |address, entry, level| {
         let page = Region::sized(entry & ADDRESS & !(page_size(level).wrapping_sub(1)), page_size(level));
         let fixed = Region { start: text().start, end: rodata().end };
         assert!(entry & WRITE == 0 || entry & NO_EXECUTE != 0, "{address:#x} is writable and executable");
