@@ -7,6 +7,8 @@ use crate::tool::{Tool, follow};
 /// Every package whose tests run on the host.
 pub const TESTS: &[Test] = &[
     Test::many("host/abi", |tool, filter, suite| package("abi", &[], tool, filter, suite)),
+    Test::many("host/objects", |tool, filter, suite| package("objects", &[], tool, filter, suite)),
+    Test::many("host/firmware", |tool, filter, suite| package("firmware", &[], tool, filter, suite)),
     Test::many("host/proto", |tool, filter, suite| package("proto", &[], tool, filter, suite)),
     Test::many("host/ext4", |tool, filter, suite| package("ext4", &[], tool, filter, suite)),
     Test::many("host/xtask", |tool, filter, suite| package("xtask", &["--lib"], tool, filter, suite)),
@@ -47,5 +49,25 @@ fn package(name: &str, targets: &[&str], tool: &Tool, filter: Option<&str>, suit
             }
         }
         Err(error) => suite.record("runs", Err(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+    use xtask::programs::PACKAGES;
+
+    #[test]
+    fn every_package_of_the_workspace_that_is_not_the_guests_is_tested_here() {
+        let mut cargo = xtask::programs::cargo();
+        let output = cargo.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).output();
+        let metadata: Value =
+            serde_json::from_slice(&output.expect("cargo runs").stdout).expect("cargo speaks JSON");
+        for package in metadata["packages"].as_array().expect("packages") {
+            let name = package["name"].as_str().expect("a name");
+            let tested = TESTS.iter().any(|test| test.name.strip_prefix("host/") == Some(name));
+            assert!(tested || PACKAGES.contains(&name), "add {name} to the table in tests/src/host.rs");
+        }
     }
 }
