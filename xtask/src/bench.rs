@@ -46,7 +46,7 @@ pub fn bench(options: &BenchOptions) -> Result<u8> {
     let machine = Machine::new(&options.guest, 1)?;
     let mut command = vec!["bench".to_owned(), "--unit".to_owned(), unit(&machine).name().to_owned()];
     command.extend(options.names.iter().cloned());
-    let task = Task { guest: &options.guest, command: &command, stdin: false, verbose: options.verbose };
+    let task = Task { options: &options.guest, command: &command, stdin: false, verbose: options.verbose };
     let mut results = result::Collector::default();
     let outcome = exec::run(&task, &machine, &mut results)?;
     let results = results.finish();

@@ -25,17 +25,24 @@ pub struct Stopped {
 /// A conversation with QEMU's monitor.
 pub struct Qmp {
     stream: BufReader<UnixStream>,
+    /// The number of the last command; its answer carries it.
+    last: u64,
 }
 
 impl Qmp {
-    /// Opens the conversation on a fresh connection.
+    /// Opens the conversation on a fresh connection. Nothing is waited for: QEMU may take its time to start.
     pub fn open(stream: UnixStream) -> Result<Self> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let mut qmp = Qmp { stream: BufReader::new(stream) };
-        qmp.line().context("QEMU's monitor says no greeting")?;
-        qmp.command("qmp_capabilities", json!({}))?;
+        let mut qmp = Qmp { stream: BufReader::new(stream), last: 0 };
+        qmp.send("qmp_capabilities", json!({}))?;
         Ok(qmp)
+    }
+
+    /// After QEMU has ended: whether it did so because the guest reset itself.
+    pub fn saw_reset(&mut self) -> bool {
+        std::iter::from_fn(|| self.line().ok())
+            .any(|event| event["event"] == "SHUTDOWN" && event["data"]["reason"] == "guest-reset")
     }
 
     /// Stops the guest and says where each CPU is.
@@ -79,18 +86,23 @@ impl Qmp {
     }
 
     fn command(&mut self, name: &str, arguments: Value) -> Result<Value> {
-        let command = json!({ "execute": name, "arguments": arguments });
-        writeln!(self.stream.get_mut(), "{command}").context("cannot write to QEMU's monitor")?;
+        self.send(name, arguments)?;
         loop {
             let mut answer = self.line()?;
-            if let Some(value) = answer.get_mut("return") {
-                return Ok(value.take());
+            // Else the greeting, an earlier command's answer, or an event, which may come at any time.
+            if answer["id"] == self.last {
+                if let Some(error) = answer.get("error") {
+                    bail!("QEMU's monitor refuses {name}: {error}");
+                }
+                return Ok(answer["return"].take());
             }
-            if let Some(error) = answer.get("error") {
-                bail!("QEMU's monitor refuses {name}: {error}");
-            }
-            // Else an event, which may come at any time.
         }
+    }
+
+    fn send(&mut self, name: &str, arguments: Value) -> Result<()> {
+        self.last += 1;
+        let command = json!({ "execute": name, "arguments": arguments, "id": self.last });
+        writeln!(self.stream.get_mut(), "{command}").context("cannot write to QEMU's monitor")
     }
 
     fn line(&mut self) -> Result<Value> {
@@ -119,8 +131,11 @@ fn words(answer: &str) -> Vec<u64> {
 mod tests {
     use super::*;
 
-    /// A monitor that gives these answers, one to each command.
-    fn with_monitor(answers: &'static [&'static str]) -> (Result<Stopped>, Vec<String>) {
+    /// A monitor that gives these answers, one to each command, and what `ask` made of them.
+    fn with_monitor<T>(
+        answers: &'static [&'static str],
+        ask: impl FnOnce(&mut Qmp) -> T,
+    ) -> (T, Vec<String>) {
         let (ours, theirs) = UnixStream::pair().expect("sockets");
         let monitor = std::thread::spawn(move || {
             let mut commands = BufReader::new(theirs.try_clone().expect("cloned")).lines();
@@ -132,21 +147,25 @@ mod tests {
             });
             answered.collect::<Vec<_>>()
         });
-        let stopped = Qmp::open(ours).and_then(|mut qmp| qmp.stop());
-        (stopped, monitor.join().expect("the monitor is content"))
+        let asked = ask(&mut Qmp::open(ours).expect("open"));
+        (asked, monitor.join().expect("the monitor is content"))
     }
 
-    const DONE: &str = r#"{"return":{}}"#;
+    const HELLO: &str = r#"{"return":{},"id":1}"#;
+    const STOPPED: &str = r#"{"return":{},"id":2}"#;
 
     #[test]
     fn registers_and_stacks_are_read_past_events() {
-        let (stopped, commands) = with_monitor(&[
-            DONE,
-            "{\"event\":\"STOP\",\"data\":{}}\n{\"return\":{}}",
-            r#"{"return":"CPU#0\r\nRBP=0000000000001000\r\nRIP=0000000000000001 RFL=2\r\nCPU#1\r\nEIP=0000fff0 EBP=1"}"#,
-            r#"{"return":"0000000000001000: 0x0000000000001010 0x0000000000000002\r\n"}"#,
-            r#"{"return":"0000000000001010: 0x0000000000000000 0x0000000000000003\r\n"}"#,
-        ]);
+        let (stopped, commands) = with_monitor(
+            &[
+                HELLO,
+                "{\"event\":\"STOP\",\"data\":{}}\n{\"return\":{},\"id\":2}",
+                r#"{"return":"CPU#0\r\nRBP=0000000000001000\r\nRIP=0000000000000001 RFL=2\r\nCPU#1\r\nEIP=0000fff0 EBP=1","id":3}"#,
+                r#"{"return":"0000000000001000: 0x0000000000001010 0x0000000000000002\r\n","id":4}"#,
+                r#"{"return":"0000000000001010: 0x0000000000000000 0x0000000000000003\r\n","id":5}"#,
+            ],
+            Qmp::stop,
+        );
         let stopped = stopped.expect("answers");
         assert_eq!(stopped.stacks, [vec![1, 2, 3], vec![0xfff0]]);
         assert!(stopped.registers.starts_with("CPU#0\nRBP="));
@@ -156,29 +175,44 @@ mod tests {
 
     #[test]
     fn a_stack_that_cannot_be_read_ends_there() {
-        let (stopped, _) = with_monitor(&[
-            DONE,
-            DONE,
-            r#"{"return":"CPU#0\nRBP=0000000000001000\nRIP=0000000000000001"}"#,
-            r#"{"return":"Cannot access memory\r\n"}"#,
-        ]);
+        let (stopped, _) = with_monitor(
+            &[
+                HELLO,
+                STOPPED,
+                r#"{"return":"CPU#0\nRBP=0000000000001000\nRIP=0000000000000001","id":3}"#,
+                r#"{"return":"Cannot access memory\r\n","id":4}"#,
+            ],
+            Qmp::stop,
+        );
         assert_eq!(stopped.expect("answers").stacks, [[1]]);
     }
 
     #[test]
     fn a_chain_of_frames_that_leads_back_ends() {
-        let (stopped, _) = with_monitor(&[
-            DONE,
-            DONE,
-            r#"{"return":"CPU#0\nRBP=0000000000001000\nRIP=0000000000000001"}"#,
-            r#"{"return":"1000: 0x0000000000001000 0x0000000000000002"}"#,
-        ]);
+        let (stopped, _) = with_monitor(
+            &[
+                HELLO,
+                STOPPED,
+                r#"{"return":"CPU#0\nRBP=0000000000001000\nRIP=0000000000000001","id":3}"#,
+                r#"{"return":"1000: 0x0000000000001000 0x0000000000000002","id":4}"#,
+            ],
+            Qmp::stop,
+        );
         assert_eq!(stopped.expect("answers").stacks, [[1, 2]]);
     }
 
     #[test]
     fn a_refusal_and_a_hang_up_are_errors() {
-        assert!(with_monitor(&[DONE, r#"{"error":{"class":"x","desc":"no"}}"#]).0.is_err());
-        assert!(with_monitor(&[DONE]).0.is_err());
+        const REFUSAL: &str = r#"{"error":{"class":"x","desc":"no"},"id":2}"#;
+        assert!(with_monitor(&[HELLO, REFUSAL], Qmp::stop).0.is_err());
+        assert!(with_monitor(&[HELLO], Qmp::stop).0.is_err());
+    }
+
+    #[test]
+    fn a_reset_by_the_guest_is_told_from_other_ends() {
+        const RESET: &str = r#"{"event":"SHUTDOWN","data":{"guest":true,"reason":"guest-reset"}}"#;
+        assert!(with_monitor(&[RESET], Qmp::saw_reset).0);
+        const QUIT: &str = r#"{"event":"SHUTDOWN","data":{"guest":false,"reason":"host-signal"}}"#;
+        assert!(!with_monitor(&[QUIT], Qmp::saw_reset).0);
     }
 }

@@ -70,15 +70,16 @@ pub fn component_crash(crash: &Crash, log: &str, symbols: &mut Symbols) -> Strin
 }
 
 /// The report of a guest that vanished: it was reset, or QEMU failed.
-pub fn lost(ending: &Ending, log: &str) -> String {
-    let mut report = match ending.status.code() {
-        Some(0) => "the guest reset itself: a triple fault, or a shutdown nobody asked for\n".to_owned(),
-        _ => format!("QEMU ended unexpectedly: {}\n", ending.status),
+pub fn lost(ending: &Ending) -> String {
+    let mut report = if ending.reset {
+        "the guest reset itself: a triple fault, or a reset nobody asked for\n".to_owned()
+    } else {
+        format!("QEMU ended unexpectedly: {}\n", ending.status)
     };
     for line in ending.complaints.lines() {
         let _ = writeln!(report, "    {line}");
     }
-    report + &last_lines(log)
+    report + &last_lines(&ending.log)
 }
 
 /// The report of a guest that does not go on: where each CPU is, and the log. Addresses of user programs are
@@ -97,6 +98,11 @@ pub fn hung(stopped: &Stopped, component: Component, log: &str, symbols: &mut Sy
         let _ = writeln!(report, "    {line}");
     }
     report + &last_lines(log)
+}
+
+/// Prints a report, set off from what the guest wrote.
+pub fn tell(report: &str) {
+    eprintln!("\nskink: {report}");
 }
 
 /// QEMU prints vector and descriptor registers too, which say little and fill a screen.
@@ -212,11 +218,18 @@ mod tests {
 
     #[test]
     fn a_reset_is_told_from_a_failure_of_qemu() {
-        let ending =
-            |raw| Ending { status: ExitStatus::from_raw(raw), complaints: "qemu: no such device\n".into() };
-        assert!(lost(&ending(0), "").contains("triple fault"));
-        let failed = lost(&ending(1 << 8), "");
-        assert!(failed.contains("QEMU ended") && failed.contains("no such device"));
+        let mut ending = Ending {
+            status: ExitStatus::from_raw(0),
+            complaints: "qemu: no such device\n".into(),
+            reset: true,
+            log: "the last words\n".into(),
+        };
+        assert!(lost(&ending).contains("triple fault"));
+        ending.reset = false;
+        let failed = lost(&ending);
+        for part in ["QEMU ended", "no such device", "the last words"] {
+            assert!(failed.contains(part), "{part} in\n{failed}");
+        }
     }
 
     #[test]
