@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use proto::host::{EXIT_PANIC, VERSION};
 
-use crate::cli::{self, ExecOptions, GuestOptions};
+use crate::cli::{self, ExecOptions, GuestOptions, Limit};
 use crate::guest::{CtrlC, Guest};
 use crate::machine::Machine;
 use crate::qemu::{Console, Ending};
@@ -57,6 +57,8 @@ impl Outcome {
 pub struct Task<'a> {
     /// The machine and what it boots.
     pub options: &'a GuestOptions,
+    /// How long it may run.
+    pub limit: Limit,
     /// The program and its arguments.
     pub command: &'a [String],
     /// Whether the tool's standard input is the program's.
@@ -67,8 +69,13 @@ pub struct Task<'a> {
 
 /// The command `exec`.
 pub fn exec(options: &ExecOptions) -> Result<u8> {
-    let task =
-        Task { options: &options.guest, command: &options.command, stdin: true, verbose: options.verbose };
+    let task = Task {
+        options: &options.guest,
+        limit: options.limit,
+        command: &options.command,
+        stdin: true,
+        verbose: options.verbose,
+    };
     let machine = Machine::new(&options.guest, 1)?;
     Ok(run(&task, &machine, &mut PassThrough)?.status())
 }
@@ -97,7 +104,7 @@ impl Run<'_> {
                         bail!("the guest speaks version {version} of the protocol, this tool {VERSION}");
                     }
                     up = true;
-                    deadline = self.task.options.timeout.map(|time| Instant::now() + time);
+                    deadline = self.task.limit.timeout.map(|time| Instant::now() + time);
                     session.exec(self.task.command)?;
                     if self.task.stdin {
                         forward_stdin(&session);
@@ -140,7 +147,7 @@ impl Run<'_> {
     fn hung(&self, mut session: Session, up: bool) -> Result<Outcome> {
         let program = &self.task.command[0];
         let (headline, outcome) = if up {
-            let time = self.task.options.timeout.unwrap_or_default();
+            let time = self.task.limit.timeout.unwrap_or_default();
             (format!("{program} did not end within {} s", time.as_secs_f64()), Outcome::TimedOut)
         } else {
             (format!("the guest did not come up within {} s", BOOT_PATIENCE.as_secs()), Outcome::Lost)

@@ -25,7 +25,7 @@ pub fn run(options: &RunOptions) -> Result<u8> {
     let mut deadline = None;
     loop {
         match session.next(deadline) {
-            Some(Event::Hello(_)) => deadline = options.guest.timeout.map(|time| Instant::now() + time),
+            Some(Event::Hello(_)) => deadline = options.limit.timeout.map(|time| Instant::now() + time),
             Some(Event::Crash(crash)) => {
                 report::tell(&report::component_crash(&crash, &session.log(), &mut guest.symbols()));
             }
