@@ -37,7 +37,10 @@ pub fn run(boot: &Boot) -> ! {
     timer_test(0);
     wire_test(boot, 0);
     let start = cpu::tsc();
-    log!("{}", "a line of a hundred characters costs ..............................................................");
+    log!(
+        "{}",
+        "a line of a hundred characters costs .............................................................."
+    );
     log!("... {} ticks", cpu::tsc().wrapping_sub(start));
     for cpu in 1..boot.cpus {
         TURN.store(cpu, Ordering::Release);
