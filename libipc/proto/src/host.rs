@@ -15,6 +15,15 @@ pub const MAX_FRAME: usize = 2048;
 /// The most bytes of output or input in one frame.
 pub const MAX_CHUNK: usize = 1024;
 
+/// The I/O port of QEMU's isa-debug-exit device: a byte `v` written there ends QEMU with status `2 * v + 1`.
+pub const EXIT_PORT: u16 = 0xf4;
+
+/// Written to [`EXIT_PORT`] by the kernel after its panic screen.
+pub const EXIT_PANIC: u8 = 0x10;
+
+/// Written to [`EXIT_PORT`] at the end of an orderly shutdown.
+pub const EXIT_SHUTDOWN: u8 = 0x11;
+
 /// What the host tool tells the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToGuest<'a> {
@@ -70,4 +79,69 @@ pub struct Crash<'a> {
     pub registers: [u64; 18],
     /// Return addresses, innermost first, ended by the first zero.
     pub backtrace: [u64; 16],
+}
+
+/// Why bytes from the other side did not make a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadFrame {
+    /// More than [`MAX_FRAME`] bytes without a zero among them.
+    Overlong,
+    /// Damaged framing, an unknown message, or bytes left over behind one.
+    Malformed,
+}
+
+/// A message that does not fit into [`MAX_FRAME`] bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLong;
+
+/// Writes `message` as one frame into `buffer` and gives the part to send.
+pub fn encode<'b, M: Serialize>(message: &M, buffer: &'b mut [u8; MAX_FRAME]) -> Result<&'b [u8], TooLong> {
+    postcard::to_slice_cobs(message, buffer).map(|frame| &*frame).map_err(|_| TooLong)
+}
+
+/// Reads one message out of `frame` (without its closing zero), which is decoded in place.
+pub fn decode<'f, M: Deserialize<'f>>(frame: &'f mut [u8]) -> Result<M, BadFrame> {
+    let length = cobs::decode_in_place(frame).map_err(|_| BadFrame::Malformed)?;
+    let message = frame.get(..length).ok_or(BadFrame::Malformed)?;
+    match postcard::take_from_bytes(message) {
+        Ok((message, [])) => Ok(message),
+        _ => Err(BadFrame::Malformed),
+    }
+}
+
+/// Collects bytes as they arrive and gives each message as its frame is complete.
+pub struct FrameReader {
+    bytes: [u8; MAX_FRAME],
+    /// Bytes received since the last zero; those beyond `MAX_FRAME` are counted, not kept.
+    received: usize,
+}
+
+impl FrameReader {
+    /// A reader that has seen nothing yet.
+    pub const fn new() -> Self {
+        FrameReader { bytes: [0; MAX_FRAME], received: 0 }
+    }
+
+    /// Takes one byte and gives the message it completes, if it does. Empty frames are nothing: a sender
+    /// may send a zero first, to end whatever the line held before.
+    pub fn push<'f, M: Deserialize<'f>>(&'f mut self, byte: u8) -> Option<Result<M, BadFrame>> {
+        if byte != 0 {
+            if let Some(place) = self.bytes.get_mut(self.received) {
+                *place = byte;
+            }
+            self.received = self.received.saturating_add(1);
+            return None;
+        }
+        let length = core::mem::take(&mut self.received);
+        if length == 0 {
+            return None;
+        }
+        Some(self.bytes.get_mut(..length).ok_or(BadFrame::Overlong).and_then(decode))
+    }
+}
+
+impl Default for FrameReader {
+    fn default() -> Self {
+        Self::new()
+    }
 }
