@@ -1,1 +1,3 @@
-#![no_std]
+//! rt
+#![cfg_attr(not(test), no_std)]
+pub mod alloc;
