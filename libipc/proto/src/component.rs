@@ -1,7 +1,8 @@
 //! What a native component asks of init, on the capability that its start block calls `init`.
 //!
 //! Plain words in registers, no serialisation: the label says what is asked, the answer's label how it went
-//! ([`OK`] or a [`Refusal`]). Bytes travel in the words of the IPC buffer, at most [`MAX_BYTES`] a message.
+//! ([`OK`] or a [`Refusal`]). init never lets a caller wait: what cannot be done yet is refused with
+//! [`Refusal::NotNow`], and the caller waits for its notification `ready`, then asks again. Bytes travel in the words of the IPC buffer, at most [`MAX_BYTES`] a message.
 
 /// The most bytes in one message.
 pub const MAX_BYTES: usize = 512;
@@ -10,10 +11,10 @@ pub const MAX_BYTES: usize = 512;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Request {
-    /// Write word 1's number of bytes to the stream in word 0.
+    /// Write word 1's number of bytes to the stream in word 0. [`Refusal::NotNow`]: nothing was taken.
     Write = 1,
     /// Read up to word 0's number of bytes from standard input: word 0 of the answer says how many came, and
-    /// is 0 at the end. [`Refusal::NotNow`]: wait for the notification `input`, then ask again.
+    /// is 0 at the end. [`Refusal::NotNow`]: there is nothing yet.
     Read = 2,
     /// End, with the status in word 0. Not answered.
     Exit = 3,
@@ -63,7 +64,7 @@ pub const OK: u32 = 0;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Refusal {
-    /// There is nothing to read yet.
+    /// Wait for `ready`, then ask again.
     NotNow = 1,
     /// No such request, or words that make no sense in it.
     Malformed = 2,

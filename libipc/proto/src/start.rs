@@ -1,22 +1,25 @@
 //! What init tells a component before its first instruction: the start block, and where things lie.
 //!
 //! The block is one page, mapped read-only at [`BLOCK`]: [`MAGIC`], the length of the rest (both 4 bytes, little
-//! endian), then [`Start`] in postcard. The layout of a component's address space is the same for all:
+//! endian), then [`Start`] in postcard. The layout of a component's address space is the same for all, and keeps
+//! what every component has close together, so that few page tables map it:
 //!
 //! | from | what |
 //! |---|---|
+//! | [`RECORDS`] | the allocator's records |
 //! | [`BLOCK`] | the start block, read-only |
 //! | [`IPC_BUFFER`] | the main thread's IPC buffer |
 //! | below [`STACK_TOP`] | the main thread's stack, with unmapped memory under it |
 //! | [`PROGRAM`] | the program, as its ELF file says |
 //! | [`HEAP`] | the heap, growing upwards |
 //! | [`THREADS`] | stacks and IPC buffers of further threads |
-//! | [`RECORDS`] | the allocator's records |
 //! | [`FREE`] | free for the program, up to `abi::object::USER_TOP` |
 
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
+/// The allocator's records, up to [`BLOCK`].
+pub const RECORDS: u64 = 0x2_0000;
 /// Address of the start block.
 pub const BLOCK: u64 = 0x10_0000;
 /// Bytes of the start block.
@@ -30,17 +33,18 @@ pub const MAX_STACK: u64 = 0x8_0000;
 /// Where programs are linked.
 pub const PROGRAM: u64 = 0x40_0000;
 /// Where programs end, at most.
-pub const PROGRAM_END: u64 = 0x4000_0000;
+pub const PROGRAM_END: u64 = 0x800_0000;
 /// Where the heap begins.
-pub const HEAP: u64 = 0x10_0000_0000;
+pub const HEAP: u64 = PROGRAM_END;
 /// Where the heap ends, at most.
-pub const HEAP_END: u64 = 0x20_0000_0000;
+pub const HEAP_END: u64 = 0x10_0000_0000;
 /// Stacks and IPC buffers of further threads.
-pub const THREADS: u64 = 0x20_0000_0000;
-/// The allocator's records.
-pub const RECORDS: u64 = 0x28_0000_0000;
+pub const THREADS: u64 = 0x10_0000_0000;
 /// From here on the program maps what it likes.
-pub const FREE: u64 = 0x30_0000_0000;
+pub const FREE: u64 = 0x20_0000_0000;
+
+/// log2 of the slots in a component's CSpace, at most: the allocator's records have room for as many.
+pub const MAX_SLOT_BITS: u8 = 15;
 
 /// First bytes of the block.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"SKS1");
@@ -62,8 +66,8 @@ pub mod names {
     pub const INIT: &str = "init";
     /// The Endpoint for faults of its threads (right WRITE).
     pub const FAULT: &str = "fault";
-    /// The Notification (right READ) that says: there is input to read.
-    pub const INPUT: &str = "input";
+    /// The Notification (right READ) that says: what init refused with "not now" is worth another try.
+    pub const READY: &str = "ready";
 }
 
 /// What a component is told.
@@ -151,4 +155,9 @@ impl<'a> Start<'a> {
     pub fn arguments(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         self.arguments.split_terminator('\0')
     }
+}
+
+/// log2 of the memory for an allocator's records of 2^`slot_bits` slots: 16 bytes each, at least a page.
+pub const fn records_bits(slot_bits: u8) -> u8 {
+    if slot_bits < 8 { 12 } else { slot_bits + 4 }
 }
