@@ -54,7 +54,7 @@ pub const MAX_CAPABILITIES: usize = 40;
 /// Untypeds that can be given, at most.
 pub const MAX_UNTYPEDS: usize = 32;
 
-/// Names of the capabilities that every component has.
+/// Names of the capabilities that components have by themselves.
 pub mod names {
     /// The component's CNode, which is its CSpace.
     pub const CNODE: &str = "cnode";
@@ -68,6 +68,10 @@ pub mod names {
     pub const FAULT: &str = "fault";
     /// The Notification (right READ) that says: what init refused with "not now" is worth another try.
     pub const READY: &str = "ready";
+    /// Of durable memory (see the manifest): an Untyped that outlives the component.
+    pub const DURABLE: &str = "durable";
+    /// All of these.
+    pub const ALL: [&str; 7] = [CNODE, VSPACE, TCB, INIT, FAULT, READY, DURABLE];
 }
 
 /// What a component is told.

@@ -267,7 +267,7 @@ impl Place {
     fn take() -> Result<Place, ThreadError> {
         for (at, places) in PLACES.iter().enumerate() {
             let taken = places.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |taken| {
-                (taken != u64::MAX).then(|| taken | taken + 1)
+                (taken != u64::MAX).then(|| taken | (taken + 1))
             });
             if let Ok(before) = taken {
                 return Ok(Place(at as u64 * 64 + u64::from(before.trailing_ones())));
