@@ -2,4 +2,6 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod component;
 pub mod host;
+pub mod start;

@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
 pub mod acpi;
+pub mod cpio;
 pub mod pvh;
 pub mod region;
 

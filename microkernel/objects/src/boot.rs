@@ -425,6 +425,7 @@ impl<M: Machine> Kernel<M> {
                 *entry = bits as u8;
                 let mut capability = Capability::whole(Kind::Frame, physical);
                 capability.bits = bits as u8;
+                capability.rights = Rights::READ;
                 capability.flags = Flags::OWNER;
                 self.boot_fill(slot, capability);
                 count = count.saturating_add(1);

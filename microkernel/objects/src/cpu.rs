@@ -46,7 +46,28 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// Readies a cleared Cpu.
+    /// A CPU out of service.
+    pub const fn new() -> Cpu {
+        Cpu {
+            current: Cell::new(None),
+            user_rsp: Cell::new(0),
+            stack: Cell::new(0),
+            top: Cell::new(0),
+            charged: Cell::new(None),
+            charged_since: Cell::new(0),
+            number: Cell::new(0),
+            abandoned: Cell::new(false),
+            root: Cell::new(0),
+            timer_set: Cell::new(u64::MAX),
+            timers: Cell::new(None),
+            ready_summary: Cell::new(0),
+            ready: [const { Cell::new(0) }; PRIORITIES / 32],
+            queues: [const { Queue::new() }; PRIORITIES],
+            idle: Tcb::new(),
+        }
+    }
+
+    /// Readies a Cpu.
     pub fn init(&self, number: usize, root: u64) {
         let idle = Ref::of(&self.idle);
         Tcb::init(idle, root);

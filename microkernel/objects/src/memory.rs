@@ -28,6 +28,7 @@ use abi::message::IpcBuffer;
 pub unsafe trait Object {}
 
 /// The address of an object: what a pointer would be, but without a lifetime.
+#[repr(transparent)]
 pub struct Ref<T>(NonZeroU64, PhantomData<*const T>);
 
 impl<T> Clone for Ref<T> {
@@ -72,6 +73,11 @@ impl<T: Object> Ref<T> {
         unsafe { &*(self.0.get() as *const T) }
     }
 
+    /// The address of an object that is at hand.
+    pub fn address_of(object: &T) -> u64 {
+        core::ptr::from_ref(object).addr() as u64
+    }
+
     /// The Ref of an object that is at hand (one embedded in another, or static).
     pub fn of(object: &T) -> Ref<T> {
         // A reference is never null; its address stays valid as long as the object does (rule 2).
@@ -113,6 +119,8 @@ unsafe impl Object for crate::vspace::VSpace {}
 unsafe impl Object for crate::vspace::Record {}
 // SAFETY: as above.
 unsafe impl Object for crate::irq::IrqHandler {}
+// SAFETY: Cells, and threads and queues made of them.
+unsafe impl Object for crate::cpu::Cpu {}
 // SAFETY: atomics.
 unsafe impl Object for abi::trace::Ring {}
 

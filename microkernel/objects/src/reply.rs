@@ -45,11 +45,28 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// A Reply without a caller, as cleared memory has it.
+    pub const fn new() -> Reply {
+        Reply {
+            caller: Cell::new(None),
+            server: Cell::new(None),
+            owed: Cell::new(None),
+            loan: Cell::new(Loan::Lent),
+            no_grant: Cell::new(false),
+        }
+    }
+
     /// A thread that used this Reply is gone.
     pub fn forget_server(&self, tcb: Ref<Tcb>) {
         if self.server.get() == Some(tcb) {
             self.server.set(None);
         }
+    }
+}
+
+impl Default for Reply {
+    fn default() -> Self {
+        Reply::new()
     }
 }
 

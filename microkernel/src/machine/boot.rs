@@ -61,6 +61,13 @@ impl Boot {
     }
 }
 
+/// The bytes of the boot archive.
+pub fn archive_bytes(archive: Region) -> &'static [u8] {
+    let place = window(archive.start) as *const u8;
+    // SAFETY: the archive's pages are in the window and in no list of free memory; init gets them read-only.
+    unsafe { core::slice::from_raw_parts(place, archive.size() as usize) }
+}
+
 /// The trace rings; none before the hand-over.
 pub fn trace_rings() -> &'static [Ring] {
     let Some(boot) = BOOT.get() else { return &[] };

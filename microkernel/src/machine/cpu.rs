@@ -19,8 +19,6 @@ use crate::log;
 unsafe extern "C" {
     /// The entry of each vector (asm/entry.s).
     static interrupt_entries: [u64; 256];
-    /// The system call entry of each CPU (asm/entry.s).
-    static syscall_entries: [u64; MAX_CPUS];
 }
 
 /// Segment selectors: the order is what SYSCALL and SYSRET derive theirs from.
@@ -79,10 +77,10 @@ impl CpuLocal {
     }
 
     fn fill(&self, cpu: usize) {
-        self.set_rsp0(stacks::main_top(cpu));
-        for (number, _vector) in stacks::IST_VECTORS.iter().enumerate() {
-            let (word, ist) = (number.wrapping_mul(2).wrapping_add(9), number.wrapping_add(1));
-            self.set_tss(word, stacks::exception_top(cpu, ist));
+        self.set_rsp0(stacks::trap_top(stacks::main_top(cpu)));
+        for ist in stacks::IST_VECTORS.map(|(_, ist)| usize::from(ist)) {
+            let word = ist.wrapping_mul(2).wrapping_add(7);
+            self.set_tss(word, stacks::trap_top(stacks::exception_top(cpu, ist)));
         }
         const NO_IO_BITMAP: u32 = (TSS_SIZE as u32) << 16;
         if let Some(last) = self.tss.last() {
@@ -142,8 +140,8 @@ fn fill_idt() {
     // SAFETY: a constant table that asm/entry.s provides.
     let entries = unsafe { &interrupt_entries };
     for (vector, (gate, &entry)) in IDT.iter().zip(entries).enumerate() {
-        let own_stack = stacks::IST_VECTORS.iter().position(|&each| usize::from(each) == vector);
-        let ist = own_stack.map_or(0, |number| number.wrapping_add(1) as u64);
+        let own_stack = stacks::IST_VECTORS.iter().find(|&&(each, _)| usize::from(each) == vector);
+        let ist = own_stack.map_or(0, |&(_, ist)| u64::from(ist));
         let user = if vector == BREAKPOINT { FOR_USERS } else { 0 };
         let selector = u64::from(selector::KERNEL_CODE) << 16;
         let low =
@@ -274,10 +272,8 @@ pub fn init_registers(cpu: usize, features: &Features) {
     let avx = if features.avx() { XCr0Flags::AVX } else { XCr0Flags::empty() };
     // SAFETY: x87 and SSE are always there, AVX is announced.
     unsafe { XCr0::write(XCr0Flags::X87 | XCr0Flags::SSE | avx) };
-    // SAFETY: a constant table that asm/entry.s provides.
-    let entries = unsafe { &syscall_entries };
     let star = u64::from(selector::KERNEL_DATA) << 48 | u64::from(selector::KERNEL_CODE) << 32;
-    let entry = entries.get(cpu).copied().unwrap_or(0);
+    let entry = crate::entry::syscall_entry(cpu, true);
     // SYSENTER and SYSCALL from compatibility mode lead nowhere: no segment of ours lets users get there.
     let registers = [
         (EFER, EFER_VALUE),
@@ -292,6 +288,13 @@ pub fn init_registers(cpu: usize, features: &Features) {
         // SAFETY: long mode goes on; entry and selectors are this kernel's, as the module's tables have them.
         unsafe { Msr::new(register).write(value) };
     }
+}
+
+/// Has system calls of this CPU enter at `entry`.
+pub fn set_syscall_entry(entry: u64) {
+    const LSTAR: u32 = 0xc000_0082;
+    // SAFETY: the entry is one of this CPU's two (crate::entry).
+    unsafe { Msr::new(LSTAR).write(entry) };
 }
 
 /// Says in the log which protections this CPU lacks.

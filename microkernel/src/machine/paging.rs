@@ -192,6 +192,13 @@ pub fn top() -> u64 {
     Cr3::read_raw().0.start_address().as_u64()
 }
 
+/// The entries of the kernel half that every address space has: the window's and the image's.
+pub fn kernel_entries() -> [u64; 2] {
+    // SAFETY: the tables in use are those made here.
+    let top = unsafe { table(top()) };
+    [WINDOW_ENTRY, IMAGE_ENTRY].map(|at| top.get(at).map_or(0, |entry| entry.load(Ordering::Relaxed)))
+}
+
 /// Loads the tables in use again: stale translations are gone.
 pub fn flush() {
     load(top());

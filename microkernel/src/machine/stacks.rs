@@ -29,9 +29,11 @@ pub struct CpuStacks {
     exceptions: [Stack<{ 8 * 1024 }>; IST_STACKS],
 }
 
-/// Exceptions with a stack of their own: NMI, #DF, #MC, #DB, in the order of their IST numbers from 1 on.
-pub const IST_VECTORS: [u8; IST_STACKS] = [2, 8, 18, 1];
-const IST_STACKS: usize = 4;
+/// Exceptions with a stack of their own: NMI, #DF, #MC, #DB, and those that would be bugs if they came from
+/// the kernel (#UD, #NP, #SS, #GP, #PF), in the order of their IST numbers from 1 on.
+pub const IST_VECTORS: [(u8, u8); 9] =
+    [(2, 1), (8, 2), (18, 3), (1, 4), (6, 5), (11, 5), (12, 5), (13, 5), (14, 5)];
+const IST_STACKS: usize = 5;
 
 /// All stacks; CPU n's are entry n. Assembly finds the top of CPU n's main stack at
 /// `kernel_stacks + n * STRIDE + MAIN_TOP`.
@@ -69,6 +71,24 @@ pub fn main_top(cpu: usize) -> u64 {
 /// The top of the CPU's stack with IST number `ist` (1 and up).
 pub fn exception_top(cpu: usize, ist: usize) -> u64 {
     main_top(cpu).wrapping_add((ist as u64).wrapping_mul(EXCEPTION_STRIDE as u64))
+}
+
+/// Bytes at the top of each stack that belong to the entry code: a word there names the CPU (asm/entry.s).
+const TRAP_HEAD: u64 = 16;
+
+/// Where traps begin to push on the stack with this top.
+pub fn trap_top(top: u64) -> u64 {
+    top.wrapping_sub(TRAP_HEAD)
+}
+
+/// Writes the word that names the CPU at the top of each of its stacks. Nothing that runs on them comes back.
+pub fn name_cpu(cpu: usize, name: u64) {
+    let tops = (1..=IST_STACKS).map(|ist| exception_top(cpu, ist)).chain([main_top(cpu)]);
+    for top in tops {
+        let place = trap_top(top) as *mut u64;
+        // SAFETY: within the CPU's own stack, above all that its code still uses.
+        unsafe { place.write_volatile(name) };
+    }
 }
 
 /// The guard pages of all stacks.

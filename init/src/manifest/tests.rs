@@ -1,0 +1,130 @@
+use std::string::ToString;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const EXAMPLE: &str = "
+# a driver and one who uses it
+component serial           # comments go to the line's end
+    start     boot
+    memory    256K
+    durable   64K
+    slots     64
+    cpu       1
+    priority  200
+    budget    500us of 10ms
+    serves    lines status
+    ports     0x2f8-0x2ff 0x80
+    irq       3 4
+    restart   never
+
+component terminal
+    program   shell
+    calls     lines
+    holds     system inventory
+";
+
+fn complaint(text: &str) -> String {
+    Manifest::parse(text).expect_err("refused").to_string()
+}
+
+#[test]
+fn a_manifest_says_all_that_a_component_has() {
+    let manifest = Manifest::parse(EXAMPLE).expect("sound");
+    let serial = manifest.find("serial").expect("there");
+    assert_eq!((serial.start, serial.memory, serial.durable), (Start::Boot, Budget::Bits(18), Some(16)));
+    assert_eq!((serial.slot_bits, serial.cpu, serial.priority), (6, 1, 200));
+    assert_eq!(serial.budget, Some((500, 10_000)));
+    assert_eq!(serial.serves, ["lines", "status"]);
+    assert_eq!(serial.ports, [(0x2f8, 0x2ff), (0x80, 0x80)]);
+    assert_eq!((&serial.irqs[..], serial.program), (&[3, 4][..], "serial"));
+    let terminal = manifest.find("terminal").expect("there");
+    assert_eq!((terminal.program, &terminal.calls[..]), ("shell", &["lines"][..]));
+    assert_eq!(terminal.holds, [Right::System, Right::Inventory]);
+}
+
+#[test]
+fn what_is_not_said_is_not_given() {
+    let manifest = Manifest::parse("component plain").expect("sound");
+    let plain = manifest.find("plain").expect("there");
+    assert!(plain.serves.is_empty() && plain.calls.is_empty() && plain.holds.is_empty());
+    assert!(plain.ports.is_empty() && plain.irqs.is_empty() && plain.durable.is_none());
+}
+
+#[test]
+fn programs_without_a_component_fall_under_the_star() {
+    let manifest = Manifest::parse("component *\ncomponent cat\npriority 7").expect("sound");
+    assert_eq!(manifest.for_program("cat").map(|entry| entry.priority), Some(7));
+    assert_eq!(manifest.for_program("dog").map(|entry| entry.name), Some(ANY));
+    assert_eq!(Manifest::parse("component a").expect("sound").for_program("dog"), None);
+}
+
+#[test]
+fn every_complaint_names_its_line_and_what_to_mend() {
+    let cases = [
+        ("memory 1M", "line 1: `memory` comes before the first `component`"),
+        ("component Big", "line 1: `Big` is no name: small letters, digits and -, at most 32"),
+        ("component a\n\ncomponent a", "line 3: there is a component `a` already"),
+        ("component a\nwings 2", "line 2: `wings` means nothing here"),
+        ("component a\nmemory", "line 2: a value is missing"),
+        ("component a\nmemory 1M 2M", "line 2: `2M` is one word too many"),
+        ("component a\nmemory 3M", "line 2: 3145728 is not a power of two from 65536 to 1099511627776"),
+        ("component a\nmemory 1", "line 2: `1` needs a unit: K, M, G"),
+        ("component a\ncpu 1\ncpu 2", "line 3: `cpu` is said twice of one component"),
+        ("component a\ncpu 8", "line 2: `8` is not within 0 to 7"),
+        ("component a\npriority 255", "line 2: `255` is not within 0 to 254"),
+        (
+            "component a\nbudget 20ms of 10ms",
+            "line 2: a budget is at most its period, and that at most 10000ms",
+        ),
+        ("component a\nbudget 20ms", "line 2: say: budget TIME of TIME"),
+        ("component a\nports 9-8", "line 2: the ports `9-8` end before they begin"),
+        ("component a\nstack 6K", "line 2: a stack has whole pages, 4K to 512K"),
+        ("component a\nirq 3 3", "line 2: `3` is given twice"),
+        ("component *\nstart boot", "line 2: `*` stands for programs started by hand"),
+        ("component a\nrestart maybe", "line 2: `restart` can be: never"),
+        (
+            "component a\nholds all",
+            "line 2: `all` is no right: sched-control, irq-control, io-ports, system, inventory",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(complaint(text), expected);
+    }
+}
+
+#[test]
+fn calls_go_only_to_components_further_up() {
+    assert_eq!(
+        complaint("component a\ncalls b\ncomponent b\nserves b"),
+        "line 2: no component further up serves `b`"
+    );
+    assert_eq!(complaint("component a\nserves a\ncalls a"), "line 3: no component further up serves `a`");
+    assert_eq!(complaint("component a\nserves s\ncomponent b\nserves s"), "line 4: `a` serves `s` already");
+    Manifest::parse("component b\nserves b\ncomponent a\ncalls b").expect("sound");
+}
+
+#[test]
+fn the_built_in_manifest_is_sound() {
+    let manifest = Manifest::parse(BUILT_IN).expect("sound");
+    for wide in ["selftest", "fuzz", "bench"] {
+        assert_eq!(
+            manifest.find(wide).map(|entry| (entry.memory, entry.slot_bits)),
+            Some((Budget::Half, 14))
+        );
+    }
+    assert!(manifest.find(ANY).is_some_and(|any| any.holds.is_empty()));
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "(component|memory|[a-z*]{1,6}|[0-9]{1,22}[KMG]?|0x|#|-|[ \\n]){0,60}") {
+        let _ = Manifest::parse(&text);
+    }
+
+    #[test]
+    fn nor_do_any_characters(text in "\\PC{0,200}") {
+        let _ = Manifest::parse(&text);
+    }
+}

@@ -1,0 +1,27 @@
+//! The runtime of native programs.
+//!
+//! A program is a function named to [`entry!`]; init gives it its arguments, memory and capabilities in the
+//! start block ([`env`]). This crate starts it, keeps its stack, heap ([`heap`]) and objects ([`memory`],
+//! [`alloc`]), its threads ([`thread`]), its way to print, read and end ([`io`]), and turns a panic into a
+//! crash that init reports ([`panic`]).
+//!
+//! init itself, which nobody starts but the kernel, uses the same parts ([`root!`]).
+#![cfg_attr(not(test), no_std)]
+
+pub mod alloc;
+pub mod clock;
+pub mod env;
+pub mod heap;
+pub mod io;
+pub mod lock;
+pub mod memory;
+pub mod panic;
+pub mod start;
+pub mod thread;
+
+/// What only a program of its own needs and a test on the host has already. Programs are built without
+/// unwinding, host tests with it.
+#[cfg(panic = "abort")]
+mod freestanding;
+
+pub use io::exit;
