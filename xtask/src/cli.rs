@@ -22,9 +22,7 @@ pub const STATUS_KERNEL_PANIC: u8 = 101;
 /// The guest was lost without a word: reset, hung before it was up, or QEMU failed.
 pub const STATUS_GUEST_LOST: u8 = 102;
 
-/// Builds Skink, boots it in QEMU, runs programs in it, measures it.
-///
-/// Without a command: `run`.
+/// Builds Skink, boots it in QEMU, runs programs in it, measures it. Without a command: `run`.
 #[derive(Debug, Parser)]
 #[command(
     bin_name = "cargo run --",
