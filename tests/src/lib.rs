@@ -1,7 +1,7 @@
 //! Everything `cargo test` runs, under one count: the host crates' own tests, then the system in QEMU.
 //!
-//! [`TESTS`] is the table of all there is. A test is one case with a sentence for a name, or a run of many:
-//! a crate's tests, or the guest's `selftest`, whose tests are counted one by one as they report.
+//! A test is one case with a sentence for a name, or a run of many: a crate's tests, or the guest's `selftest`,
+//! whose tests are counted one by one as they report. Each file has its table of them.
 #![forbid(unsafe_code)]
 
 mod bench;
@@ -22,6 +22,10 @@ use clap::Parser;
 use harness::{Report, Test};
 use tool::Tool;
 
+/// All there is, in the order it runs: what is quick and says most comes first.
+const SUITES: [&[Test]; 7] =
+    [host::TESTS, options::TESTS, exec::TESTS, terminal::TESTS, selftest::TESTS, fuzz::TESTS, bench::TESTS];
+
 /// Runs Skink's tests.
 #[derive(Parser)]
 #[command(bin_name = "cargo test --")]
@@ -39,12 +43,7 @@ struct Arguments {
 /// The whole of `cargo test`.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let tests: Vec<Test> = [host::TESTS, options::TESTS, exec::TESTS, terminal::TESTS]
-        .concat()
-        .into_iter()
-        .chain([selftest::TESTS, fuzz::TESTS, bench::TESTS].concat())
-        .collect();
-    let chosen = harness::chosen(&tests, &arguments.filter);
+    let chosen = harness::chosen(&SUITES.concat(), &arguments.filter);
     if arguments.list {
         for (test, _) in &chosen {
             println!("{}", test.name);
