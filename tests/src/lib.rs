@@ -44,6 +44,9 @@ struct Arguments {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let chosen = harness::chosen(&SUITES.concat(), &arguments.filter);
+    if chosen.is_empty() {
+        eprintln!("no test has {} in its name: --list lists them", arguments.filter.join(" or "));
+    }
     if arguments.list {
         for (test, _) in &chosen {
             println!("{}", test.name);
