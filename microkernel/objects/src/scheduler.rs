@@ -239,6 +239,10 @@ impl<M: Machine> Kernel<M> {
         {
             self.exhausted(here, me, now);
         }
+        // Where the thread goes on, `schedule` has nothing to switch and so sets no timer.
+        if here.thread() == me && me.state.get() == State::Ready {
+            self.arm(here);
+        }
     }
 
     /// A wait or a throttling has come to its end.
