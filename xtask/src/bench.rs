@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::cli::{GuestOptions, STATUS_FAILED};
+use crate::cli::{GuestOptions, Limit, STATUS_FAILED};
 use crate::exec::{self, Outcome, Task};
 use crate::machine::{Accel, Machine};
 
@@ -24,6 +24,9 @@ pub struct BenchOptions {
     /// The machine and what it boots.
     #[command(flatten)]
     pub guest: GuestOptions,
+    /// How long it may run.
+    #[command(flatten)]
+    pub limit: Limit,
     /// Write the results, with machine and commit, as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -46,7 +49,13 @@ pub fn bench(options: &BenchOptions) -> Result<u8> {
     let machine = Machine::new(&options.guest, 1)?;
     let mut command = vec!["bench".to_owned(), "--unit".to_owned(), unit(&machine).name().to_owned()];
     command.extend(options.names.iter().cloned());
-    let task = Task { guest: &options.guest, command: &command, stdin: false, verbose: options.verbose };
+    let task = Task {
+        options: &options.guest,
+        limit: options.limit,
+        command: &command,
+        stdin: false,
+        verbose: options.verbose,
+    };
     let mut results = result::Collector::default();
     let outcome = exec::run(&task, &machine, &mut results)?;
     let results = results.finish();

@@ -22,20 +22,36 @@ pub const STATUS_KERNEL_PANIC: u8 = 101;
 /// The guest was lost without a word: reset, hung before it was up, or QEMU failed.
 pub const STATUS_GUEST_LOST: u8 = 102;
 
-/// Builds Skink, boots it in QEMU, runs programs in it, measures it.
-///
-/// Without a command: `run`.
+/// Builds Skink, boots it in QEMU, runs programs in it, measures it. Without a command: `run`.
 #[derive(Debug, Parser)]
 #[command(
     bin_name = "cargo run --",
+    args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
-    after_help = "Exit status: the guest program's for `exec`; 101 kernel panic; 102 guest lost (reset, no boot, \
-                  QEMU failed); 124 timeout; 125 the tool failed; 127 no such guest program."
+    after_help = AFTER_HELP
 )]
 pub struct Cli {
-    /// What to do.
     #[command(subcommand)]
-    pub command: Option<Command>,
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunOptions,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  cargo run                                    boot, with the guest's console on this terminal
+  cargo run -- exec --smp 4 -- selftest        run one program on four CPUs
+  cargo run -- bench ipc --icount              the kernel's benchmarks, in instructions
+  cargo run -- debug                           boot under gdb
+
+Exit status: of exec, the guest program's. 101 the kernel panicked; 102 the guest was lost (reset, or it did
+not come up); 124 timeout; 125 the tool failed; 127 no such program in the guest.";
+
+impl Cli {
+    /// What to do.
+    pub fn command(self) -> Command {
+        self.command.unwrap_or(Command::Run(self.run))
+    }
 }
 
 /// What the tool can do.
@@ -51,18 +67,15 @@ pub enum Command {
     Debug(DebugOptions),
 }
 
-impl Default for Command {
-    fn default() -> Self {
-        Command::Run(RunOptions::parse_from(["run"]))
-    }
-}
-
 /// Options of `run`.
-#[derive(Debug, Parser)]
+#[derive(Debug, Args)]
 pub struct RunOptions {
     /// The machine and what it boots.
     #[command(flatten)]
     pub guest: GuestOptions,
+    /// How long it may run.
+    #[command(flatten)]
+    pub limit: Limit,
 }
 
 /// Options of `exec`.
@@ -71,6 +84,9 @@ pub struct ExecOptions {
     /// The machine and what it boots.
     #[command(flatten)]
     pub guest: GuestOptions,
+    /// How long it may run.
+    #[command(flatten)]
+    pub limit: Limit,
     /// Print the kernel log (to stderr) as it comes
     #[arg(long, short)]
     pub verbose: bool,
@@ -79,7 +95,7 @@ pub struct ExecOptions {
     pub command: Vec<String>,
 }
 
-/// What `run`, `exec` and `bench` share: the machine and what it boots.
+/// What all commands share: the machine and what it boots.
 #[derive(Debug, Clone, Args)]
 pub struct GuestOptions {
     /// CPUs of the guest, 1 to 8 [default: 2 for run, otherwise 1]
@@ -90,7 +106,8 @@ pub struct GuestOptions {
           value_parser = RangedU64ValueParser::<u32>::new().range(32..=1_048_576))]
     pub memory: u32,
     /// How QEMU runs the guest; auto is KVM where it works on hardware, else TCG
-    #[arg(long, value_enum, default_value_t = AccelChoice::Auto)]
+    #[arg(long, value_enum, value_name = "auto|tcg|kvm", hide_possible_values = true,
+          default_value_t = AccelChoice::Auto)]
     pub accel: AccelChoice,
     /// Deterministic: virtual time counts instructions (TCG only)
     #[arg(long)]
@@ -107,6 +124,11 @@ pub struct GuestOptions {
     /// Text for the kernel's command line
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub append: String,
+}
+
+/// How long a guest may run.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Limit {
     /// End the guest after this long, counted from when it is up; the status is then 124
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
@@ -137,21 +159,33 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
 
+    fn command(arguments: &[&str]) -> Command {
+        Cli::parse_from([&["xtask"], arguments].concat()).command()
+    }
+
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        <Cli as CommandFactory>::command().debug_assert();
     }
 
     #[test]
     fn no_command_means_run_on_the_default_machine() {
-        let Command::Run(options) = Command::default() else { panic!("not run") };
+        let Command::Run(options) = command(&[]) else { panic!("not run") };
         assert_eq!((options.guest.smp, options.guest.memory), (None, 512));
     }
 
     #[test]
+    fn the_options_of_run_need_no_command() {
+        let Command::Run(options) = command(&["--smp", "4"]) else { panic!("not run") };
+        assert_eq!(options.guest.smp, Some(4));
+        assert!(Cli::try_parse_from(["xtask", "--smp", "4", "exec", "--", "true"]).is_err());
+    }
+
+    #[test]
     fn exec_keeps_everything_after_the_dashes_for_the_guest() {
-        let cli = Cli::parse_from(["xtask", "exec", "--smp", "4", "--", "fuzz", "--seed", "7"]);
-        let Some(Command::Exec(options)) = cli.command else { panic!("not exec") };
+        let Command::Exec(options) = command(&["exec", "--smp", "4", "--", "fuzz", "--seed", "7"]) else {
+            panic!("not exec")
+        };
         assert_eq!(options.guest.smp, Some(4));
         assert_eq!(options.command, ["fuzz", "--seed", "7"]);
     }

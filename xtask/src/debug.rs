@@ -7,7 +7,6 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::cli::GuestOptions;
-use crate::exec::tell;
 use crate::guest::{CtrlC, Guest};
 use crate::machine::{Machine, quoted};
 use crate::qemu::Console;
@@ -57,9 +56,9 @@ pub fn debug(options: &DebugOptions) -> Result<u8> {
     let session = guest.start(&machine, Console::Kept { echo: true }, &stopped)?;
     eprintln!("skink: stopped before the first instruction: set breakpoints with hbreak, then continue");
     let status = attended(&mut gdb, &session, |log, crash| {
-        tell(&report::component_crash(crash, log, &mut guest.symbols()));
+        report::tell(&report::component_crash(crash, log, &mut guest.symbols()));
     })?;
-    session.end(Duration::ZERO)?;
+    session.end()?;
     if !status.success() {
         bail!("gdb failed ({status})");
     }

@@ -1,12 +1,12 @@
 //! `exec`: boot headless, run one program, exit with its status.
 
 use std::io::{IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use proto::host::{EXIT_PANIC, VERSION};
 
-use crate::cli::{self, ExecOptions, GuestOptions};
+use crate::cli::{self, ExecOptions, GuestOptions, Limit};
 use crate::guest::{CtrlC, Guest};
 use crate::machine::Machine;
 use crate::qemu::{Console, Ending};
@@ -14,8 +14,8 @@ use crate::report;
 use crate::session::{BOOT_PATIENCE, Event, Session};
 use crate::symbols::Component;
 
-/// How long QEMU may take to end after it has closed its lines.
-const ENDING_PATIENCE: Duration = Duration::from_secs(10);
+/// QEMU's status when it cannot do what its arguments ask for.
+const QEMU_REFUSES: i32 = 1;
 
 /// Where a program's output goes.
 pub trait Output {
@@ -56,7 +56,9 @@ impl Outcome {
 /// A program to run in a guest of its own.
 pub struct Task<'a> {
     /// The machine and what it boots.
-    pub guest: &'a GuestOptions,
+    pub options: &'a GuestOptions,
+    /// How long it may run.
+    pub limit: Limit,
     /// The program and its arguments.
     pub command: &'a [String],
     /// Whether the tool's standard input is the program's.
@@ -67,15 +69,20 @@ pub struct Task<'a> {
 
 /// The command `exec`.
 pub fn exec(options: &ExecOptions) -> Result<u8> {
-    let task =
-        Task { guest: &options.guest, command: &options.command, stdin: true, verbose: options.verbose };
+    let task = Task {
+        options: &options.guest,
+        limit: options.limit,
+        command: &options.command,
+        stdin: true,
+        verbose: options.verbose,
+    };
     let machine = Machine::new(&options.guest, 1)?;
     Ok(run(&task, &machine, &mut PassThrough)?.status())
 }
 
 /// Builds, boots, and runs the task to its end. Reports of crashes go to stderr.
 pub fn run(task: &Task, machine: &Machine, output: &mut dyn Output) -> Result<Outcome> {
-    let guest = Guest::ready(task.guest, CtrlC::Ends)?;
+    let guest = Guest::ready(task.options, CtrlC::Ends)?;
     let session = guest.start(machine, Console::Kept { echo: task.verbose }, &[])?;
     Run { task, guest: &guest, output }.follow(session)
 }
@@ -97,7 +104,7 @@ impl Run<'_> {
                         bail!("the guest speaks version {version} of the protocol, this tool {VERSION}");
                     }
                     up = true;
-                    deadline = self.task.guest.timeout.map(|time| Instant::now() + time);
+                    deadline = self.task.limit.timeout.map(|time| Instant::now() + time);
                     session.exec(self.task.command)?;
                     if self.task.stdin {
                         forward_stdin(&session);
@@ -121,7 +128,7 @@ impl Run<'_> {
                 }
                 Some(Event::Crash(crash)) => {
                     let log = session.log();
-                    tell(&report::component_crash(&crash, &log, &mut self.guest.symbols()));
+                    report::tell(&report::component_crash(&crash, &log, &mut self.guest.symbols()));
                 }
                 Some(Event::Garbled(bad)) => {
                     eprintln!(
@@ -129,8 +136,7 @@ impl Run<'_> {
                     );
                 }
                 Some(Event::Gone) => {
-                    let (ending, log) = session.end(ENDING_PATIENCE)?;
-                    return Ok(after_the_end(&ending, &log, self.guest));
+                    return after_the_end(&session.ended()?, self.guest);
                 }
                 None => return self.hung(session, up),
             }
@@ -138,25 +144,25 @@ impl Run<'_> {
     }
 
     /// The time is up: says where the guest is, and ends it.
-    fn hung(&self, session: Session, up: bool) -> Result<Outcome> {
+    fn hung(&self, mut session: Session, up: bool) -> Result<Outcome> {
         let program = &self.task.command[0];
         let (headline, outcome) = if up {
-            let time = self.task.guest.timeout.unwrap_or_default();
+            let time = self.task.limit.timeout.unwrap_or_default();
             (format!("{program} did not end within {} s", time.as_secs_f64()), Outcome::TimedOut)
         } else {
             (format!("the guest did not come up within {} s", BOOT_PATIENCE.as_secs()), Outcome::Lost)
         };
         eprintln!("skink: {headline}");
-        let registers = session.registers();
-        let (ending, log) = session.end(Duration::ZERO)?;
-        if report::panic_screen(&log).is_some() {
-            return Ok(after_the_end(&ending, &log, self.guest));
+        let stopped = session.stop();
+        let ending = session.end()?;
+        if report::panic_screen(&ending.log).is_some() {
+            return after_the_end(&ending, self.guest);
         }
-        match registers {
-            Ok(registers) => tell(&report::hung(
-                &registers,
+        match stopped {
+            Ok(stopped) => report::tell(&report::hung(
+                &stopped,
                 Component(if up { program } else { "init" }),
-                &log,
+                &ending.log,
                 &mut self.guest.symbols(),
             )),
             Err(error) => eprintln!("skink: where it is cannot be told: {error:#}"),
@@ -171,19 +177,17 @@ impl Run<'_> {
 }
 
 /// Says why a guest ended that nobody told to.
-pub fn after_the_end(ending: &Ending, log: &str, guest: &Guest) -> Outcome {
+pub fn after_the_end(ending: &Ending, guest: &Guest) -> Result<Outcome> {
     let panicked = ending.status.code() == Some(i32::from(EXIT_PANIC) * 2 + 1);
-    if panicked || report::panic_screen(log).is_some() {
-        tell(&report::kernel_panic(log, &mut guest.symbols()));
-        return Outcome::Panicked;
+    if panicked || report::panic_screen(&ending.log).is_some() {
+        report::tell(&report::kernel_panic(&ending.log, &mut guest.symbols()));
+        return Ok(Outcome::Panicked);
     }
-    tell(&report::lost(ending, log));
-    Outcome::Lost
-}
-
-/// Prints a report, set off from what the guest wrote.
-pub fn tell(report: &str) {
-    eprintln!("\nskink: {report}");
+    if ending.status.code() == Some(QEMU_REFUSES) && ending.log.is_empty() {
+        bail!("QEMU does not start this machine: {}", ending.complaints.trim());
+    }
+    report::tell(&report::lost(ending));
+    Ok(Outcome::Lost)
 }
 
 /// Passes standard input on, unless it is a terminal: the program then sees its end at once.

@@ -8,8 +8,7 @@ use xtask::cli::{Cli, Command};
 use xtask::{bench, debug, exec, run};
 
 fn main() -> ExitCode {
-    let command = Cli::parse().command.unwrap_or_default();
-    let done = match command {
+    let done = match Cli::parse().command() {
         Command::Run(options) => run::run(&options),
         Command::Exec(options) => exec::exec(&options),
         Command::Bench(options) => bench::bench(&options),

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::hosttools;
 use crate::machine::{Machine, quoted};
+use crate::qmp::{Qmp, Stopped};
 
 /// How long QEMU may take to open its connections.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(60);
@@ -57,7 +58,7 @@ enum Log {
 pub struct Qemu {
     child: Child,
     com2: UnixStream,
-    monitor: UnixStream,
+    monitor: Qmp,
     log: Log,
     log_reader: Option<JoinHandle<()>>,
     complaints: Option<JoinHandle<String>>,
@@ -70,6 +71,10 @@ pub struct Ending {
     pub status: ExitStatus,
     /// What it wrote to stderr.
     pub complaints: String,
+    /// Whether it ended because the guest reset itself.
+    pub reset: bool,
+    /// What the guest wrote to its console.
+    pub log: String,
 }
 
 impl Qemu {
@@ -101,7 +106,7 @@ impl Qemu {
         let connect = |child: &mut Child| -> Result<_> {
             let deadline = Instant::now() + CONNECT_PATIENCE;
             let com2 = com2.connected(child, deadline)?;
-            let monitor = monitor.connected(child, deadline)?;
+            let monitor = Qmp::open(monitor.connected(child, deadline)?)?;
             let console = console.map(|console| console.connected(child, deadline)).transpose()?;
             Ok((com2, monitor, console))
         };
@@ -129,9 +134,9 @@ impl Qemu {
         self.com2.try_clone().context("cannot share the connection to COM2")
     }
 
-    /// The host's end of QEMU's machine protocol.
-    pub fn monitor(&self) -> Result<UnixStream> {
-        self.monitor.try_clone().context("cannot share the connection to QEMU's monitor")
+    /// Stops the guest and says where each CPU is.
+    pub fn stop(&mut self) -> Result<Stopped> {
+        self.monitor.stop()
     }
 
     /// What the guest wrote to its console so far.
@@ -143,8 +148,7 @@ impl Qemu {
         String::from_utf8_lossy(&bytes).replace('\r', "")
     }
 
-    /// Waits up to `patience` for QEMU to end by itself, ends it otherwise, and gives its status. After this
-    /// the log is complete.
+    /// Waits up to `patience` for QEMU to end by itself, ends it otherwise, and tells of its end.
     pub fn end(&mut self, patience: Duration) -> Result<Ending> {
         let deadline = Instant::now() + patience;
         let status = loop {
@@ -162,7 +166,7 @@ impl Qemu {
             let _ = reader.join();
         }
         let complaints = self.complaints.take().and_then(|reader| reader.join().ok()).unwrap_or_default();
-        Ok(Ending { status, complaints })
+        Ok(Ending { status, complaints, reset: self.monitor.saw_reset(), log: self.log() })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::qemu::Ending;
+use crate::qmp::Stopped;
 use crate::session::Crash;
 use crate::symbols::{Component, Symbols};
 
@@ -69,41 +70,44 @@ pub fn component_crash(crash: &Crash, log: &str, symbols: &mut Symbols) -> Strin
 }
 
 /// The report of a guest that vanished: it was reset, or QEMU failed.
-pub fn lost(ending: &Ending, log: &str) -> String {
-    let mut report = match ending.status.code() {
-        Some(0) => "the guest reset itself: a triple fault, or a shutdown nobody asked for\n".to_owned(),
-        _ => format!("QEMU ended unexpectedly: {}\n", ending.status),
+pub fn lost(ending: &Ending) -> String {
+    let mut report = if ending.reset {
+        "the guest reset itself: a triple fault, or a reset nobody asked for\n".to_owned()
+    } else {
+        format!("QEMU ended unexpectedly: {}\n", ending.status)
     };
     for line in ending.complaints.lines() {
         let _ = writeln!(report, "    {line}");
     }
-    report + &last_lines(log)
+    report + &last_lines(&ending.log)
 }
 
 /// The report of a guest that does not go on: where each CPU is, and the log. Addresses of user programs are
 /// looked up in `component`, the one most likely to run.
-pub fn hung(registers: &str, component: Component, log: &str, symbols: &mut Symbols) -> String {
+pub fn hung(stopped: &Stopped, component: Component, log: &str, symbols: &mut Symbols) -> String {
     let mut report = String::from("where the CPUs are\n");
-    for (cpu, rip) in instruction_pointers(registers).into_iter().enumerate() {
-        let _ = writeln!(report, "  CPU {cpu}");
-        report += &frame(rip, rip, component, symbols);
+    for (cpu, stack) in stopped.stacks.iter().enumerate() {
+        let _ = writeln!(report, "\n  CPU {cpu}");
+        for (depth, &address) in stack.iter().enumerate() {
+            let probe = if depth == 0 { address } else { call_before(address) };
+            report += &frame(address, probe, component, symbols);
+        }
     }
     report.push_str("\nregisters\n");
-    for line in registers.lines().filter(|line| is_of_interest(line)) {
+    for line in stopped.registers.lines().filter(|line| is_of_interest(line)) {
         let _ = writeln!(report, "    {line}");
     }
     report + &last_lines(log)
 }
 
-/// QEMU prints vector and descriptor registers too, which say little and fill a screen.
-fn is_of_interest(line: &str) -> bool {
-    ["CPU#", "R", "CR"].iter().any(|start| line.starts_with(start))
+/// Prints a report, set off from what the guest wrote.
+pub fn tell(report: &str) {
+    eprintln!("\nskink: {report}");
 }
 
-/// The instruction pointers in QEMU's `info registers -a`, CPU by CPU.
-fn instruction_pointers(registers: &str) -> Vec<u64> {
-    let values = registers.split_whitespace().filter_map(|word| word.strip_prefix("RIP="));
-    values.filter_map(|digits| u64::from_str_radix(digits, 16).ok()).collect()
+/// QEMU prints vector and descriptor registers too, which say little and fill a screen.
+fn is_of_interest(line: &str) -> bool {
+    ["CPU#", "R", "E", "CR"].iter().any(|start| line.starts_with(start)) && !line.starts_with("ES ")
 }
 
 fn addresses(line: &str) -> impl Iterator<Item = u64> {
@@ -117,10 +121,14 @@ fn backtrace(addresses: &[u64], component: Component, symbols: &mut Symbols) -> 
         text.push_str("    (none)\n");
     }
     for &address in addresses {
-        // A return address is that of the instruction behind the call, which may be another function's.
-        text += &frame(address, address.saturating_sub(1), component, symbols);
+        text += &frame(address, call_before(address), component, symbols);
     }
     text
+}
+
+/// An address within the call that returns to `address`, which itself may be another function's.
+fn call_before(address: u64) -> u64 {
+    address.saturating_sub(1)
 }
 
 fn frame(shown: u64, probe: u64, component: Component, symbols: &mut Symbols) -> String {
@@ -137,7 +145,7 @@ fn frame(shown: u64, probe: u64, component: Component, symbols: &mut Symbols) ->
 }
 
 fn last_lines(log: &str) -> String {
-    let lines: Vec<_> = log.lines().collect();
+    let lines: Vec<_> = log.trim_end().lines().collect();
     let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
     let mut text = String::from("\nlast lines of the kernel log\n");
     if last.is_empty() {
@@ -210,18 +218,35 @@ mod tests {
 
     #[test]
     fn a_reset_is_told_from_a_failure_of_qemu() {
-        let ending =
-            |raw| Ending { status: ExitStatus::from_raw(raw), complaints: "qemu: no such device\n".into() };
-        assert!(lost(&ending(0), "").contains("triple fault"));
-        let failed = lost(&ending(1 << 8), "");
-        assert!(failed.contains("QEMU ended") && failed.contains("no such device"));
+        let mut ending = Ending {
+            status: ExitStatus::from_raw(0),
+            complaints: "qemu: no such device\n".into(),
+            reset: true,
+            log: "the last words\n".into(),
+        };
+        assert!(lost(&ending).contains("triple fault"));
+        ending.reset = false;
+        let failed = lost(&ending);
+        for part in ["QEMU ended", "no such device", "the last words"] {
+            assert!(failed.contains(part), "{part} in\n{failed}");
+        }
     }
 
     #[test]
     fn a_hung_guest_shows_where_each_cpu_is() {
-        let registers = "\nCPU#0\nRAX=0 RBX=1\nRIP=ffffffff80001234 RFL=00000002\nXMM00=0\n\nCPU#1\nRIP=0000000000401000 RFL=2\n";
-        let report = hung(registers, Component("spin"), "", &mut Symbols::new(&no_programs()));
-        for part in ["CPU 0", "0xffffffff80001234", "CPU 1", "0x0000000000401000", "(it is empty)"] {
+        let stopped = Stopped {
+            registers: "\nCPU#0\nRAX=0 RBX=1\nRIP=ffffffff80001234 RFL=00000002\nXMM00=0\n\nCPU#1\n".into(),
+            stacks: vec![vec![0xffff_ffff_8000_1234, 0xffff_ffff_8000_2000], vec![0x40_1000]],
+        };
+        let report = hung(&stopped, Component("spin"), "", &mut Symbols::new(&no_programs()));
+        for part in [
+            "CPU 0",
+            "0xffffffff80001234",
+            "0xffffffff80002000",
+            "CPU 1",
+            "0x0000000000401000",
+            "(it is empty)",
+        ] {
             assert!(report.contains(part), "{part} in\n{report}");
         }
         assert!(!report.contains("XMM"));

@@ -1,22 +1,19 @@
 //! `run`: boot with the guest's console on this terminal.
 
 use std::io::IsTerminal;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 use proto::host::EXIT_SHUTDOWN;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use crate::cli::{self, RunOptions};
-use crate::exec::{after_the_end, tell};
+use crate::exec::after_the_end;
 use crate::guest::{CtrlC, Guest};
 use crate::machine::Machine;
 use crate::qemu::Console;
 use crate::report;
 use crate::session::Event;
-
-/// How long QEMU may take to end after it has closed its lines.
-const ENDING_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The command `run`.
 pub fn run(options: &RunOptions) -> Result<u8> {
@@ -28,23 +25,23 @@ pub fn run(options: &RunOptions) -> Result<u8> {
     let mut deadline = None;
     loop {
         match session.next(deadline) {
-            Some(Event::Hello(_)) => deadline = options.guest.timeout.map(|time| Instant::now() + time),
+            Some(Event::Hello(_)) => deadline = options.limit.timeout.map(|time| Instant::now() + time),
             Some(Event::Crash(crash)) => {
-                tell(&report::component_crash(&crash, &session.log(), &mut guest.symbols()));
+                report::tell(&report::component_crash(&crash, &session.log(), &mut guest.symbols()));
             }
             Some(Event::Gone) => break,
             Some(_) => {}
             None => {
-                session.end(Duration::ZERO)?;
+                session.end()?;
                 return Ok(cli::STATUS_TIMED_OUT);
             }
         }
     }
-    let (ending, log) = session.end(ENDING_PATIENCE)?;
+    let ending = session.ended()?;
     match ending.status.code() {
-        Some(0) if report::panic_screen(&log).is_none() => Ok(0),
+        Some(0) if !ending.reset => Ok(0),
         Some(code) if code == i32::from(EXIT_SHUTDOWN) * 2 + 1 => Ok(0),
-        _ => Ok(after_the_end(&ending, &log, &guest).status()),
+        _ => Ok(after_the_end(&ending, &guest)?.status()),
     }
 }
 

@@ -11,10 +11,12 @@ use anyhow::{Context, Result, bail};
 use proto::host::{self, BadFrame, FrameReader, MAX_CHUNK, MAX_FRAME, ToGuest, ToHost};
 
 use crate::qemu::{Boot, Ending, Qemu};
-use crate::qmp::Qmp;
+use crate::qmp::Stopped;
 
 /// How long a guest may take from QEMU's start to its Hello. Generous: the host may be busy.
 pub const BOOT_PATIENCE: Duration = Duration::from_secs(120);
+/// How long QEMU may take to end after it has closed its lines.
+const ENDING_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a guest that was told to shut down may take to do so.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -129,9 +131,9 @@ impl Session {
         self.qemu.log()
     }
 
-    /// The registers of all CPUs, as QEMU prints them.
-    pub fn registers(&self) -> Result<String> {
-        Qmp::open(self.qemu.monitor()?)?.registers()
+    /// Stops the guest for good and says where each CPU is.
+    pub fn stop(&mut self) -> Result<Stopped> {
+        self.qemu.stop()
     }
 
     /// Tells the guest to shut down, and ends it if it does not.
@@ -144,10 +146,14 @@ impl Session {
         Ok(())
     }
 
-    /// Ends QEMU, if it has not ended, and gives its status and the complete log.
-    pub fn end(mut self, patience: Duration) -> Result<(Ending, String)> {
-        let ending = self.qemu.end(patience)?;
-        Ok((ending, self.qemu.log()))
+    /// After [`Event::Gone`]: how QEMU ended.
+    pub fn ended(mut self) -> Result<Ending> {
+        self.qemu.end(ENDING_PATIENCE)
+    }
+
+    /// Ends QEMU.
+    pub fn end(mut self) -> Result<Ending> {
+        self.qemu.end(Duration::ZERO)
     }
 }
 

@@ -72,8 +72,11 @@ fn frames(loader: &Loader, address: u64) -> Vec<String> {
     lines
 }
 
-/// A source file's path from the root of the workspace, if it lies there.
+/// A source file's path from the root of the workspace, or of Rust's own sources, if it lies there.
 fn here(file: &str) -> String {
+    if let Some((_, path)) = file.strip_prefix("/rustc/").and_then(|file| file.split_once('/')) {
+        return path.to_owned();
+    }
     let root = workspace::root();
     Path::new(file).strip_prefix(&root).map_or_else(|_| file.to_owned(), |path| path.display().to_string())
 }
@@ -110,6 +113,14 @@ mod tests {
             "{all}"
         );
         assert!(!all.contains(&workspace::root().display().to_string()), "{all}");
+    }
+
+    #[test]
+    fn paths_begin_where_the_reader_knows_them() {
+        assert_eq!(here("/rustc/0123abcd/library/core/src/panicking.rs"), "library/core/src/panicking.rs");
+        let own = workspace::root().join("init/src/main.rs").display().to_string();
+        assert_eq!(here(&own), "init/src/main.rs");
+        assert_eq!(here("/elsewhere/x.rs"), "/elsewhere/x.rs");
     }
 
     #[test]
