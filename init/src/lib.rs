@@ -1,7 +1,23 @@
-//! init
+//! init, the root task.
+//!
+//! The kernel gives it all memory and all authority ([`machine`]). It reads the [`manifest`], builds the
+//! components that it names, each with exactly the authority it is given there ([`component`], [`plan`],
+//! [`elf`]), serves what they ask ([`supervisor`]), reports how they die ([`crash`]), and takes commands from
+//! the host's tool ([`channel`]) and from an operator ([`operator`]).
+//!
+//! It is one thread that waits for whatever comes next and never for a component.
 #![cfg_attr(not(test), no_std)]
+
 pub mod archive;
+
+pub mod component;
+pub mod crash;
 pub mod elf;
 pub mod line;
+pub mod log;
+pub mod machine;
 pub mod manifest;
+
+pub mod plan;
+
 pub mod uart;

@@ -340,6 +340,7 @@ fn ports(word: &str) -> Result<(u16, u16), String> {
     let (first, last) = word.split_once('-').unwrap_or((word, word));
     let port = |word| ranged(word, 0, 0xffff).map(|port| port as u16);
     match (port(first)?, port(last)?) {
+        (_, 0) => wrong!("port 0 cannot be given alone"),
         (first, last) if first <= last => Ok((first, last)),
         _ => wrong!("the ports `{word}` end before they begin"),
     }

@@ -147,8 +147,10 @@ impl Machine for Hardware {
     }
 
     fn flush(&self, flush: Flush, here: bool, others: u64) {
-        for cpu in (0..MAX_CPUS).filter(|cpu| others & 1 << cpu != 0) {
-            remote::flush(cpu, flush);
+        if others != 0 {
+            for cpu in (0..MAX_CPUS).filter(|cpu| others & 1 << cpu != 0) {
+                remote::flush(cpu, flush);
+            }
         }
         if here {
             flush_here(flush.address, if flush.tables { u64::MAX } else { flush.pages });

@@ -11,6 +11,9 @@ use abi::CPtr;
 /// A lock that holds data.
 pub type Mutex<T> = lock_api::Mutex<Lock, T>;
 
+/// What holds the lock while it lives.
+pub type MutexGuard<'a, T> = lock_api::MutexGuard<'a, Lock, T>;
+
 /// The lock itself.
 #[derive(Debug)]
 pub struct Lock(AtomicU32);

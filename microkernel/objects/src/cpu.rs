@@ -83,12 +83,17 @@ impl Cpu {
         Ref::of(&self.idle)
     }
 
-    /// The thread it runs, the idle one included.
+    /// The thread it runs, the idle one included. (Set since `init`.)
+    #[inline(always)]
     pub fn thread(&self) -> Ref<Tcb> {
-        self.current.get().unwrap_or_else(|| self.idle_thread())
+        match self.current.get() {
+            Some(tcb) => tcb,
+            None => unreachable!("a CPU out of service"),
+        }
     }
 
     /// Whether it has nothing to run.
+    #[inline(always)]
     pub fn is_idle(&self) -> bool {
         self.thread() == self.idle_thread()
     }

@@ -7,14 +7,27 @@ use abi::{Error, Kind, Rights, Syscall};
 
 use crate::cpu::Cpu;
 use crate::endpoint::Sending;
-use crate::kernel::{Kernel, Outcome, Step, Stop};
+use crate::kernel::{Kernel, Step, Stop};
 use crate::machine::Machine;
 use crate::memory::Ref;
 use crate::slot::{Flags, Slot};
 use crate::tcb::Tcb;
 
-/// A method: it checks its arguments, then acts.
-type MethodFn<M> = fn(&Kernel<M>, &Cpu, Ref<Tcb>, Ref<Slot>, [u64; 8]) -> Outcome;
+/// A method: takes its arguments from the thread's registers, checks them, acts, and leaves its results there.
+type MethodFn<M> = fn(&Kernel<M>, &Cpu, Ref<Tcb>, Ref<Slot>) -> Step<()>;
+
+/// A row of the table of methods: the rights it needs, the function, its words of result.
+macro_rules! row {
+    ($rights:expr, $function:ident, $results:literal) => {
+        ($rights, |kernel, here, me, slot| {
+            let words = kernel.$function(here, me, slot, me.words())?;
+            for (register, word) in me.context.words.iter().zip(words).take($results) {
+                register.set(word);
+            }
+            Ok(())
+        })
+    };
+}
 
 /// Bytes of the SYSCALL instruction: a call that gave way goes back to it.
 const SYSCALL_LENGTH: u64 = 2;
@@ -114,7 +127,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     fn invoke(&self, here: &Cpu, me: Ref<Tcb>) -> Step<()> {
-        let (number, args) = (me.context.rsi.get(), me.words());
+        let number = me.context.rsi.get();
         let slot = self.slot(me, me.context.rdx.get())?;
         if slot.is_empty() || slot.flags().contains(Flags::DYING) {
             return Err(Error::NoCapability.into());
@@ -128,12 +141,8 @@ impl<M: Machine> Kernel<M> {
         if !slot.rights.get().has(rights) {
             return Err(Error::NoRights.into());
         }
-        let results = method(self, here, me, slot, args)?;
-        // A thread that deleted itself on the way is not written to.
-        if here.current.get() == Some(me) {
-            me.finish(0);
-            me.set_words(results);
-        }
+        method(self, here, me, slot)?;
+        me.finish(0);
         Ok(())
     }
 
@@ -144,47 +153,47 @@ impl<M: Machine> Kernel<M> {
         const READ: Rights = Rights::READ;
         const WRITE: Rights = Rights::WRITE;
         let found: (Rights, MethodFn<M>) = match u32::try_from(number).ok()? {
-            method::Untyped::retype => (WRITE, Self::untyped_retype),
-            method::CNode::mint => (WRITE, Self::cnode_mint),
-            method::CNode::copy => (WRITE, Self::cnode_copy),
-            method::CNode::relocate => (WRITE, Self::cnode_relocate),
-            method::CNode::delete => (WRITE, Self::cnode_delete),
-            method::CNode::revoke => (WRITE, Self::cnode_revoke),
-            method::CNode::identify => (ANY, Self::cnode_identify),
-            method::VSpace::map => (WRITE, Self::vspace_map),
-            method::VSpace::unmap => (WRITE, Self::vspace_unmap),
-            method::VSpace::protect => (WRITE, Self::vspace_protect),
-            method::VSpace::donate => (WRITE, Self::vspace_donate),
-            method::VSpace::query => (ANY, Self::vspace_query),
-            method::Frame::physical => (ANY, Self::frame_physical),
-            method::Tcb::configure => (WRITE, Self::tcb_configure),
-            method::Tcb::set_fault_handler => (WRITE, Self::tcb_set_fault_handler),
-            method::Tcb::write_registers => (WRITE, Self::tcb_write_registers),
-            method::Tcb::read_registers => (READ, Self::tcb_read_registers),
-            method::Tcb::resume => (WRITE, Self::tcb_resume),
-            method::Tcb::suspend => (WRITE, Self::tcb_suspend),
-            method::Tcb::bind_notification => (WRITE, Self::tcb_bind_notification),
-            method::Tcb::unbind_notification => (WRITE, Self::tcb_unbind_notification),
-            method::Tcb::set_foreign => (WRITE, Self::tcb_set_foreign),
-            method::Tcb::kick => (WRITE, Self::tcb_kick),
-            method::Tcb::status => (ANY, Self::tcb_status),
-            method::SchedContext::bind => (WRITE, Self::context_bind),
-            method::SchedContext::unbind => (WRITE, Self::context_unbind),
-            method::SchedContext::consumed => (READ, Self::context_consumed),
-            method::IrqControl::handler => (WRITE, Self::irq_handler),
-            method::IrqControl::msi => (WRITE, Self::irq_msi),
-            method::IrqHandler::bind => (WRITE, Self::irq_bind),
-            method::IrqHandler::ack => (WRITE, Self::irq_ack),
-            method::IrqHandler::unbind => (WRITE, Self::irq_unbind),
-            method::IoPort::read => (READ, Self::port_read),
-            method::IoPort::write => (WRITE, Self::port_write),
-            method::SchedControl::configure => (WRITE, Self::control_configure),
-            method::SchedControl::set_priority => (WRITE, Self::control_set_priority),
-            method::System::log => (WRITE, Self::system_log),
-            method::System::trace => (WRITE, Self::system_trace),
-            method::System::latency => (READ, Self::system_latency),
-            method::System::shutdown => (WRITE, Self::system_shutdown),
-            method::System::verify => (READ, Self::system_verify),
+            method::Untyped::retype => row!(WRITE, untyped_retype, 0),
+            method::CNode::mint => row!(WRITE, cnode_mint, 0),
+            method::CNode::copy => row!(WRITE, cnode_copy, 0),
+            method::CNode::relocate => row!(WRITE, cnode_relocate, 0),
+            method::CNode::delete => row!(WRITE, cnode_delete, 0),
+            method::CNode::revoke => row!(WRITE, cnode_revoke, 0),
+            method::CNode::identify => row!(ANY, cnode_identify, 6),
+            method::VSpace::map => row!(WRITE, vspace_map, 0),
+            method::VSpace::unmap => row!(WRITE, vspace_unmap, 0),
+            method::VSpace::protect => row!(WRITE, vspace_protect, 0),
+            method::VSpace::donate => row!(WRITE, vspace_donate, 0),
+            method::VSpace::query => row!(ANY, vspace_query, 3),
+            method::Frame::physical => row!(ANY, frame_physical, 1),
+            method::Tcb::configure => row!(WRITE, tcb_configure, 0),
+            method::Tcb::set_fault_handler => row!(WRITE, tcb_set_fault_handler, 0),
+            method::Tcb::write_registers => row!(WRITE, tcb_write_registers, 0),
+            method::Tcb::read_registers => row!(READ, tcb_read_registers, 0),
+            method::Tcb::resume => row!(WRITE, tcb_resume, 0),
+            method::Tcb::suspend => row!(WRITE, tcb_suspend, 0),
+            method::Tcb::bind_notification => row!(WRITE, tcb_bind_notification, 0),
+            method::Tcb::unbind_notification => row!(WRITE, tcb_unbind_notification, 0),
+            method::Tcb::set_foreign => row!(WRITE, tcb_set_foreign, 0),
+            method::Tcb::kick => row!(WRITE, tcb_kick, 0),
+            method::Tcb::status => row!(ANY, tcb_status, 3),
+            method::SchedContext::bind => row!(WRITE, context_bind, 0),
+            method::SchedContext::unbind => row!(WRITE, context_unbind, 0),
+            method::SchedContext::consumed => row!(READ, context_consumed, 1),
+            method::IrqControl::handler => row!(WRITE, irq_handler, 0),
+            method::IrqControl::msi => row!(WRITE, irq_msi, 2),
+            method::IrqHandler::bind => row!(WRITE, irq_bind, 0),
+            method::IrqHandler::ack => row!(WRITE, irq_ack, 0),
+            method::IrqHandler::unbind => row!(WRITE, irq_unbind, 0),
+            method::IoPort::read => row!(READ, port_read, 1),
+            method::IoPort::write => row!(WRITE, port_write, 0),
+            method::SchedControl::configure => row!(WRITE, control_configure, 0),
+            method::SchedControl::set_priority => row!(WRITE, control_set_priority, 0),
+            method::System::log => row!(WRITE, system_log, 0),
+            method::System::trace => row!(WRITE, system_trace, 0),
+            method::System::latency => row!(READ, system_latency, 2),
+            method::System::shutdown => row!(WRITE, system_shutdown, 0),
+            method::System::verify => row!(READ, system_verify, 1),
             _ => return None,
         };
         Some(found)

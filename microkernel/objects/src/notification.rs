@@ -64,6 +64,7 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn take_bound(&self, tcb: Ref<Tcb>, notification: Ref<Notification>) {
         tcb.finish(0);
         tcb.bound_pending.set(false);
+        tcb.context.rdx.set(0);
         tcb.context.rsi.set(MsgInfo::NOTIFIED);
         self.hand_bits(tcb, notification);
     }

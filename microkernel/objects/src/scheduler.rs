@@ -23,6 +23,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// What every entry that could change threads begins with: the current thread's `runs_on` is made true.
+    #[inline(always)]
     pub fn enter(&self, here: &Cpu) {
         let me = here.thread();
         me.runs_on.set(here.charged.get());
@@ -65,7 +66,12 @@ impl<M: Machine> Kernel<M> {
     pub fn set_deadline(&self, here: &Cpu, tcb: Ref<Tcb>, at: u64) {
         let cpu = self.cpu(tcb.cpu());
         timer::insert(&cpu.timers, tcb, at);
-        if cpu.number.get() != here.number.get() && at < cpu.timer_set.get() {
+        if at >= cpu.timer_set.get() {
+            return;
+        }
+        if cpu.number.get() == here.number.get() {
+            self.arm(here);
+        } else {
             self.machine.poke(cpu.number.get());
         }
     }
@@ -127,9 +133,14 @@ impl<M: Machine> Kernel<M> {
     /// Lets the other ready threads of the current one's priority run first.
     pub fn yield_now(&self, here: &Cpu) {
         let me = here.thread();
-        // A yield ends the turn of a round-robin thread: the next one is a full one.
-        if me.priority.get() <= here.top.get() && !here.is_idle() {
-            self.put_back(here, false);
+        if here.top.get() != me.priority.get() {
+            return;
+        }
+        // Straight to the next of its queue, which stays as long as it is.
+        let queue = here.queue(me.priority.get());
+        if let Some(next) = queue.pop() {
+            queue.push(me);
+            here.current.set(Some(next));
         }
     }
 
@@ -151,30 +162,41 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// What every entry that could change threads ends with: finds out what the CPU runs now.
+    #[inline(always)]
     pub fn schedule(&self, here: &Cpu) {
         let me = here.thread();
-        let ready = me.state.get() == State::Ready && me.runs_on.get().is_some() && !here.is_idle();
-        let stays = ready && me.cpu() == here.number.get();
-        if stays && here.top.get() <= me.priority.get() {
-            self.switch_context(here);
+        let context = me.runs_on.get();
+        // The common case: the thread that came in goes on, on what it ran on.
+        if me.state.get() == State::Ready
+            && here.top.get() <= me.priority.get()
+            && context.is_some()
+            && here.charged.get() == context
+            && me.cpu() == here.number.get()
+            && !here.is_idle()
+        {
             return;
         }
-        if ready {
-            self.put_back(here, true);
-        } else {
-            here.current.set(Some(here.idle_thread()));
+        self.reschedule(here);
+    }
+
+    fn reschedule(&self, here: &Cpu) {
+        let me = here.thread();
+        let ready = me.state.get() == State::Ready && me.runs_on.get().is_some() && !here.is_idle();
+        let stays = ready && me.cpu() == here.number.get() && here.top.get() <= me.priority.get();
+        if !stays {
+            if ready {
+                self.put_back(here, true);
+            }
+            here.current.set(Some(here.take_ready(0).unwrap_or_else(|| here.idle_thread())));
+            self.trace(here, abi::trace::Event::Switch, me.address(), here.thread().address());
         }
-        if let Some(next) = here.take_ready(0) {
-            here.current.set(Some(next));
-        }
-        self.trace(here, abi::trace::Event::Switch, me.address(), here.thread().address());
         self.switch_context(here);
     }
 
     /// Makes the CPU charge what its current thread runs on, and sees that its timer strikes in time.
+    #[inline(always)]
     fn switch_context(&self, here: &Cpu) {
-        let next = here.thread().runs_on.get();
-        let next = if here.is_idle() { None } else { next };
+        let next = if here.is_idle() { None } else { here.thread().runs_on.get() };
         if here.charged.get() != next {
             let now = self.machine.now();
             self.charge(here, now);
@@ -187,6 +209,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Sets the timer unless it strikes early enough as it is. (Early is harmless: it looks and sets it anew.)
+    #[inline(always)]
     fn arm(&self, here: &Cpu) {
         let mut at = timer::next(&here.timers).map_or(u64::MAX, |(_, at)| at);
         if let Some(context) = here.charged.get() {
@@ -215,6 +238,10 @@ impl<M: Machine> Kernel<M> {
             && me.state.get() == State::Ready
         {
             self.exhausted(here, me, now);
+        }
+        // Where the thread goes on, `schedule` has nothing to switch and so sets no timer.
+        if here.thread() == me && me.state.get() == State::Ready {
+            self.arm(here);
         }
     }
 

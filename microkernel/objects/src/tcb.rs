@@ -286,12 +286,9 @@ impl Tcb {
         }
     }
 
-    /// Ends its system call: status in rax, everything that is no result cleared.
+    /// Ends its system call with a status; its other registers stay as they are.
     pub fn finish(&self, status: u64) {
         self.context.rax.set(status);
-        self.context.rdx.set(0);
-        self.context.rsi.set(0);
-        self.set_words([0; REGISTER_WORDS]);
     }
 
     /// Its registers.

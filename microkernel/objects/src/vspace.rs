@@ -114,6 +114,7 @@ fn index(address: u64, level: u32) -> usize {
     (address >> level_bits(level)) as usize & 511
 }
 
+#[inline(always)]
 fn get(table: Ref<Table>, index: usize) -> &'static Cell<u64> {
     table.get().get(index & 511).unwrap_or_else(|| unreachable!("a table has 512 entries"))
 }
@@ -244,6 +245,20 @@ impl<M: Machine> Kernel<M> {
         Ok(table)
     }
 
+    /// The lowest table that covers `address`, if it is there: `descend` to level 0, unrolled.
+    #[inline(always)]
+    fn lowest_table(&self, space: Ref<VSpace>, address: u64) -> Option<Ref<Table>> {
+        let mut table = self.table(space.root.get())?;
+        for level in [3, 2, 1] {
+            let entry = get(table, index(address, level)).get();
+            if entry & (entry::PRESENT | entry::LEAF) != entry::PRESENT {
+                return None;
+            }
+            table = self.table(entry)?;
+        }
+        Some(table)
+    }
+
     /// The leaf entry that maps `address`, if one does.
     fn leaf(&self, space: Ref<VSpace>, address: u64) -> Option<Leaf> {
         let leaf = match self.descend(space, address, 0) {
@@ -364,17 +379,22 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
+    #[inline(always)]
     fn flush(&self, here: &Cpu, space: Ref<VSpace>, address: u64, end: u64, tables: bool) {
         let root = space.root.get();
-        let others = self
-            .cpus()
-            .filter(|cpu| cpu.number.get() != here.number.get() && cpu.thread().cr3.get() == root)
-            .fold(0, |set, cpu| set | 1 << cpu.number.get());
+        let others = if self.cpu_count() > 1 { self.others_using(here, root) } else { 0 };
         let mine = here.root.get() == root;
         if mine || others != 0 {
             let pages = end.saturating_sub(address) / PAGE_SIZE;
             self.machine.flush(Flush { root, address, pages, tables }, mine, others);
         }
+    }
+
+    /// The other CPUs that have this root table loaded, as bits.
+    fn others_using(&self, here: &Cpu, root: u64) -> u64 {
+        self.cpus()
+            .filter(|cpu| cpu.number.get() != here.number.get() && cpu.thread().cr3.get() == root)
+            .fold(0, |set, cpu| set | 1 << cpu.number.get())
     }
 
     /// VSpace.map
@@ -406,9 +426,14 @@ impl<M: Machine> Kernel<M> {
         if level > 0 {
             bits |= entry::LEAF;
         }
-        let records = u64::from(space.free_records.get().is_none());
-        if self.pairs_needed(space, address, end, level).saturating_add(records) > space.pairs_left.get() {
-            return Err(Error::OutOfTables.into());
+        // A range takes three tables more than it spans at the lowest level, and a pair for records, at most.
+        let bound = (bytes >> level_bits(level.saturating_add(1))).saturating_add(5);
+        if space.pairs_left.get() < bound {
+            let records = u64::from(space.free_records.get().is_none());
+            if self.pairs_needed(space, address, end, level).saturating_add(records) > space.pairs_left.get()
+            {
+                return Err(Error::OutOfTables.into());
+            }
         }
         let physical = frame.object.get().wrapping_add(offset);
         self.trace(here, abi::trace::Event::Map, address, pages);
@@ -492,12 +517,17 @@ impl<M: Machine> Kernel<M> {
         done: u64,
         m: &Mapping,
     ) -> Result<(), Error> {
-        let table = self.make_table(space, at, m.level)?;
+        let table = match self.lowest_table(space, at) {
+            Some(table) if m.level == 0 => table,
+            _ => self.make_table(space, at, m.level)?,
+        };
         let (first, size) = (index(at, m.level), level_size(m.level));
         let count = (stop.wrapping_sub(at) >> level_bits(m.level)) as usize;
         let end = first.saturating_add(count);
-        if (first..end).any(|at| get(table, at).get() & entry::PRESENT != 0) {
-            return Err(Error::AlreadyMapped);
+        for at in first..end {
+            if get(table, at).get() & entry::PRESENT != 0 {
+                return Err(Error::AlreadyMapped);
+            }
         }
         let record = self.record_for(space, m.frame, at)?;
         let Some(records) = self.records(table) else { return Err(Error::OutOfTables) };
@@ -594,9 +624,8 @@ impl<M: Machine> Kernel<M> {
     ) -> bool {
         let Some(records) = self.records(table) else { return false };
         let pages = level_size(level) / PAGE_SIZE;
-        let mut any = false;
-        self.spent((end.saturating_sub(first) as u32) / 4);
-        for at in first..end {
+        let mut cleared = 0u32;
+        for at in first..end.min(512) {
             let cell = get(table, at);
             if cell.get() & entry::PRESENT == 0 {
                 continue;
@@ -607,10 +636,10 @@ impl<M: Machine> Kernel<M> {
             }
             cell.set(0);
             self.drop_pages(record, pages);
-            self.spent(1);
-            any = true;
+            cleared = cleared.wrapping_add(1);
         }
-        any
+        self.spent((end.saturating_sub(first) as u32 / 4).saturating_add(cleared));
+        cleared > 0
     }
 
     /// Whether an end of a range lies inside a large page.
@@ -628,16 +657,32 @@ impl<M: Machine> Kernel<M> {
     ) -> Outcome {
         let space = self.vspace_in(slot)?;
         let end = range_end(address, pages)?;
+        self.trace(here, abi::trace::Event::Unmap, address, pages);
+        if let Some(table) = self.table_around(space, address, end) {
+            let first = index(address, 0);
+            if self.clear_in_table(table, 0, first, first.saturating_add(pages as usize), None) {
+                self.flush(here, space, address, end, false);
+            }
+            return Ok([0; 8]);
+        }
         if self.splits_page(space, address) || self.splits_page(space, end) {
             return Err(Error::InvalidArgument.into());
         }
-        self.trace(here, abi::trace::Event::Unmap, address, pages);
         let reached = self.clear_range(here, space, address, end, None);
         if reached < end {
             self.advance_front(me, reached.wrapping_sub(address));
             return Err(Stop::Preempted);
         }
         Ok([0; 8])
+    }
+
+    /// The lowest table, if it is there and the range is a proper part of what it covers.
+    fn table_around(&self, space: Ref<VSpace>, address: u64, end: u64) -> Option<Ref<Table>> {
+        let (first, last) = (address >> level_bits(1), end >> level_bits(1));
+        if first != last || address == end {
+            return None;
+        }
+        self.lowest_table(space, address)
     }
 
     /// As `advance`, for address and pages in words 0 and 1.

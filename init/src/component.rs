@@ -1,0 +1,442 @@
+//! Building a component, and taking it apart.
+//!
+//! Everything a component consists of is made from its transient Untyped, so that one revoke takes it back. init
+//! keeps the capabilities that own the objects in its own CSpace; into the component's go exactly those that its
+//! manifest entry names, and those that every component has over itself (`proto::start::names`).
+
+extern crate alloc;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use abi::boot::slots;
+use abi::object::{FIRST_SLOT, PAGE_SIZE};
+use abi::{CPtr, Error, Kind, MapFlags, Registers, Rights};
+use ipc::{CNode, IrqControl, SchedContext, Tcb, Untyped, VSpace};
+use proto::start::{self, BLOCK, BLOCK_SIZE, IPC_BUFFER, Memory, Named, STACK_TOP, Start, names};
+use rt::alloc::AllocError;
+use rt::memory;
+
+use crate::elf::{BadProgram, Program};
+use crate::machine::{CNODE, FILL, Machine, SCHED_CONTROL};
+use crate::manifest::{Budget, Entry, Right};
+use crate::plan::{Plan, Role};
+
+/// Bit of a badge that only fault handlers have; the rest is the component's number.
+pub const FAULT_BADGE: u64 = 1 << 32;
+
+/// The highest priority that a component with `sched-control` can give: below init's own.
+const CEILING: u64 = 254;
+
+/// What a component is built from.
+pub struct Order<'o> {
+    /// Its manifest entry.
+    pub entry: &'o Entry<'static>,
+    /// Its name.
+    pub name: &'static str,
+    /// Its program file.
+    pub file: &'o [u8],
+    /// Its arguments, each ended by NUL.
+    pub arguments: &'o str,
+    /// Its number, which init's Endpoint badges its messages with.
+    pub number: u32,
+    /// The Endpoint that init serves.
+    pub endpoint: CPtr,
+    /// Endpoints by the names that the manifest gives them.
+    pub served: &'o [(&'static str, CPtr)],
+    /// Its durable memory, if it has some: an Untyped in init's CSpace, which comes back there.
+    pub durable: Option<CPtr>,
+}
+
+/// What a component consists of, as far as init needs to name it.
+#[derive(Debug)]
+pub struct Parts {
+    /// Its CSpace.
+    pub cnode: CNode,
+    /// log2 of the slots in it.
+    pub slot_bits: u8,
+    /// Its address space.
+    pub vspace: VSpace,
+    /// Its main thread.
+    pub tcb: Tcb,
+    /// The Notification that tells it to ask init again.
+    pub ready: CPtr,
+    /// All of its memory but the durable one.
+    transient: CPtr,
+    /// Slots of init's CSpace that what was made from it fills.
+    slots: Vec<CPtr>,
+    /// Where init keeps the durable Untyped, and where the component has it.
+    durable: Option<(CPtr, u32)>,
+}
+
+/// Why a component was not built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BuildError {
+    /// Its program is none.
+    Program(BadProgram),
+    /// Its memory budget is too small: bytes it needs before it runs.
+    Budget(u64),
+    /// The arguments are too long.
+    Arguments,
+    /// Its CPU does not run.
+    Cpu(u32),
+    /// Its budget of processor time is refused.
+    Time,
+    /// Something it is to have could not be had: what, and why.
+    Grant(&'static str, Error),
+    /// init is short of something.
+    Alloc(AllocError),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            BuildError::Program(bad) => write!(f, "its program cannot be loaded: {bad}"),
+            BuildError::Budget(needed) => {
+                write!(f, "its memory budget is too small: it needs {} KiB to start", needed.div_ceil(1024))
+            }
+            BuildError::Arguments => f.write_str("the arguments are too long"),
+            BuildError::Cpu(cpu) => write!(f, "the machine has no CPU {cpu}"),
+            BuildError::Time => f.write_str("the kernel refuses its budget of processor time"),
+            BuildError::Grant(what, error) => {
+                write!(f, "it cannot be given {what}:{}", error.meaning().trim_end_matches('.'))
+            }
+            BuildError::Alloc(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl From<AllocError> for BuildError {
+    fn from(error: AllocError) -> BuildError {
+        BuildError::Alloc(error)
+    }
+}
+
+impl From<Error> for BuildError {
+    fn from(error: Error) -> BuildError {
+        BuildError::Alloc(AllocError::Kernel(error))
+    }
+}
+
+impl Parts {
+    /// Builds a component and starts it.
+    pub fn build(machine: &Machine, order: &Order) -> Result<Parts, BuildError> {
+        let program = Program::parse(order.file).map_err(BuildError::Program)?;
+        if order.entry.cpu >= machine.cpus {
+            return Err(BuildError::Cpu(order.entry.cpu));
+        }
+        let bits = memory_bits(order.entry.memory, machine.memory);
+        let plan = Plan::new(bits, &program, order.entry.stack, order.entry.slot_bits)
+            .map_err(|too_small| BuildError::Budget(too_small.0))?;
+        let mut parts = Parts::empty(memory::with(|objects| objects.take_memory(bits))?, order.entry);
+        let mut builder = Builder { machine, order, program: &program, parts: &mut parts };
+        match builder.run(&plan) {
+            Ok(()) => Ok(parts),
+            Err(error) => {
+                parts.take_apart()?;
+                Err(error)
+            }
+        }
+    }
+
+    fn empty(transient: CPtr, entry: &Entry) -> Parts {
+        let null = CPtr::NULL;
+        Parts {
+            cnode: CNode(null),
+            slot_bits: entry.slot_bits,
+            vspace: VSpace(null),
+            tcb: Tcb(null),
+            ready: null,
+            transient,
+            slots: Vec::new(),
+            durable: None,
+        }
+    }
+
+    /// Destroys the component: every object of it, all memory but the durable one.
+    pub fn take_apart(self) -> Result<(), AllocError> {
+        if let Some((kept, slot)) = self.durable {
+            // A component that no longer has its durable memory where it got it has lost it.
+            let _ = CNODE.relocate(u64::from(kept.0), self.cnode.0, u64::from(slot));
+        }
+        memory::with(|objects| {
+            objects.return_memory(self.transient)?;
+            self.slots.iter().try_for_each(|&slot| objects.return_slot(slot))
+        })
+    }
+
+    /// The slots of init's CSpace with Frames of the component.
+    pub fn slots(&self) -> &[CPtr] {
+        &self.slots
+    }
+}
+
+/// log2 of a memory budget, on a machine that had `all` bytes.
+fn memory_bits(budget: Budget, all: u64) -> u32 {
+    match budget {
+        Budget::Bits(bits) => bits,
+        Budget::Half => {
+            let half = all.max(1 << 20).ilog2() - 1;
+            let largest = memory::with(|objects| Ok(objects.largest())).ok().flatten();
+            largest.map_or(half, |largest| largest.min(half))
+        }
+    }
+}
+
+/// A component in the making.
+struct Builder<'b, 'o> {
+    machine: &'b Machine,
+    order: &'b Order<'o>,
+    program: &'b Program<'o>,
+    parts: &'b mut Parts,
+}
+
+/// What has been put into the component's CSpace.
+struct Given {
+    next: u32,
+    capabilities: heapless::Vec<(String, u32), { start::MAX_CAPABILITIES }>,
+    untypeds: heapless::Vec<Memory, { start::MAX_UNTYPEDS }>,
+    records: Memory,
+}
+
+impl Builder<'_, '_> {
+    fn run(&mut self, plan: &Plan) -> Result<(), BuildError> {
+        let mut context = CPtr::NULL;
+        let mut pages = CPtr::NULL;
+        let mut records = CPtr::NULL;
+        for piece in &plan.pieces {
+            let made = self.make(piece.kind, piece.bits)?;
+            match piece.role {
+                Role::CNode => self.parts.cnode = CNode(made),
+                Role::VSpace => self.parts.vspace = VSpace(made),
+                Role::Tcb => self.parts.tcb = Tcb(made),
+                Role::SchedContext => context = made,
+                Role::Ready => self.parts.ready = made,
+                Role::Pages => pages = made,
+                Role::Records => records = made,
+                Role::Stack(_) | Role::Segment(..) => {}
+            }
+        }
+        // The order of making follows from sizes, so what is mapped where waits until there is an address space.
+        for (at, piece) in plan.pieces.iter().enumerate() {
+            let (frame, frame_pages) = (self.parts.slots[at], (1 << piece.bits) / PAGE_SIZE);
+            match piece.role {
+                Role::Stack(page) => {
+                    let address = STACK_TOP - self.order.entry.stack + page * PAGE_SIZE;
+                    self.parts.vspace.map(frame, address, 0, frame_pages, MapFlags::WRITE)?;
+                }
+                Role::Segment(index, page) => self.load(index, page, frame, frame_pages)?,
+                _ => {}
+            }
+        }
+        let given = self.give(plan, records)?;
+        self.write_start_block(&given, pages)?;
+        self.start(context, pages)
+    }
+
+    /// Makes an object from the transient memory into a slot of init's.
+    fn make(&mut self, kind: Kind, bits: u32) -> Result<CPtr, BuildError> {
+        self.parts.slots.try_reserve(1).map_err(|_| AllocError::NoMemory)?;
+        let slot = memory::with(|objects| objects.take_slot())?;
+        self.parts.slots.push(slot);
+        Untyped(self.parts.transient).retype(kind, u64::from(bits), CNODE.0, u64::from(slot.0), 1)?;
+        Ok(slot)
+    }
+
+    /// Fills and maps the part of segment `index` from `page` on.
+    fn load(&self, index: usize, page: u64, frame: CPtr, pages: u64) -> Result<(), BuildError> {
+        let segment = &self.program.segments[index];
+        let part = page * PAGE_SIZE..(page + pages) * PAGE_SIZE;
+        let data_end = segment.offset + segment.data.len() as u64;
+        let (from, to) = (part.start.max(segment.offset), part.end.min(data_end));
+        if from < to {
+            let data = &segment.data[(from - segment.offset) as usize..(to - segment.offset) as usize];
+            fill(frame, from - part.start, data)?;
+        }
+        let address = segment.address + part.start;
+        Ok(self.parts.vspace.map(frame, address, 0, pages, segment.flags)?)
+    }
+
+    /// Fills the component's CSpace.
+    fn give(&mut self, plan: &Plan, records: CPtr) -> Result<Given, BuildError> {
+        let mut given = Given {
+            next: FIRST_SLOT,
+            capabilities: heapless::Vec::new(),
+            untypeds: heapless::Vec::new(),
+            records: Memory { slot: 0, bits: start::records_bits(self.parts.slot_bits) },
+        };
+        self.give_own(&mut given)?;
+        self.give_rights(&mut given)?;
+        self.give_endpoints(&mut given)?;
+        self.give_durable(&mut given)?;
+        for &bits in &plan.untypeds {
+            let slot = self.next(&mut given)?;
+            let place = u64::from(slot);
+            let transient = Untyped(self.parts.transient);
+            transient.retype(Kind::Untyped, u64::from(bits), self.parts.cnode.0, place, 1)?;
+            // There are as many places as the plan can have.
+            let _ = given.untypeds.push(Memory { slot, bits: bits as u8 });
+        }
+        given.records.slot = self.next(&mut given)?;
+        self.parts.cnode.relocate(u64::from(given.records.slot), CNODE.0, u64::from(records.0))?;
+        Ok(given)
+    }
+
+    fn give_own(&self, given: &mut Given) -> Result<(), BuildError> {
+        let (number, endpoint) = (u64::from(self.order.number), self.order.endpoint);
+        let to_init = Rights::WRITE.or(Rights::GRANT);
+        self.mint(given, names::CNODE, self.parts.cnode.0, Rights::ALL, 0)?;
+        self.mint(given, names::VSPACE, self.parts.vspace.0, Rights::ALL, 0)?;
+        self.mint(given, names::TCB, self.parts.tcb.0, Rights::ALL, 0)?;
+        self.mint(given, names::INIT, endpoint, to_init, number)?;
+        self.mint(given, names::FAULT, endpoint, to_init, number | FAULT_BADGE)?;
+        self.mint(given, names::READY, self.parts.ready, Rights::READ, 0)
+    }
+
+    fn give_rights(&self, given: &mut Given) -> Result<(), BuildError> {
+        for right in &self.order.entry.holds {
+            let (from, badge) = match right {
+                Right::SchedControl => (slots::SCHED_CONTROL, CEILING),
+                Right::IrqControl => (slots::IRQ_CONTROL, 0),
+                Right::IoPorts => (slots::IO_PORT, 0),
+                Right::System => (slots::SYSTEM, 0),
+                // Not a capability: init knows by the number who may ask.
+                Right::Inventory => continue,
+            };
+            self.mint(given, right.name(), CPtr(from), Rights::ALL, badge)?;
+        }
+        for &(first, last) in &self.order.entry.ports {
+            let badge = u64::from(first) | u64::from(last) << 16;
+            let name = alloc::format!("ports-{first:#x}");
+            self.mint(given, &name, CPtr(slots::IO_PORT), Rights::ALL, badge)?;
+        }
+        for &irq in &self.order.entry.irqs {
+            let slot = self.next(given)?;
+            let (control, cpu) = (IrqControl(CPtr(slots::IRQ_CONTROL)), u64::from(self.order.entry.cpu));
+            control
+                .handler(self.parts.cnode.0, u64::from(slot), u64::from(irq), cpu, 0)
+                .map_err(|error| BuildError::Grant("its interrupt", error))?;
+            self.name(given, &alloc::format!("irq-{irq}"), slot)?;
+        }
+        Ok(())
+    }
+
+    fn give_endpoints(&self, given: &mut Given) -> Result<(), BuildError> {
+        let entry = self.order.entry;
+        for &(name, endpoint) in self.order.served {
+            if entry.serves.contains(&name) {
+                self.mint(given, name, endpoint, Rights::READ, 0)?;
+            }
+            if entry.calls.contains(&name) {
+                let rights = Rights::WRITE.or(Rights::GRANT);
+                self.mint(given, name, endpoint, rights, u64::from(self.order.number))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn give_durable(&mut self, given: &mut Given) -> Result<(), BuildError> {
+        let Some(kept) = self.order.durable else { return Ok(()) };
+        let slot = self.next(given)?;
+        self.parts.cnode.relocate(u64::from(slot), CNODE.0, u64::from(kept.0))?;
+        self.parts.durable = Some((kept, slot));
+        self.name(given, names::DURABLE, slot)
+    }
+
+    fn next(&self, given: &mut Given) -> Result<u32, BuildError> {
+        let slot = given.next;
+        if slot >> self.parts.slot_bits != 0 {
+            return Err(AllocError::NoSlots.into());
+        }
+        given.next += 1;
+        Ok(slot)
+    }
+
+    fn name(&self, given: &mut Given, name: &str, slot: u32) -> Result<(), BuildError> {
+        given.capabilities.push((name.into(), slot)).map_err(|_| AllocError::NoSlots.into())
+    }
+
+    /// Gives the component a capability derived from init's `from`, under `name`.
+    fn mint(
+        &self,
+        given: &mut Given,
+        name: &str,
+        from: CPtr,
+        rights: Rights,
+        badge: u64,
+    ) -> Result<(), BuildError> {
+        let slot = self.next(given)?;
+        self.parts.cnode.mint(u64::from(slot), CNODE.0, u64::from(from.0), rights, badge)?;
+        self.name(given, name, slot)
+    }
+
+    fn write_start_block(&self, given: &Given, pages: CPtr) -> Result<(), BuildError> {
+        let capabilities = given.capabilities.iter().map(|(name, slot)| Named { name, slot: *slot });
+        let start = Start {
+            name: self.order.name,
+            arguments: self.order.arguments,
+            cpus: self.machine.cpus,
+            tsc_hz: self.machine.tsc_hz,
+            slot_bits: self.parts.slot_bits,
+            first_free: given.next,
+            stack: self.order.entry.stack as u32,
+            capabilities: capabilities.collect(),
+            untypeds: given.untypeds.clone(),
+            records: given.records,
+        };
+        let mut block = [0; BLOCK_SIZE];
+        start.write(&mut block).map_err(|_| BuildError::Arguments)?;
+        fill(pages, 0, &block)
+    }
+
+    fn start(&self, context: CPtr, pages: CPtr) -> Result<(), BuildError> {
+        let Parts { cnode, vspace, tcb, .. } = *self.parts;
+        vspace.map(pages, BLOCK, 0, 1, MapFlags::READ)?;
+        vspace.map(pages, IPC_BUFFER, PAGE_SIZE, 1, MapFlags::WRITE)?;
+        tcb.configure(cnode.0, vspace.0, pages, PAGE_SIZE)?;
+        self.set_fault_handler()?;
+        let entry = self.order.entry;
+        let ticks = |microseconds: u64| {
+            (u128::from(microseconds) * u128::from(self.machine.tsc_hz) / 1_000_000) as u64
+        };
+        let (budget, period) = entry.budget.unwrap_or((10_000, 10_000));
+        SCHED_CONTROL
+            .configure(context, u64::from(entry.cpu), ticks(budget), ticks(period), 0)
+            .map_err(|_| BuildError::Time)?;
+        SCHED_CONTROL.set_priority(tcb.0, u64::from(entry.priority))?;
+        SchedContext(context).bind(tcb.0)?;
+        let registers = Registers {
+            rip: self.program.entry,
+            rsp: STACK_TOP,
+            gs_base: IPC_BUFFER,
+            ..Registers::default()
+        };
+        Ok(rt::thread::write_registers(tcb, &registers, true)?)
+    }
+
+    /// A thread's fault handler is a capability of its own; the one it is made from is needed only here.
+    fn set_fault_handler(&self) -> Result<(), BuildError> {
+        let slot = memory::with(|objects| objects.take_slot())?;
+        let (number, place) = (u64::from(self.order.number), u64::from(slot.0));
+        let rights = Rights::WRITE.or(Rights::GRANT);
+        let minted =
+            CNODE.mint(place, CNODE.0, u64::from(self.order.endpoint.0), rights, number | FAULT_BADGE);
+        let set = minted.and_then(|()| self.parts.tcb.set_fault_handler(slot));
+        let deleted = CNODE.delete(place);
+        memory::with(|objects| objects.return_slot(slot))?;
+        set?;
+        Ok(deleted?)
+    }
+}
+
+/// Writes `data` into `frame`, from byte `offset` on.
+fn fill(frame: CPtr, offset: u64, data: &[u8]) -> Result<(), BuildError> {
+    let pages = (offset + data.len() as u64).div_ceil(PAGE_SIZE);
+    memory::map(frame, FILL, 0, pages, MapFlags::WRITE)?;
+    // SAFETY: just mapped there, writable, with room for `offset` and `data`; nothing else of init's lies there
+    // and no component that could write to the Frame runs yet.
+    let place = unsafe { core::slice::from_raw_parts_mut((FILL + offset) as *mut u8, data.len()) };
+    place.copy_from_slice(data);
+    Ok(memory::unmap(FILL, pages)?)
+}
