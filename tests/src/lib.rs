@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod debug;
 mod exec;
 mod fuzz;
 mod harness;
@@ -23,8 +24,16 @@ use harness::{Report, Test};
 use tool::Tool;
 
 /// All there is, in the order it runs: what is quick and says most comes first.
-const SUITES: [&[Test]; 7] =
-    [host::TESTS, options::TESTS, exec::TESTS, terminal::TESTS, selftest::TESTS, fuzz::TESTS, bench::TESTS];
+const SUITES: [&[Test]; 8] = [
+    host::TESTS,
+    options::TESTS,
+    exec::TESTS,
+    terminal::TESTS,
+    debug::TESTS,
+    selftest::TESTS,
+    fuzz::TESTS,
+    bench::TESTS,
+];
 
 /// Runs Skink's tests.
 #[derive(Parser)]
