@@ -195,6 +195,12 @@ copy_reply_{NUMBER}:
 not_reply_{NUMBER}:
     cmp eax, {NOP}
     je nop_{NUMBER}
+    cmp eax, {SIGNAL}
+    je signal_{NUMBER}
+    cmp eax, {WAIT}
+    je wait_{NUMBER}
+    cmp eax, {YIELD}
+    je yield_{NUMBER}
     cmp eax, {CALL}
     jb foreign_{NUMBER}
     cmp eax, {INVOKE}
@@ -209,6 +215,39 @@ slow_{NUMBER}:
 contended_{NUMBER}:
     mov ebx, {NUMBER} * 8
     jmp syscall_contended
+
+# signal, wait (without a deadline), yield: what these do to queues is for Rust, but there is no message to save.
+yield_{NUMBER}:
+    SAVE_CALLER
+    TAKE_LOCK contended_{NUMBER}
+    lea rcx, [rip + {yield_call}]
+    jmp quick_{NUMBER}
+
+signal_{NUMBER}:
+    SAVE_CALLER
+    TAKE_LOCK contended_{NUMBER}
+    lea rcx, [rip + {signal_call}]
+    jmp quick_{NUMBER}
+
+wait_{NUMBER}:
+    test rsi, rsi
+    jnz to_slow_{NUMBER}
+    SAVE_CALLER
+    TAKE_LOCK contended_{NUMBER}
+    lea rcx, [rip + {wait_call}]
+
+# In: rcx = the function, to be called with the CPU and rdx.
+quick_{NUMBER}:
+    rdfsbase rax
+    mov [rsp + {FS_BASE}], rax
+    rdgsbase rax
+    mov [rsp + {GS_BASE}], rax
+    lea rdi, [rip + kernel_cpus + {CPU}]
+    mov rsi, rdx
+    mov rsp, [rdi + {STACK}]
+    xor ebp, ebp
+    call rcx
+    jmp resume
 
 # nop: there and back.
 nop_{NUMBER}:

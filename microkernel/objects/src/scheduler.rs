@@ -4,16 +4,20 @@
 //! `charged` SchedContext is the truth about what its current thread runs on; the fast path leaves it alone
 //! when it switches, which is how a call lends it.
 
+use abi::{Kind, Rights};
+
 use crate::cpu::Cpu;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::memory::Ref;
+use crate::notification::Notification;
 use crate::reply::Loan;
 use crate::tcb::{State, Tcb, key};
 use crate::timer;
 
 impl<M: Machine> Kernel<M> {
     /// Charges the CPU's SchedContext for the time since the last charge.
+    #[inline(always)]
     pub fn charge(&self, cpu: &Cpu, now: u64) {
         let spent = now.saturating_sub(cpu.charged_since.replace(now));
         if let Some(context) = cpu.charged.get() {
@@ -29,6 +33,15 @@ impl<M: Machine> Kernel<M> {
         me.runs_on.set(here.charged.get());
         here.root.set(me.cr3.get());
         self.work.set(crate::kernel::WORK_UNITS);
+    }
+
+    /// The same for the calls below, none of which does more than a step of work.
+    #[inline(always)]
+    fn enter_short(&self, here: &Cpu) -> Ref<Tcb> {
+        let me = here.thread();
+        me.runs_on.set(here.charged.get());
+        here.root.set(me.cr3.get());
+        me
     }
 
     /// Makes a thread ready to run. If it has nothing to run on it stays off the queues until it gets it.
@@ -130,9 +143,11 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// Lets the other ready threads of the current one's priority run first.
-    pub fn yield_now(&self, here: &Cpu) {
-        let me = here.thread();
+    /// yield_now: the system call as a whole.
+    #[inline(always)]
+    pub fn yield_call(&self, here: &Cpu) {
+        let me = self.enter_short(here);
+        me.finish(0);
         if here.top.get() != me.priority.get() {
             return;
         }
@@ -140,7 +155,99 @@ impl<M: Machine> Kernel<M> {
         let queue = here.queue(me.priority.get());
         if let Some(next) = queue.pop() {
             queue.push(me);
-            here.current.set(Some(next));
+            self.go_over(here, me, next);
+        }
+    }
+
+    /// signal: the system call as a whole.
+    #[inline(always)]
+    pub fn signal_call(&self, here: &Cpu, cptr: u64) {
+        let me = self.enter_short(here);
+        let found = self.find(me, cptr, Kind::Notification, Rights::WRITE);
+        match found.and_then(|slot| Ok((slot, self.notification_in(slot)?))) {
+            Ok((slot, notification)) => {
+                me.finish(0);
+                let bits = slot.badge.get().max(1);
+                if !self.signal_over(here, me, notification, bits) {
+                    self.notify(here, notification, bits);
+                    self.schedule(here);
+                }
+            }
+            Err(error) => me.finish(error as u64),
+        }
+    }
+
+    /// The expected case: one waits, here, without a deadline, more urgent than the signaller, and can run. Then
+    /// the CPU goes over to it without it ever being queued.
+    #[inline(always)]
+    fn signal_over(&self, here: &Cpu, me: Ref<Tcb>, notification: Ref<Notification>, bits: u64) -> bool {
+        let Some(waiter) = notification.waiters.head.get() else { return false };
+        let Some(context) = waiter.runs_on.get() else { return false };
+        if waiter.key.get() as usize != here.number.get()
+            || waiter.priority.get() <= me.priority.get()
+            || context.left.get() == 0
+        {
+            return false;
+        }
+        notification.waiters.pop();
+        waiter.finish(0);
+        if let Some(word) = waiter.context.words.first() {
+            word.set(bits);
+        }
+        waiter.state.set(State::Ready);
+        here.enqueue(me, true);
+        self.go_over(here, me, waiter);
+        true
+    }
+
+    /// wait without a deadline: the system call as a whole.
+    #[inline(always)]
+    pub fn wait_call(&self, here: &Cpu, cptr: u64) {
+        let me = self.enter_short(here);
+        let found = self.find(me, cptr, Kind::Notification, Rights::READ);
+        let notification = match found.and_then(|slot| self.notification_in(slot)) {
+            Ok(notification) => notification,
+            Err(error) => return me.finish(error as u64),
+        };
+        let bits = notification.bits.take();
+        if bits != 0 {
+            me.finish(0);
+            if let Some(word) = me.context.words.first() {
+                word.set(bits);
+            }
+            return;
+        }
+        me.state.set(State::Waiting);
+        me.blocked_on.set(notification.address());
+        notification.waiters.push(me);
+        match here.take_ready() {
+            Some(next) => self.go_over(here, me, next),
+            None => {
+                here.current.set(Some(here.idle_thread()));
+                self.switch_context(here);
+            }
+        }
+    }
+
+    /// Makes `next` the current thread in place of `me`, both with something to run on: what `switch_context`
+    /// does, without the cases that cannot be.
+    #[inline(always)]
+    fn go_over(&self, here: &Cpu, me: Ref<Tcb>, next: Ref<Tcb>) {
+        here.current.set(Some(next));
+        self.trace(here, abi::trace::Event::Switch, me.address(), next.address());
+        let (Some(old), Some(new)) = (here.charged.get(), next.runs_on.get()) else {
+            return self.switch_context(here);
+        };
+        let now = self.machine.ticks();
+        let spent = now.saturating_sub(here.charged_since.replace(now));
+        old.left.set(old.left.get().saturating_sub(spent));
+        old.consumed.set(old.consumed.get().wrapping_add(spent));
+        here.charged.set(Some(new));
+        if now >= new.refill_at.get() {
+            new.refill(now);
+        }
+        if now.saturating_add(new.left.get()) < here.timer_set.get() {
+            self.arm(here);
         }
     }
 
@@ -187,7 +294,7 @@ impl<M: Machine> Kernel<M> {
             if ready {
                 self.put_back(here, true);
             }
-            here.current.set(Some(here.take_ready(0).unwrap_or_else(|| here.idle_thread())));
+            here.current.set(Some(here.take_ready().unwrap_or_else(|| here.idle_thread())));
             self.trace(here, abi::trace::Event::Switch, me.address(), here.thread().address());
         }
         self.switch_context(here);
@@ -209,7 +316,6 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Sets the timer unless it strikes early enough as it is. (Early is harmless: it looks and sets it anew.)
-    #[inline(always)]
     fn arm(&self, here: &Cpu) {
         let mut at = timer::next(&here.timers).map_or(u64::MAX, |(_, at)| at);
         if let Some(context) = here.charged.get() {
