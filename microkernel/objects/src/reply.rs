@@ -95,7 +95,10 @@ impl<M: Machine> Kernel<M> {
         if passive && let Some(context) = lent {
             self.move_thread(server, context.cpu.get());
         }
-        if server.cpu() == caller.cpu() {
+        if lent.is_none() {
+            // (The caller's was taken from it while it waited in the queue: there is nothing to lend.)
+            reply.loan.set(Loan::Owed);
+        } else if server.cpu() == caller.cpu() {
             reply.loan.set(Loan::Lent);
             self.set_running_on(here, server, lent);
         } else {

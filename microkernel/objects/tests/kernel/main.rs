@@ -5,5 +5,6 @@
 mod fastpath;
 mod invariants;
 mod ipc;
+mod loans;
 mod machine;
 mod world;

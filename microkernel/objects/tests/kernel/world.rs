@@ -97,7 +97,7 @@ impl World {
     }
 
     pub fn with_cpus(cpus: usize) -> World {
-        World::of_size(Size { cpus, slots: 9, untyped: 23 })
+        World::of_size(Size { cpus, slots: 9, untyped: 22 })
     }
 
     pub fn of_size(size: Size) -> World {
