@@ -130,32 +130,50 @@ impl<M: Machine> Kernel<M> {
             return;
         }
         if let Some(reply) = self.loan_of(tcb) {
-            reply.loan.set(Loan::Owed);
-            reply.owed.set(Some(runs_on));
-            if let Some(caller) = reply.caller.get() {
-                caller.set_key(key::SLOW_ANSWER, true);
-            }
+            self.owe(reply, Some(runs_on));
             tcb.runs_on.set(Some(own));
             self.move_to_own_cpu(tcb);
         }
     }
 
-    /// Takes back what the caller of `reply` lent, from wherever the chain of calls has carried it. None: the
-    /// caller kept it, or it is gone.
-    fn recall(&self, here: &Cpu, reply: Ref<Reply>) -> Option<Ref<SchedContext>> {
+    /// The Reply at which a chain of calls that starts with `reply` has what its caller lent: owed, or with the
+    /// server. None: the caller kept it.
+    fn end_of_loan(&self, reply: Ref<Reply>) -> Option<Ref<Reply>> {
         let mut at = reply;
         loop {
             match at.loan.get() {
                 Loan::Apart if at == reply => return None,
-                Loan::Owed => return at.owed.take(),
+                Loan::Owed => return Some(at),
                 Loan::Apart | Loan::Lent => {}
             }
             let server = at.server.get()?;
             let waits = matches!(server.state.get(), State::Answer | State::FaultAnswer);
             match Ref::<Reply>::at(server.blocked_on.get()) {
                 Some(next) if waits && next.loan.get() != Loan::Apart => at = next,
-                _ => return self.take_loan(here, server),
+                _ => return Some(at),
             }
+        }
+    }
+
+    /// Takes back what the caller of `reply` lent, from wherever the chain of calls has carried it. None: the
+    /// caller kept it, or it is gone.
+    fn recall(&self, here: &Cpu, reply: Ref<Reply>) -> Option<Ref<SchedContext>> {
+        let at = self.end_of_loan(reply)?;
+        if at.loan.get() == Loan::Owed {
+            return at.owed.take();
+        }
+        let lent = self.take_loan(here, at.server.get()?);
+        // Those between have passed on what was not theirs: nothing of the server's own is to go back to them.
+        self.owe(at, None);
+        lent
+    }
+
+    /// Notes that what the caller of `reply` lent is no longer with the server: it is `context`, or gone.
+    pub(crate) fn owe(&self, reply: Ref<Reply>, context: Option<Ref<SchedContext>>) {
+        reply.loan.set(Loan::Owed);
+        reply.owed.set(context);
+        if let Some(caller) = reply.caller.get() {
+            caller.set_key(key::SLOW_ANSWER, true);
         }
     }
 
@@ -173,31 +191,15 @@ impl<M: Machine> Kernel<M> {
 
     /// Takes back `context` if it is what went along with the call that waits on `reply`.
     pub(crate) fn recall_if(&self, here: &Cpu, reply: Ref<Reply>, context: Ref<SchedContext>) {
-        if self.lent_by(reply) == Some(context) {
+        let Some(at) = self.end_of_loan(reply) else { return };
+        let lent = if at.loan.get() == Loan::Owed {
+            at.owed.get()
+        } else {
+            at.server.get().and_then(|server| self.running_on(server))
+        };
+        if lent == Some(context) {
             self.recall(here, reply);
-            reply.loan.set(Loan::Owed);
-            reply.owed.set(None);
-            if let Some(caller) = reply.caller.get() {
-                caller.set_key(key::SLOW_ANSWER, true);
-            }
-        }
-    }
-
-    /// What `recall` would take.
-    fn lent_by(&self, reply: Ref<Reply>) -> Option<Ref<SchedContext>> {
-        let mut at = reply;
-        loop {
-            match at.loan.get() {
-                Loan::Apart if at == reply => return None,
-                Loan::Owed => return at.owed.get(),
-                Loan::Apart | Loan::Lent => {}
-            }
-            let server = at.server.get()?;
-            let waits = matches!(server.state.get(), State::Answer | State::FaultAnswer);
-            match Ref::<Reply>::at(server.blocked_on.get()) {
-                Some(next) if waits && next.loan.get() != Loan::Apart => at = next,
-                _ => return self.running_on(server),
-            }
+            self.owe(reply, None);
         }
     }
 
@@ -248,11 +250,7 @@ impl<M: Machine> Kernel<M> {
         self.drop_reply(here, reply);
         // What an earlier caller lent is not to be spent on the next one.
         if let Some(earlier) = self.loan_of(me) {
-            earlier.loan.set(Loan::Owed);
-            earlier.owed.set(me.runs_on.get());
-            if let Some(caller) = earlier.caller.get() {
-                caller.set_key(key::SLOW_ANSWER, true);
-            }
+            self.owe(earlier, me.runs_on.get());
             me.runs_on.set(me.sched_context.get());
         }
         me.receive_reply.set((reply != own).then_some(reply));

@@ -8,7 +8,6 @@ use crate::cpu::Cpu;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::memory::Ref;
-use crate::reply::Loan;
 use crate::tcb::{State, Tcb, key};
 use crate::timer;
 
@@ -238,11 +237,7 @@ impl<M: Machine> Kernel<M> {
             && me.sched_context.get() != Some(context)
         {
             // It was lent: an active server goes on with its own, and owes this one to its caller.
-            reply.loan.set(Loan::Owed);
-            reply.owed.set(Some(context));
-            if let Some(caller) = reply.caller.get() {
-                caller.set_key(key::SLOW_ANSWER, true);
-            }
+            self.owe(reply, Some(context));
             here.current.set(Some(here.idle_thread()));
             me.runs_on.set(me.sched_context.get());
             self.move_to_own_cpu(me);
