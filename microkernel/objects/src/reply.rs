@@ -55,13 +55,6 @@ impl Reply {
             no_grant: Cell::new(false),
         }
     }
-
-    /// A thread that used this Reply is gone.
-    pub fn forget_server(&self, tcb: Ref<Tcb>) {
-        if self.server.get() == Some(tcb) {
-            self.server.set(None);
-        }
-    }
 }
 
 impl Default for Reply {
@@ -231,6 +224,23 @@ impl<M: Machine> Kernel<M> {
         Ok(())
     }
 
+    /// Makes `reply` the one that `me` receives with. A Reply and its server know each other, or neither does:
+    /// so that none is left with a Ref to the other when one goes.
+    fn turn_to(&self, me: Ref<Tcb>, reply: Ref<Reply>) {
+        if let Some(other) = reply.server.get()
+            && other != me
+        {
+            other.receive_reply.set(None);
+        }
+        if let Some(earlier) = me.receive_reply.take()
+            && earlier != reply
+        {
+            earlier.server.set(None);
+        }
+        me.receive_reply.set((reply != Ref::of(&me.reply)).then_some(reply));
+        reply.server.set(Some(me));
+    }
+
     /// Readies the Reply that a receive is to use: the thread's own, or the one it named.
     pub(crate) fn choose_reply(&self, here: &Cpu, me: Ref<Tcb>, cptr: u64) -> Result<Ref<Reply>, Error> {
         let own = Ref::of(&me.reply);
@@ -253,8 +263,7 @@ impl<M: Machine> Kernel<M> {
             self.owe(earlier, me.runs_on.get());
             me.runs_on.set(me.sched_context.get());
         }
-        me.receive_reply.set((reply != own).then_some(reply));
-        reply.server.set(Some(me));
+        self.turn_to(me, reply);
         Ok(reply)
     }
 }

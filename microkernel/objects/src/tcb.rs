@@ -645,8 +645,12 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn destroy_tcb(&self, here: &Cpu, tcb: Ref<Tcb>) {
         self.stop_thread(here, tcb);
         self.drop_reply(here, Ref::of(&tcb.reply));
+        if let Some(lent) = self.loan_of(tcb) {
+            // The Reply outlives its server, and whoever has it may answer yet.
+            self.owe(lent, tcb.runs_on.take());
+        }
         if let Some(reply) = tcb.receive_reply.take() {
-            reply.forget_server(tcb);
+            reply.server.set(None);
         }
         if let Some(context) = tcb.sched_context.get() {
             self.unbind_context(here, context);

@@ -167,3 +167,67 @@ fn a_queued_caller_without_budget_does_not_stop_an_active_server() {
     assert!(matches!(w.recv(server, endpoint), Done::With(Ok(_))));
     assert_eq!(w.cpus[0].thread(), server);
 }
+
+#[test]
+fn the_middle_of_a_chain_can_die_without_harm() {
+    chains(|w, chain| {
+        w.delete(chain.threads[1].0);
+        // With a Reply of its own, that is what dies.
+        w.delete(chain.replies[0]);
+        assert_eq!(w.word(chain.threads[0].2), Err(Error::PeerDied));
+        w.run(chain.threads[0].2);
+        assert_eq!(w.cpus[0].charged.get(), Some(w.context(chain.threads[0].1.unwrap())));
+    });
+}
+
+#[test]
+fn the_end_of_a_chain_can_die_without_harm() {
+    chains(|w, chain| {
+        w.delete(chain.threads[2].0);
+        w.delete(chain.replies[1]);
+        assert_eq!(w.word(chain.threads[1].2), Err(Error::PeerDied));
+        w.run(chain.threads[1].2);
+        answer(w, chain, 1, 9);
+        assert_eq!(w.word(chain.threads[0].2), Ok(9));
+    });
+}
+
+#[test]
+fn a_server_that_stands_in_a_dead_ones_place_keeps_budgets_apart() {
+    // Two servers share a Reply; the first dies while it holds a call, the second answers.
+    let w = World::new();
+    let Chain { threads, replies, .. } = chain(&w, &[true, true, true], true);
+    w.delete(threads[2].0);
+    assert!(matches!(w.send(w.root, replies[1], 5), Done::With(Ok(_))));
+    assert_eq!(w.word(threads[1].2), Ok(5));
+    assert!(matches!(w.send(w.root, replies[0], 6), Done::With(Ok(_))));
+    assert_eq!(w.word(threads[0].2), Ok(6));
+}
+
+#[test]
+fn a_reply_that_passed_to_another_server_leaves_no_trace_with_the_first() {
+    let w = World::new();
+    let endpoint = w.make(Kind::Endpoint, 0);
+    let reply = w.make(Kind::Reply, 0);
+    let (first, second, client) = (w.thread(), w.thread(), w.thread());
+    w.recv_with(first, endpoint, reply);
+    w.call(client, endpoint, 0, 0);
+    assert_eq!(w.recv_with(second, endpoint, reply), Done::Blocked);
+    assert_eq!(w.word(client), Err(Error::PeerDied));
+    w.delete(reply);
+    crate::invariants::check(&w);
+}
+
+#[test]
+fn a_dead_server_is_forgotten_by_every_reply_it_used() {
+    let w = World::new();
+    let endpoint = w.make(Kind::Endpoint, 0);
+    let replies = [w.make(Kind::Reply, 0), w.make(Kind::Reply, 0)];
+    let (cap, _, server) = w.active_on(0);
+    w.recv_with(server, endpoint, replies[0]);
+    w.send(w.root, endpoint, 0);
+    w.recv_with(server, endpoint, replies[1]);
+    w.delete(cap);
+    let other = w.thread();
+    assert_eq!(w.recv_with(other, endpoint, replies[0]), Done::Blocked);
+}
