@@ -231,3 +231,18 @@ fn a_dead_server_is_forgotten_by_every_reply_it_used() {
     let other = w.thread();
     assert_eq!(w.recv_with(other, endpoint, replies[0]), Done::Blocked);
 }
+
+#[test]
+fn a_receive_whose_reply_is_deleted_gives_up_the_callers_of_the_own_one() {
+    let w = World::new();
+    let endpoint = w.make(Kind::Endpoint, 0);
+    let reply = w.make(Kind::Reply, 0);
+    let (server, first, second) = (w.thread(), w.thread(), w.thread());
+    w.recv(server, endpoint);
+    w.call(first, endpoint, 0, 1);
+    w.recv_with(server, endpoint, reply);
+    w.delete(reply);
+    w.call(second, endpoint, 0, 2);
+    assert_eq!(w.word(first), Err(Error::PeerDied));
+    assert_eq!(w.word(server), Ok(2));
+}
