@@ -173,12 +173,8 @@ impl<M: Machine> Kernel<M> {
     /// Takes the SchedContext that `server` runs on; it falls back on its own.
     fn take_loan(&self, here: &Cpu, server: Ref<Tcb>) -> Option<Ref<SchedContext>> {
         self.settle(here, server);
-        let lent = self.running_on(server);
-        if here.current.get() == Some(server) {
-            server.runs_on.set(server.sched_context.get());
-        } else {
-            self.set_running_on(here, server, server.sched_context.get());
-        }
+        let lent = self.running_on(here, server);
+        self.set_running_on(here, server, server.sched_context.get());
         lent
     }
 
@@ -188,7 +184,7 @@ impl<M: Machine> Kernel<M> {
         let lent = if at.loan.get() == Loan::Owed {
             at.owed.get()
         } else {
-            at.server.get().and_then(|server| self.running_on(server))
+            at.server.get().and_then(|server| self.running_on(here, server))
         };
         if lent == Some(context) {
             self.recall(here, reply);

@@ -246,3 +246,25 @@ fn a_receive_whose_reply_is_deleted_gives_up_the_callers_of_the_own_one() {
     assert_eq!(w.word(first), Err(Error::PeerDied));
     assert_eq!(w.word(server), Ok(2));
 }
+
+#[test]
+fn a_server_that_revokes_its_caller_and_itself_runs_on_nothing() {
+    // All is made of one Untyped: client, its budget, and the budget of the server that revokes it.
+    let w = World::new();
+    let endpoint = w.make(Kind::Endpoint, 0);
+    let (server_cap, server) = w.passive();
+    let part = w.make(Kind::Untyped, 20);
+    let own = w.budget_from(part, 0, TURN, TURN);
+    w.bind(own, server_cap);
+    let (client_cap, client) = w.passive_from(part);
+    let lent = w.budget_from(part, 0, TURN, TURN);
+    w.bind(lent, client_cap);
+    w.recv(server, endpoint);
+    w.call(client, endpoint, 0, 0);
+    w.run(server);
+    let args = [u64::from(part), 0, 0, 0, 0, 0, 0, 0];
+    let revoke = u64::from(method::CNode::revoke);
+    w.syscall(server, Syscall::invoke, u64::from(root::CNODE), revoke, args);
+    crate::invariants::check(&w);
+    assert_ne!(w.cpus[0].thread(), server);
+}
