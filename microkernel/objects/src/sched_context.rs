@@ -82,7 +82,11 @@ impl<M: Machine> Kernel<M> {
         tcb.sched_context.set(Some(context));
         // A passive server that is at work on a lent one keeps to that until it answers.
         let waits = matches!(tcb.state.get(), State::Answer | State::FaultAnswer);
-        if self.running_on(here, tcb).is_none() && !waits {
+        if self.running_on(here, tcb).is_some() {
+            if here.current.get() != Some(tcb) && self.cpu(tcb.cpu()).current.get() == Some(tcb) {
+                tcb.runs_on.set(Some(context));
+            }
+        } else if !waits {
             let runnable = tcb.is_runnable();
             if runnable {
                 self.unready(here, tcb);
@@ -206,6 +210,8 @@ impl<M: Machine> Kernel<M> {
         self.settle(here, tcb);
         if self.running_on(here, tcb) == Some(context) {
             self.set_running_on(here, tcb, None);
+        } else if tcb.runs_on.get() == Some(context) {
+            tcb.runs_on.set(None);
         }
     }
 

@@ -172,8 +172,8 @@ impl<M: Machine> Kernel<M> {
 
     /// Makes the CPU charge what its current thread runs on, and sees that its timer strikes in time.
     fn switch_context(&self, here: &Cpu) {
-        let next = here.thread().runs_on.get();
-        let next = if here.is_idle() { None } else { next };
+        let me = here.thread();
+        let next = if here.is_idle() { None } else { me.runs_on.get() };
         if here.charged.get() != next {
             let now = self.machine.now();
             self.charge(here, now);
@@ -182,6 +182,9 @@ impl<M: Machine> Kernel<M> {
                 context.refill(now);
             }
         }
+        // While it is current `charged` counts; when the fast path takes it off the CPU, whose budget goes on
+        // with its partner, this is what it falls back on.
+        me.runs_on.set(me.sched_context.get());
         self.arm(here);
     }
 

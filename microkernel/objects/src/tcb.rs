@@ -135,8 +135,8 @@ pub struct Tcb {
     pub send_grant: Cell<bool>,
     /// Its own SchedContext.
     pub sched_context: Cell<Option<Ref<SchedContext>>>,
-    /// The one it runs on: its own or a lent one. Stale while it is a CPU's current thread (the CPU knows), and
-    /// while it waits for an answer.
+    /// The one it runs on: its own or a lent one. In user code (where the CPU knows) its own; stale while it
+    /// waits for an answer.
     pub runs_on: Cell<Option<Ref<SchedContext>>>,
     /// The Notification bound to it.
     pub bound: Cell<Option<Ref<Notification>>>,

@@ -268,3 +268,52 @@ fn a_server_that_revokes_its_caller_and_itself_runs_on_nothing() {
     crate::invariants::check(&w);
     assert_ne!(w.cpus[0].thread(), server);
 }
+
+#[test]
+fn a_signal_finds_a_server_on_its_own_budget_after_a_fast_answer() {
+    let w = World::new();
+    w.fast.set(true);
+    let (endpoint, notification) = (w.make(Kind::Endpoint, 0), w.make(Kind::Notification, 0));
+    let (cap, context, server) = w.active_on(0);
+    let client = w.thread();
+    w.invoke(cap, method::Tcb::bind_notification, &[u64::from(notification)]).unwrap();
+    w.recv(server, endpoint);
+    w.call(client, endpoint, 0, 0);
+    assert_eq!(w.cpus[0].thread(), server);
+    // Any entry while the server is at work.
+    w.look(0);
+    w.reply_recv(server, endpoint, 0);
+    assert_eq!(w.cpus[0].thread(), client);
+    w.signal(client, notification);
+    assert_eq!(server.runs_on.get(), Some(w.context(context)));
+}
+
+#[test]
+fn a_budget_bound_or_taken_while_a_server_works_on_a_lent_one_is_seen_after() {
+    for unbind in [false, true] {
+        let w = World::with_cpus(2);
+        let (endpoint, notification) = (w.make(Kind::Endpoint, 0), w.make(Kind::Notification, 0));
+        let (cap, context, server) = w.active_on(1);
+        w.invoke(cap, method::Tcb::bind_notification, &[u64::from(notification)]).unwrap();
+        let (_, _, client) = w.active_on(1);
+        w.recv(server, endpoint);
+        if !unbind {
+            w.invoke(context, method::SchedContext::unbind, &[]).unwrap();
+        }
+        w.fast.set(true);
+        w.call(client, endpoint, 0, 0);
+        w.look(1);
+        assert_eq!(w.cpus[1].thread(), server);
+        if unbind {
+            w.invoke(context, method::SchedContext::unbind, &[]).unwrap();
+        } else {
+            w.bind(context, cap);
+        }
+        w.run(server);
+        w.reply_recv(server, endpoint, 0);
+        crate::invariants::check(&w);
+        w.signal(w.root, notification);
+        crate::invariants::check(&w);
+        assert_eq!(server.runs_on.get().is_some(), !unbind);
+    }
+}
