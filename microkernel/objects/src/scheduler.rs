@@ -100,11 +100,11 @@ impl<M: Machine> Kernel<M> {
         self.charge(cpu, self.machine.now());
         old.runs_on.set(cpu.charged.take());
         cpu.current.set(Some(cpu.idle_thread()));
-        cpu.abandoned.set(true);
-        if cpu.number.get() == here.number.get() && cpu.root.get() != self.root.get() {
-            self.machine.load_root(self.root.get());
-        } else if cpu.number.get() != here.number.get() {
+        if cpu.number.get() != here.number.get() {
+            cpu.abandoned.set(true);
             self.machine.poke(cpu.number.get());
+        } else if cpu.root.get() != self.root.get() {
+            self.machine.load_root(self.root.get());
         }
         cpu.root.set(self.root.get());
     }

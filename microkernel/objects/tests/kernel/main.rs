@@ -7,4 +7,5 @@ mod invariants;
 mod ipc;
 mod loans;
 mod machine;
+mod schedule;
 mod world;
