@@ -170,7 +170,8 @@ impl<M: Machine> Kernel<M> {
             return Err(Error::OutOfRange.into());
         }
         self.settle(here, tcb);
-        let runnable = tcb.is_runnable();
+        // The current thread of this CPU is in no queue: `schedule` sees to it at the end.
+        let runnable = tcb.is_runnable() && here.current.get() != Some(tcb);
         if runnable {
             self.unready(here, tcb);
         }

@@ -7,6 +7,24 @@ use objects::tcb::State;
 use crate::world::{Done, PRIORITY, TURN, World, root};
 
 #[test]
+fn a_thread_that_sets_its_own_priority_gets_its_result() {
+    let w = World::new();
+    let (cap, _, tcb) = w.active_on(0);
+    for priority in [PRIORITY + 1, PRIORITY, PRIORITY - 1] {
+        let args = [u64::from(cap), u64::from(priority)];
+        assert!(w.invoke_as(tcb, root::SCHED_CONTROL, method::SchedControl::set_priority, &args).is_ok());
+        assert_eq!(tcb.priority.get(), priority);
+        // What comes in next is not taken for void.
+        assert!(!w.cpus[0].abandoned.get());
+        if priority < PRIORITY {
+            assert_eq!(w.cpus[0].thread(), w.root);
+        } else {
+            w.run(tcb);
+        }
+    }
+}
+
+#[test]
 fn a_thread_that_stops_itself_leaves_its_cpu_to_others_at_once() {
     let w = World::new();
     let (cap, _, tcb) = w.active_on(0);
