@@ -195,12 +195,12 @@ copy_reply_{NUMBER}:
 not_reply_{NUMBER}:
     cmp eax, {NOP}
     je nop_{NUMBER}
+    cmp eax, {YIELD}
+    je yield_{NUMBER}
     cmp eax, {SIGNAL}
     je signal_{NUMBER}
     cmp eax, {WAIT}
     je wait_{NUMBER}
-    cmp eax, {YIELD}
-    je yield_{NUMBER}
     cmp eax, {CALL}
     jb foreign_{NUMBER}
     cmp eax, {INVOKE}

@@ -182,14 +182,14 @@ pub struct Resume {
 #[inline(always)]
 fn leave(here: &Cpu) -> Resume {
     hardware::note_leaving(here);
-    leave_short(here)
+    leave_from(here, here.root.get())
 }
 
-/// The same for calls too short to be of interest to [`hardware::note_leaving`].
+/// The same where the address space with root table `root` is the one loaded.
 #[inline(always)]
-fn leave_short(here: &Cpu) -> Resume {
+fn leave_from(here: &Cpu, root: u64) -> Resume {
     let next = here.thread();
-    if here.root.get() != next.cr3.get() {
+    if root != next.cr3.get() {
         here.root.set(next.cr3.get());
         hardware::load_root(next.cr3.get());
     }
@@ -208,20 +208,23 @@ extern "C" fn syscall_slow(here: &'static Cpu) -> Resume {
 
 /// signal; the assembly holds the lock and has saved no message.
 extern "C" fn signal_call(here: &'static Cpu, cptr: u64) -> Resume {
+    let root = here.thread().cr3.get();
     KERNEL.signal_call(here, cptr);
-    leave_short(here)
+    leave_from(here, root)
 }
 
 /// wait without a deadline, likewise.
 extern "C" fn wait_call(here: &'static Cpu, cptr: u64) -> Resume {
+    let root = here.thread().cr3.get();
     KERNEL.wait_call(here, cptr);
-    leave_short(here)
+    leave_from(here, root)
 }
 
 /// yield, likewise.
 extern "C" fn yield_call(here: &'static Cpu) -> Resume {
+    let root = here.thread().cr3.get();
     KERNEL.yield_call(here);
-    leave_short(here)
+    leave_from(here, root)
 }
 
 /// A system call that did not get the lock at once: `ticket` is drawn. While it waits, another CPU may have

@@ -11,7 +11,6 @@ use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::memory::Ref;
 use crate::notification::Notification;
-use crate::reply::Loan;
 use crate::tcb::{State, Tcb, key};
 use crate::timer;
 
@@ -40,7 +39,6 @@ impl<M: Machine> Kernel<M> {
     fn enter_short(&self, here: &Cpu) -> Ref<Tcb> {
         let me = here.thread();
         me.runs_on.set(here.charged.get());
-        here.root.set(me.cr3.get());
         me
     }
 
@@ -120,11 +118,11 @@ impl<M: Machine> Kernel<M> {
         self.charge(cpu, self.machine.now());
         old.runs_on.set(cpu.charged.take());
         cpu.current.set(Some(cpu.idle_thread()));
-        cpu.abandoned.set(true);
-        if cpu.number.get() == here.number.get() && cpu.root.get() != self.root.get() {
-            self.machine.load_root(self.root.get());
-        } else if cpu.number.get() != here.number.get() {
+        if cpu.number.get() != here.number.get() {
+            cpu.abandoned.set(true);
             self.machine.poke(cpu.number.get());
+        } else if cpu.root.get() != self.root.get() {
+            self.machine.load_root(self.root.get());
         }
         cpu.root.set(self.root.get());
     }
@@ -149,14 +147,23 @@ impl<M: Machine> Kernel<M> {
         let me = self.enter_short(here);
         me.finish(0);
         if here.top.get() != me.priority.get() {
-            return;
+            return self.stay(me);
         }
         // Straight to the next of its queue, which stays as long as it is.
         let queue = here.queue(me.priority.get());
-        if let Some(next) = queue.pop() {
-            queue.push(me);
-            self.go_over(here, me, next);
+        match queue.pop() {
+            Some(next) => {
+                queue.push(me);
+                self.go_over(here, me, next);
+            }
+            None => self.stay(me),
         }
+    }
+
+    /// The current thread goes on as it was (see [`Tcb::runs_on`]).
+    #[inline(always)]
+    fn stay(&self, me: Ref<Tcb>) {
+        me.runs_on.set(me.sched_context.get());
     }
 
     /// signal: the system call as a whole.
@@ -173,7 +180,10 @@ impl<M: Machine> Kernel<M> {
                     self.schedule(here);
                 }
             }
-            Err(error) => me.finish(error as u64),
+            Err(error) => {
+                me.finish(error as u64);
+                self.stay(me);
+            }
         }
     }
 
@@ -207,7 +217,10 @@ impl<M: Machine> Kernel<M> {
         let found = self.find(me, cptr, Kind::Notification, Rights::READ);
         let notification = match found.and_then(|slot| self.notification_in(slot)) {
             Ok(notification) => notification,
-            Err(error) => return me.finish(error as u64),
+            Err(error) => {
+                me.finish(error as u64);
+                return self.stay(me);
+            }
         };
         let bits = notification.bits.take();
         if bits != 0 {
@@ -215,7 +228,7 @@ impl<M: Machine> Kernel<M> {
             if let Some(word) = me.context.words.first() {
                 word.set(bits);
             }
-            return;
+            return self.stay(me);
         }
         me.state.set(State::Waiting);
         me.blocked_on.set(notification.address());
@@ -238,6 +251,7 @@ impl<M: Machine> Kernel<M> {
         let (Some(old), Some(new)) = (here.charged.get(), next.runs_on.get()) else {
             return self.switch_context(here);
         };
+        next.runs_on.set(next.sched_context.get());
         let now = self.machine.ticks();
         let spent = now.saturating_sub(here.charged_since.replace(now));
         old.left.set(old.left.get().saturating_sub(spent));
@@ -281,7 +295,7 @@ impl<M: Machine> Kernel<M> {
             && me.cpu() == here.number.get()
             && !here.is_idle()
         {
-            return;
+            return self.stay(me);
         }
         self.reschedule(here);
     }
@@ -303,7 +317,8 @@ impl<M: Machine> Kernel<M> {
     /// Makes the CPU charge what its current thread runs on, and sees that its timer strikes in time.
     #[inline(always)]
     fn switch_context(&self, here: &Cpu) {
-        let next = if here.is_idle() { None } else { here.thread().runs_on.get() };
+        let me = here.thread();
+        let next = if here.is_idle() { None } else { me.runs_on.get() };
         if here.charged.get() != next {
             let now = self.machine.now();
             self.charge(here, now);
@@ -312,6 +327,9 @@ impl<M: Machine> Kernel<M> {
                 context.refill(now);
             }
         }
+        // While it is current `charged` counts; when the fast path takes it off the CPU, whose budget goes on
+        // with its partner, this is what it falls back on.
+        me.runs_on.set(me.sched_context.get());
         self.arm(here);
     }
 
@@ -371,11 +389,7 @@ impl<M: Machine> Kernel<M> {
             && me.sched_context.get() != Some(context)
         {
             // It was lent: an active server goes on with its own, and owes this one to its caller.
-            reply.loan.set(Loan::Owed);
-            reply.owed.set(Some(context));
-            if let Some(caller) = reply.caller.get() {
-                caller.set_key(key::SLOW_ANSWER, true);
-            }
+            self.owe(reply, Some(context));
             here.current.set(Some(here.idle_thread()));
             me.runs_on.set(me.sched_context.get());
             self.move_to_own_cpu(me);

@@ -1,0 +1,11 @@
+//! The kernel's logic on the host.
+
+#![allow(dead_code, reason = "a bench for many tests")]
+
+mod fastpath;
+mod invariants;
+mod ipc;
+mod loans;
+mod machine;
+mod schedule;
+mod world;
