@@ -1,1 +1,67 @@
-//! The system tests.
+//! Everything `cargo test` runs, under one count: the host crates' own tests, then the system in QEMU.
+//!
+//! [`TESTS`] is the table of all there is. A test is one case with a sentence for a name, or a run of many:
+//! a crate's tests, or the guest's `selftest`, whose tests are counted one by one as they report.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod exec;
+mod fuzz;
+mod harness;
+mod host;
+mod lines;
+mod options;
+mod selftest;
+mod terminal;
+mod tool;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use harness::{Report, Test};
+use tool::Tool;
+
+/// Runs Skink's tests.
+#[derive(Parser)]
+#[command(bin_name = "cargo test --")]
+struct Arguments {
+    /// Only tests whose name contains one of these; `SUITE/NAME` reaches into a run of many
+    filter: Vec<String>,
+    /// List the tests, run none
+    #[arg(long)]
+    list: bool,
+    /// The long versions: more operations, more seeds
+    #[arg(long)]
+    long: bool,
+}
+
+/// The whole of `cargo test`.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let tests: Vec<Test> = [host::TESTS, options::TESTS, exec::TESTS, terminal::TESTS]
+        .concat()
+        .into_iter()
+        .chain([selftest::TESTS, fuzz::TESTS, bench::TESTS].concat())
+        .collect();
+    let chosen = harness::chosen(&tests, &arguments.filter);
+    if arguments.list {
+        for (test, _) in &chosen {
+            println!("{}", test.name);
+        }
+        return ExitCode::SUCCESS;
+    }
+    let tool = match Tool::built(arguments.long) {
+        Ok(tool) => tool,
+        Err(error) => {
+            eprintln!("error: {error}");
+            println!("0 passed, 1 failed");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut report = Report::default();
+    for (test, inner) in &chosen {
+        test.run(&tool, inner.as_deref(), &mut report);
+    }
+    report.close()
+}

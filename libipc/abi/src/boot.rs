@@ -104,6 +104,36 @@ pub struct BootInfo {
     pub command_line: [u8; 512],
 }
 
+impl BootInfo {
+    /// With everything zero.
+    pub const fn new() -> BootInfo {
+        BootInfo {
+            magic: 0,
+            cpus: 0,
+            tsc_hz: 0,
+            archive_size: 0,
+            archive_offset: 0,
+            archive_frames: 0,
+            archive_frame_bits: [0; 32],
+            untyped_count: 0,
+            untyped: [UntypedInfo { physical: 0, bits: 0, device: 0 }; MAX_UNTYPED],
+            rsdp: 0,
+            ecam: 0,
+            ecam_buses: [0; 2],
+            iommu: 0,
+            reserved: [0; 5],
+            command_line_size: 0,
+            command_line: [0; 512],
+        }
+    }
+}
+
+impl Default for BootInfo {
+    fn default() -> Self {
+        BootInfo::new()
+    }
+}
+
 /// The kernel's log, in a Frame that init maps read-only: a ring of bytes.
 #[derive(Debug)]
 #[repr(C)]

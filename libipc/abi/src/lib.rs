@@ -19,6 +19,6 @@ pub mod trace;
 pub use boot::BootInfo;
 pub use error::Error;
 pub use message::{IpcBuffer, MsgInfo};
-pub use object::{CPtr, Kind, MapFlags, Rights};
+pub use object::{CPtr, Kind, MapFlags, PAGE_SIZE, Rights, USER_TOP};
 pub use registers::Registers;
 pub use table::Syscall;

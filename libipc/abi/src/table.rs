@@ -78,7 +78,8 @@ macro_rules! interface {
                 }
                 VSpace {
                     /// Map `pages` (of 4 KiB) of `frame`, from byte `offset` on, at `address`. READ is implied;
-                    /// the Frame's rights bound `flags`. Costs tables and one record of the VSpace's memory.
+                    /// the Frame's rights bound `flags`. Costs tables and one record of the VSpace's memory. A
+                    /// refused map of more than 512 pages may leave the first of them mapped.
                     map = 0x301 (frame: CPtr, address: u64, offset: u64, pages: u64, flags: MapFlags) -> 0
                         [InvalidArgument, OutOfRange, AlreadyMapped, OutOfTables];
                     /// Unmap `pages` (of 4 KiB) from `address` on; holes are no error. Large pages go whole or not.
@@ -89,7 +90,7 @@ macro_rules! interface {
                     /// Give the Untyped in `untyped` (nothing made of it; it leaves the caller's CSpace) to the
                     /// VSpace for tables and records.
                     donate = 0x304 (untyped: CPtr) -> 0 [InvalidArgument, Busy, OutOfRange];
-                    /// How `address` is mapped: flags, identity of the Frame, byte offset in it.
+                    /// How `address` is mapped: flags, physical address of the page, its size in bytes.
                     query = 0x305 (address: u64) -> 3 [OutOfRange, NotMapped];
                 }
                 Frame {

@@ -43,6 +43,10 @@ pub enum ToGuest<'a> {
 
 /// What the guest tells the host tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one message at a time exists, and there is no heap to box it on"
+)]
 pub enum ToHost<'a> {
     /// The guest is up and takes commands.
     Hello {

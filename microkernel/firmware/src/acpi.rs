@@ -1,0 +1,395 @@
+//! ACPI's static tables: which CPUs, interrupt controllers, PCI window, IOMMU and reset register there are
+//! (ACPI specification 6.4, chapter 5; PCI Firmware specification 3.2, 4.1.2; VT-d specification, chapter 8).
+
+use heapless::Vec;
+
+use crate::region::Region;
+use crate::{Physical, array, byte_at, u16_at, u32_at, u64_at};
+
+/// An I/O APIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IoApic {
+    /// Physical address of its registers.
+    pub address: u64,
+    /// Its first global system interrupt.
+    pub first_gsi: u32,
+}
+
+/// An ISA interrupt that is not wired to the global system interrupt of its own number, active high, edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// The ISA interrupt.
+    pub isa: u8,
+    /// Its global system interrupt.
+    pub gsi: u32,
+    /// Level-triggered.
+    pub level: bool,
+    /// Active low.
+    pub active_low: bool,
+}
+
+/// The memory window on PCI segment 0's configuration space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ecam {
+    /// Physical address of bus 0 of the segment (also where `first_bus` is not 0).
+    pub base: u64,
+    /// The first bus in it.
+    pub first_bus: u8,
+    /// The last bus in it.
+    pub last_bus: u8,
+}
+
+impl Ecam {
+    /// Where the buses' configuration space lies: 1 MiB for each.
+    pub fn region(&self) -> Region {
+        let start = self.base.saturating_add(u64::from(self.first_bus) << 20);
+        let end = self.base.saturating_add((u64::from(self.last_bus) << 20).saturating_add(1 << 20));
+        Region { start, end }
+    }
+}
+
+/// How a register write resets the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reset {
+    /// The I/O port.
+    pub port: u16,
+    /// What to write.
+    pub value: u8,
+}
+
+/// What the tables say.
+#[derive(Clone, Debug, Default)]
+pub struct Platform {
+    /// Where the RSDP was.
+    pub rsdp: Option<u64>,
+    /// APIC identities of the CPUs that can be used, in the MADT's order.
+    pub cpus: Vec<u8, 64>,
+    /// The I/O APICs.
+    pub io_apics: Vec<IoApic, 8>,
+    /// ISA interrupts that differ from the default.
+    pub overrides: Vec<Override, 16>,
+    /// PCI configuration space of segment 0.
+    pub ecam: Option<Ecam>,
+    /// Whether there is a DMAR table.
+    pub iommu: bool,
+    /// Register pages of the DMA remapping units.
+    pub remappers: Vec<u64, 8>,
+    /// The reset register.
+    pub reset: Option<Reset>,
+    /// Tables that could not be read, or whose checksum is wrong.
+    pub bad_tables: u32,
+}
+
+/// No table that matters here is larger.
+const MAX_TABLE: usize = 1 << 20;
+/// Tables looked at, at most.
+const MAX_TABLES: usize = 256;
+
+impl Platform {
+    /// Reads the tables that `rsdp` leads to, or one found where firmware puts it (ACPI 5.2.5.1).
+    pub fn read(memory: &impl Physical, rsdp: Option<u64>) -> Platform {
+        let mut platform = Platform::default();
+        let known = rsdp.and_then(|at| Some((at, root(memory, at)?)));
+        let Some((at, (root, width))) = known.or_else(|| scan(memory)) else { return platform };
+        platform.rsdp = Some(at);
+        for entry in root.get(36..).unwrap_or_default().chunks_exact(width).take(MAX_TABLES) {
+            let address = u64_at(entry, 0).or_else(|| u32_at(entry, 0).map(u64::from)).unwrap_or(0);
+            match table(memory, address) {
+                Some(bytes) => platform.take_table(bytes),
+                None => platform.bad_tables = platform.bad_tables.saturating_add(1),
+            }
+        }
+        platform
+    }
+
+    /// The global system interrupt of an ISA interrupt, and how it is wired.
+    pub fn isa(&self, isa: u8) -> Override {
+        let plain = Override { isa, gsi: u32::from(isa), level: false, active_low: false };
+        self.overrides.iter().find(|each| each.isa == isa).copied().unwrap_or(plain)
+    }
+
+    /// Entries that are short end their table; what came before them counts.
+    fn take_table(&mut self, bytes: &[u8]) {
+        let _ends_early = match bytes.get(..4) {
+            Some(b"APIC") => self.take_madt(bytes),
+            Some(b"MCFG") => self.take_mcfg(bytes),
+            Some(b"DMAR") => self.take_dmar(bytes),
+            Some(b"FACP") => self.take_fadt(bytes),
+            _ => Some(()),
+        };
+    }
+
+    fn take_madt(&mut self, bytes: &[u8]) -> Option<()> {
+        let mut rest = bytes.get(44..)?;
+        while !rest.is_empty() {
+            let size = usize::from(byte_at(rest, 1)?).max(2);
+            let (entry, next) = rest.split_at_checked(size)?;
+            rest = next;
+            match byte_at(entry, 0)? {
+                0 => self.take_cpu(u32::from(byte_at(entry, 3)?), u32_at(entry, 4)?),
+                1 => {
+                    let apic = IoApic { address: u64::from(u32_at(entry, 4)?), first_gsi: u32_at(entry, 8)? };
+                    let _more_than_we_use = self.io_apics.push(apic);
+                }
+                2 => self.take_override(entry)?,
+                9 => self.take_cpu(u32_at(entry, 4)?, u32_at(entry, 8)?),
+                _ => {}
+            }
+        }
+        Some(())
+    }
+
+    /// A CPU that is enabled, and that an xAPIC can address.
+    fn take_cpu(&mut self, id: u32, flags: u32) {
+        if let (1, Ok(id @ 0..=254)) = (flags & 1, u8::try_from(id))
+            && !self.cpus.contains(&id)
+        {
+            let _more_than_we_use = self.cpus.push(id);
+        }
+    }
+
+    fn take_override(&mut self, entry: &[u8]) -> Option<()> {
+        let flags = u16_at(entry, 8)?;
+        let wiring = Override {
+            isa: byte_at(entry, 3)?,
+            gsi: u32_at(entry, 4)?,
+            level: flags >> 2 & 3 == 3,
+            active_low: flags & 3 == 3,
+        };
+        let _more_than_isa_has = self.overrides.push(wiring);
+        Some(())
+    }
+
+    fn take_mcfg(&mut self, bytes: &[u8]) -> Option<()> {
+        for entry in bytes.get(44..)?.chunks_exact(16) {
+            let [first_bus, last_bus] = array(entry, 10)?;
+            let base = u64_at(entry, 0)?;
+            if u16_at(entry, 8)? == 0 && first_bus <= last_bus && base & 0xf_ffff == 0 && base >> 52 == 0 {
+                self.ecam.get_or_insert(Ecam { base, first_bus, last_bus });
+            }
+        }
+        Some(())
+    }
+
+    fn take_dmar(&mut self, bytes: &[u8]) -> Option<()> {
+        self.iommu = true;
+        let mut rest = bytes.get(48..)?;
+        while !rest.is_empty() {
+            let size = usize::from(u16_at(rest, 2)?).max(4);
+            let (entry, next) = rest.split_at_checked(size)?;
+            rest = next;
+            if u16_at(entry, 0)? == 0 {
+                let _more_than_we_use = self.remappers.push(u64_at(entry, 8)? & !0xfff);
+            }
+        }
+        Some(())
+    }
+
+    fn take_fadt(&mut self, bytes: &[u8]) -> Option<()> {
+        const RESET_REGISTER_SUPPORTED: u32 = 1 << 10;
+        const IO_SPACE: u8 = 1;
+        if u32_at(bytes, 112)? & RESET_REGISTER_SUPPORTED != 0 && byte_at(bytes, 116)? == IO_SPACE {
+            let port = u16::try_from(u64_at(bytes, 120)?).ok()?;
+            self.reset = Some(Reset { port, value: byte_at(bytes, 128)? });
+        }
+        Some(())
+    }
+}
+
+fn sums_to_zero(bytes: &[u8]) -> bool {
+    bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)) == 0
+}
+
+/// A whole table whose length and checksum are right.
+fn table(memory: &impl Physical, at: u64) -> Option<&[u8]> {
+    let size = usize::try_from(u32_at(memory.bytes(at, 36)?, 4)?).ok()?;
+    let bytes = memory.bytes(at, Some(size).filter(|size| (36..=MAX_TABLE).contains(size))?)?;
+    sums_to_zero(bytes).then_some(bytes)
+}
+
+/// The XSDT or else the RSDT of the RSDP at `at`, and the size of an entry in it.
+fn root(memory: &impl Physical, at: u64) -> Option<(&[u8], usize)> {
+    let old = memory.bytes(at, 20)?;
+    if old.get(..8)? != b"RSD PTR " || !sums_to_zero(old) {
+        return None;
+    }
+    if byte_at(old, 15)? >= 2
+        && let Some(new) = memory.bytes(at, 36).filter(|new| sums_to_zero(new))
+        && let Some(xsdt) = table(memory, u64_at(new, 24)?).filter(|xsdt| xsdt.starts_with(b"XSDT"))
+    {
+        return Some((xsdt, 8));
+    }
+    let rsdt = table(memory, u64::from(u32_at(old, 16)?))?;
+    rsdt.starts_with(b"RSDT").then_some((rsdt, 4))
+}
+
+/// Looks for the RSDP in the extended BIOS data area's first KiB and in the BIOS's read-only memory.
+fn scan(memory: &impl Physical) -> Option<(u64, (&[u8], usize))> {
+    let ebda = memory.bytes(0x40e, 2).and_then(|word| u16_at(word, 0)).map_or(0, |word| u64::from(word) << 4);
+    let places = [Region::sized(ebda, 1024), Region { start: 0xe_0000, end: 0x10_0000 }];
+    let addresses = places.into_iter().flat_map(|place| (place.start..place.end).step_by(16));
+    addresses.filter(|&at| at != 0).find_map(|at| Some((at, root(memory, at)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{Memory, Random};
+    use std::vec::Vec;
+
+    fn with_checksum(mut bytes: Vec<u8>, at: usize, over: usize) -> Vec<u8> {
+        bytes[at] = 0;
+        bytes[at] = 0u8.wrapping_sub(bytes[..over].iter().fold(0, |sum, byte| sum.wrapping_add(*byte)));
+        bytes
+    }
+
+    fn sdt(name: &[u8; 4], body: &[u8]) -> Vec<u8> {
+        let mut bytes = name.to_vec();
+        bytes.extend((36 + body.len() as u32).to_le_bytes());
+        bytes.resize(36, 0);
+        bytes.extend(body);
+        let size = bytes.len();
+        with_checksum(bytes, 9, size)
+    }
+
+    fn rsdp(revision: u8, rsdt: u32, xsdt: u64) -> Vec<u8> {
+        let mut bytes = b"RSD PTR ".to_vec();
+        bytes.resize(36, 0);
+        bytes[15] = revision;
+        bytes[16..20].copy_from_slice(&rsdt.to_le_bytes());
+        bytes[20] = 36;
+        bytes[24..32].copy_from_slice(&xsdt.to_le_bytes());
+        with_checksum(with_checksum(bytes, 8, 20), 32, 36)
+    }
+
+    fn madt() -> Vec<u8> {
+        let mut body = vec![0, 0, 0xe0, 0xfe, 1, 0, 0, 0];
+        body.extend([0, 8, 0, 0, 1, 0, 0, 0]);
+        body.extend([0, 8, 1, 1, 1, 0, 0, 0]);
+        body.extend([0, 8, 2, 2, 0, 0, 0, 0]);
+        body.extend([1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0]);
+        body.extend([2, 10, 0, 9, 9, 0, 0, 0, 0x0d, 0]);
+        body.extend([2, 10, 0, 10, 10, 0, 0, 0, 0x0f, 0]);
+        body.extend([9, 16, 0, 0, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+        body.extend([9, 16, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+        sdt(b"APIC", &body)
+    }
+
+    fn mcfg() -> Vec<u8> {
+        let mut body = vec![0; 8];
+        body.extend([0, 0, 0, 0xb0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0, 0, 0, 0]);
+        sdt(b"MCFG", &body)
+    }
+
+    fn dmar() -> Vec<u8> {
+        let mut body = vec![38, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        body.extend([0, 0, 16, 0, 1, 0, 0, 0, 0, 0, 0xd9, 0xfe, 0, 0, 0, 0]);
+        body.extend([1, 0, 8, 0, 0, 0, 0, 0]);
+        sdt(b"DMAR", &body)
+    }
+
+    fn fadt() -> Vec<u8> {
+        let mut body = vec![0; 129 - 36];
+        body[112 - 36 + 1] = 4;
+        body[116 - 36] = 1;
+        body[120 - 36..122 - 36].copy_from_slice(&0xcf9u16.to_le_bytes());
+        body[128 - 36] = 15;
+        sdt(b"FACP", &body)
+    }
+
+    fn machine(revision: u8) -> Memory {
+        let tables = [madt(), mcfg(), dmar(), fadt()];
+        let mut memory = Memory::default();
+        let (mut rsdt, mut xsdt) = (Vec::new(), Vec::new());
+        for (number, table) in tables.into_iter().enumerate() {
+            let address = 0x10_0000 + 0x1000 * number as u32;
+            rsdt.extend(address.to_le_bytes());
+            xsdt.extend(u64::from(address).to_le_bytes());
+            memory.0.push((u64::from(address), table));
+        }
+        memory.0.push((0x20_0000, sdt(b"RSDT", &rsdt)));
+        memory.0.push((0x20_1000, sdt(b"XSDT", &xsdt)));
+        let mut bios = vec![0; 0x2_0000];
+        bios[0x1230..0x1230 + 36].copy_from_slice(&rsdp(revision, 0x20_0000, 0x20_1000));
+        memory.0.push((0xe_0000, bios));
+        memory
+    }
+
+    fn assert_complete(platform: &Platform) {
+        assert_eq!(platform.cpus, [0, 1, 7]);
+        assert_eq!(platform.io_apics, [IoApic { address: 0xfec0_0000, first_gsi: 0 }]);
+        assert_eq!(platform.isa(9), Override { isa: 9, gsi: 9, level: true, active_low: false });
+        assert_eq!(platform.isa(10), Override { isa: 10, gsi: 10, level: true, active_low: true });
+        assert_eq!(platform.isa(4), Override { isa: 4, gsi: 4, level: false, active_low: false });
+        assert_eq!(platform.ecam, Some(Ecam { base: 0xb000_0000, first_bus: 0, last_bus: 255 }));
+        assert!(platform.iommu);
+        assert_eq!(platform.remappers, [0xfed9_0000]);
+        assert_eq!(platform.reset, Some(Reset { port: 0xcf9, value: 15 }));
+        assert_eq!(platform.rsdp, Some(0xe_1230));
+    }
+
+    #[test]
+    fn tables_are_found_through_rsdt_and_xsdt_given_or_scanned_for() {
+        for revision in [0, 2] {
+            assert_complete(&Platform::read(&machine(revision), Some(0xe_1230)));
+            assert_complete(&Platform::read(&machine(revision), None));
+        }
+    }
+
+    #[test]
+    fn a_wrong_rsdp_address_is_made_good_by_the_scan() {
+        assert_complete(&Platform::read(&machine(2), Some(0x20_0000)));
+        assert_complete(&Platform::read(&machine(2), Some(u64::MAX)));
+    }
+
+    #[test]
+    fn a_broken_xsdt_leaves_the_rsdt() {
+        let mut memory = machine(2);
+        memory.0[5].1[40] ^= 1;
+        assert_complete(&Platform::read(&memory, None));
+    }
+
+    #[test]
+    fn a_table_with_a_wrong_checksum_is_not_used() {
+        let mut memory = machine(2);
+        memory.0[0].1[45] ^= 1;
+        let platform = Platform::read(&memory, None);
+        assert!(platform.cpus.is_empty() && platform.ecam.is_some());
+        assert_eq!(platform.bad_tables, 1);
+    }
+
+    #[test]
+    fn the_window_on_buses_starts_at_the_first_bus() {
+        let ecam = Ecam { base: 0xb000_0000, first_bus: 16, last_bus: 31 };
+        assert_eq!(ecam.region(), Region { start: 0xb100_0000, end: 0xb200_0000 });
+    }
+
+    #[test]
+    fn entries_without_length_do_not_loop() {
+        let mut body = vec![0; 8];
+        body.extend([200, 0, 0, 0, 0, 0]);
+        let mut memory = machine(2);
+        memory.0[0].1 = sdt(b"APIC", &body);
+        assert!(Platform::read(&memory, None).cpus.is_empty());
+    }
+
+    #[test]
+    fn garbled_tables_never_crash() {
+        let mut random = Random(3);
+        for _ in 0..20_000 {
+            let mut memory = machine(2);
+            let piece = random.below(6);
+            for _ in 0..random.below(12) {
+                let at = random.below(memory.0[piece].1.len());
+                memory.0[piece].1[at] = random.below(256) as u8;
+            }
+            let size = memory.0[piece].1.len();
+            if random.below(2) == 0 && size > 9 {
+                let bytes = core::mem::take(&mut memory.0[piece].1);
+                memory.0[piece].1 = with_checksum(bytes, 9, size);
+            }
+            memory.0[piece].1.truncate(size - random.below(8).min(size));
+            let _ = Platform::read(&memory, Some(0xe_1230));
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What the firmware tells the kernel, decoded: the PVH start information, the memory map, ACPI's tables.
+//!
+//! Pure functions over [`Physical`], a checked view of physical memory. Nothing here trusts what it reads:
+//! garbled tables give less information, never a crash, and never an endless loop.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects))]
+
+pub mod acpi;
+pub mod cpio;
+pub mod pvh;
+pub mod region;
+
+pub use region::{Region, Regions};
+
+/// Physical memory, as far as it can be read.
+pub trait Physical {
+    /// The `size` bytes at physical address `at`, or `None` where they are not all memory.
+    fn bytes(&self, at: u64, size: usize) -> Option<&[u8]>;
+}
+
+/// The `N` bytes from `offset` on.
+fn array<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
+    bytes.get(offset..offset.checked_add(N)?)?.try_into().ok()
+}
+
+fn byte_at(bytes: &[u8], offset: usize) -> Option<u8> {
+    bytes.get(offset).copied()
+}
+
+fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
+    array(bytes, offset).map(u16::from_le_bytes)
+}
+
+fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
+    array(bytes, offset).map(u32::from_le_bytes)
+}
+
+fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
+    array(bytes, offset).map(u64::from_le_bytes)
+}
+
+#[cfg(test)]
+pub(crate) mod fake {
+    //! Physical memory for tests: pieces at addresses.
+
+    use super::Physical;
+
+    #[derive(Clone, Default)]
+    pub struct Memory(pub Vec<(u64, Vec<u8>)>);
+
+    impl Physical for Memory {
+        fn bytes(&self, at: u64, size: usize) -> Option<&[u8]> {
+            self.0.iter().find_map(|(start, bytes)| {
+                let from = usize::try_from(at.checked_sub(*start)?).ok()?;
+                bytes.get(from..from.checked_add(size)?)
+            })
+        }
+    }
+
+    /// A small generator for tests that garble (xorshift64).
+    pub struct Random(pub u64);
+
+    impl Random {
+        pub fn below(&mut self, bound: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % bound as u64) as usize
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! The first objects: init with its CSpace, address space and thread, and an Untyped for all other memory.
+
+use abi::boot::{
+    self, BOOT_INFO_ADDRESS, BOOT_INFO_SIZE, BootInfo, INIT_CNODE_BITS, INIT_IPC_BUFFER, INIT_STACK_SIZE,
+    INIT_STACK_TOP, MAX_UNTYPED, UntypedInfo, slots,
+};
+use abi::object::object_bits;
+use abi::{Kind, MapFlags, PAGE_SIZE, Rights};
+
+use crate::cpu::Cpu;
+use crate::kernel::Kernel;
+use crate::machine::Machine;
+use crate::memory::{Ref, align_up};
+use crate::sched_context::SchedContext;
+use crate::slot::{Capability, Flags, Slot};
+use crate::tcb::{Tcb, slots as thread_slots};
+use crate::tree;
+
+/// log2 of the bytes of init's VSpace.
+const INIT_VSPACE_BITS: u32 = 20;
+/// Priority init starts with.
+const INIT_PRIORITY: u8 = 200;
+
+/// A range of physical memory, whole pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Region {
+    /// First byte.
+    pub start: u64,
+    /// First byte after it.
+    pub end: u64,
+}
+
+/// What the machine hands over.
+#[derive(Clone, Copy, Debug)]
+pub struct Handover<'a> {
+    /// Free memory.
+    pub memory: &'a [Region],
+    /// Device memory.
+    pub devices: &'a [Region],
+    /// The boot archive (not page-aligned), empty if there is none.
+    pub archive: Region,
+    /// Frames for init to read: the kernel's log and the trace rings (page-aligned powers of two).
+    pub log: Region,
+    /// See `log`.
+    pub trace: Region,
+    /// init's program, ELF.
+    pub init: &'a [u8],
+    /// What else init is told: everything but memory, archive Frames and counts.
+    pub info: BootInfo,
+}
+
+/// Why the system cannot start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootError {
+    /// There is not enough memory for init.
+    OutOfMemory,
+    /// init's program is not an ELF file for this machine, or maps what it must not.
+    BadProgram,
+}
+
+/// Takes memory from the start of the largest region for the boot.
+struct Pool {
+    free: Region,
+}
+
+impl Pool {
+    fn take(&mut self, bits: u32) -> Result<u64, BootError> {
+        let start = align_up(self.free.start, bits).ok_or(BootError::OutOfMemory)?;
+        let end = start.checked_add(1 << bits).ok_or(BootError::OutOfMemory)?;
+        if end > self.free.end {
+            return Err(BootError::OutOfMemory);
+        }
+        self.free.start = end;
+        Ok(start)
+    }
+}
+
+/// Splits a region into naturally aligned powers of two, at least a page.
+pub fn split(region: Region, mut each: impl FnMut(u64, u32)) {
+    let mut at = region.start;
+    while at < region.end {
+        let size_bits = 63u32.saturating_sub(region.end.saturating_sub(at).leading_zeros());
+        let bits = at.trailing_zeros().min(size_bits).min(47);
+        if bits < 12 {
+            return;
+        }
+        each(at, bits);
+        at = at.saturating_add(1 << bits);
+    }
+}
+
+/// Loadable segment of an ELF program (System V ABI, chapter 5).
+struct Segment {
+    flags: MapFlags,
+    address: u64,
+    memory: u64,
+    file: (u64, u64),
+}
+
+fn word(bytes: &[u8], at: usize, size: usize) -> Option<u64> {
+    let part = bytes.get(at..at.checked_add(size)?)?;
+    Some(part.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
+}
+
+/// Calls `each` with the loadable segments of `elf`; the entry address.
+fn segments(elf: &[u8], mut each: impl FnMut(Segment) -> Result<(), BootError>) -> Result<u64, BootError> {
+    let field = |at, size| word(elf, at, size).ok_or(BootError::BadProgram);
+    // Magic, 64 bits, little endian; type EXEC; machine x86-64.
+    if field(0, 6)? != 0x0102_464c_457f || field(16, 2)? != 2 || field(18, 2)? != 62 {
+        return Err(BootError::BadProgram);
+    }
+    let (table, size, count) = (field(32, 8)?, field(54, 2)?, field(56, 2)?);
+    for number in 0..count {
+        let at = number.checked_mul(size).and_then(|offset| table.checked_add(offset));
+        let at = at.and_then(|at| usize::try_from(at).ok()).ok_or(BootError::BadProgram)?;
+        let field =
+            |offset: usize, size| word(elf, at.saturating_add(offset), size).ok_or(BootError::BadProgram);
+        if field(0, 4)? != 1 {
+            continue;
+        }
+        let access = field(4, 4)?;
+        let mut flags = MapFlags::READ;
+        if access & 2 != 0 {
+            flags = flags.or(MapFlags::WRITE);
+        }
+        if access & 1 != 0 {
+            flags = flags.or(MapFlags::EXECUTE);
+        }
+        each(Segment {
+            flags,
+            address: field(16, 8)?,
+            memory: field(40, 8)?,
+            file: (field(8, 8)?, field(32, 8)?),
+        })?;
+    }
+    field(24, 8)
+}
+
+impl<M: Machine> Kernel<M> {
+    /// Makes init, and leaves it ready on the CPU `here`.
+    pub fn boot(&self, here: &Cpu, handover: &Handover<'_>) -> Result<(), BootError> {
+        let largest = handover.memory.iter().max_by_key(|region| region.end.saturating_sub(region.start));
+        let mut pool = Pool { free: *largest.ok_or(BootError::OutOfMemory)? };
+        let taken_from = pool.free;
+        let cnode = self.boot_cnode(&mut pool)?;
+        let vspace = self.boot_object(&mut pool, cnode, slots::VSPACE, Kind::VSpace, INIT_VSPACE_BITS)?;
+        let tcb = self.boot_object(&mut pool, cnode, slots::TCB, Kind::Tcb, 0)?;
+        let context = self.boot_object(&mut pool, cnode, slots::SCHED_CONTEXT, Kind::SchedContext, 0)?;
+        self.boot_controls(cnode)?;
+        let entry = self.boot_program(here, &mut pool, vspace, handover.init)?;
+        let bits = INIT_STACK_SIZE.trailing_zeros();
+        let stack = self.boot_frame(&mut pool, None, bits)?;
+        self.boot_map(vspace, stack, INIT_STACK_TOP.saturating_sub(INIT_STACK_SIZE), MapFlags::WRITE)?;
+        let info_slot = self.boot_slot(cnode, slots::BOOT_INFO)?;
+        let info = self.boot_frame(&mut pool, Some(info_slot), BOOT_INFO_SIZE.trailing_zeros())?;
+        self.boot_map(vspace, info, BOOT_INFO_ADDRESS, MapFlags::WRITE)?;
+        self.boot_thread(here, cnode, [vspace, tcb, context, info], entry)?;
+        for (at, region) in [(slots::KERNEL_LOG, handover.log), (slots::TRACE, handover.trace)] {
+            self.boot_window(cnode, at, region, Rights::READ)?;
+        }
+        self.boot_info(cnode, info, handover, taken_from, pool.free)
+    }
+
+    fn boot_slot(&self, cnode: Ref<Slot>, at: u32) -> Result<Ref<Slot>, BootError> {
+        self.slot_at(cnode.object.get(), u64::from(at)).ok_or(BootError::OutOfMemory)
+    }
+
+    /// Fills a slot with a capability of the boot.
+    fn boot_fill(&self, slot: Ref<Slot>, capability: Capability) {
+        slot.fill(capability);
+        tree::insert(Ref::of(&self.universe), slot);
+    }
+
+    /// init's CNode, with itself in its slot.
+    fn boot_cnode(&self, pool: &mut Pool) -> Result<Ref<Slot>, BootError> {
+        let bits = object_bits(Kind::CNode, INIT_CNODE_BITS).ok_or(BootError::OutOfMemory)?;
+        let physical = pool.take(bits)?;
+        self.memory.clear(physical, 1 << bits);
+        let object = self.memory.address(physical);
+        let slot = self.slot_at(object, u64::from(slots::CNODE)).ok_or(BootError::OutOfMemory)?;
+        let mut capability = Capability::whole(Kind::CNode, object);
+        capability.bits = INIT_CNODE_BITS as u8;
+        capability.flags = Flags::OWNER;
+        self.boot_fill(slot, capability);
+        Ok(slot)
+    }
+
+    fn boot_object(
+        &self,
+        pool: &mut Pool,
+        cnode: Ref<Slot>,
+        at: u32,
+        kind: Kind,
+        bits: u32,
+    ) -> Result<Ref<Slot>, BootError> {
+        let size_bits = object_bits(kind, bits).ok_or(BootError::OutOfMemory)?;
+        let physical = pool.take(size_bits)?;
+        self.memory.clear(physical, 1 << size_bits);
+        let slot = self.boot_slot(cnode, at)?;
+        let mut capability = Capability::whole(kind, self.memory.address(physical));
+        capability.bits = size_bits as u8;
+        capability.flags = Flags::OWNER;
+        self.boot_fill(slot, capability);
+        match kind {
+            Kind::VSpace => self.init_vspace(physical, size_bits),
+            Kind::Tcb => {
+                if let Some(tcb) = self.memory.object::<Tcb>(physical) {
+                    Tcb::init(tcb, self.root.get());
+                    self.machine.init_vectors(tcb);
+                }
+            }
+            _ => {}
+        }
+        Ok(slot)
+    }
+
+    /// A cleared Frame; without a slot of its own it lies in a corner of the CNode that is never handed out.
+    fn boot_frame(
+        &self,
+        pool: &mut Pool,
+        slot: Option<Ref<Slot>>,
+        bits: u32,
+    ) -> Result<Ref<Slot>, BootError> {
+        let physical = pool.take(bits)?;
+        self.memory.clear(physical, 1 << bits);
+        let slot = match slot {
+            Some(slot) => slot,
+            None => self.next_image_slot()?,
+        };
+        let mut capability = Capability::whole(Kind::Frame, physical);
+        capability.bits = bits as u8;
+        capability.flags = Flags::OWNER;
+        self.boot_fill(slot, capability);
+        Ok(slot)
+    }
+
+    /// Empty slots after INIT_IMAGE hold the Frames of init's program and stack.
+    fn next_image_slot(&self) -> Result<Ref<Slot>, BootError> {
+        let cnode =
+            crate::tree::children(Ref::of(&self.universe)).find(|slot| slot.kind.get() == Kind::CNode);
+        let base = cnode.ok_or(BootError::OutOfMemory)?.object.get();
+        (slots::INIT_IMAGE..slots::UNTYPED)
+            .filter_map(|at| self.slot_at(base, u64::from(at)))
+            .find(|slot| slot.is_empty())
+            .ok_or(BootError::OutOfMemory)
+    }
+
+    fn boot_controls(&self, cnode: Ref<Slot>) -> Result<(), BootError> {
+        let controls = [
+            (slots::SCHED_CONTROL, Kind::SchedControl, 255),
+            (slots::IRQ_CONTROL, Kind::IrqControl, 0),
+            (slots::IO_PORT, Kind::IoPort, crate::io_port::ALL_PORTS),
+            (slots::SYSTEM, Kind::System, 0),
+        ];
+        for (at, kind, badge) in controls {
+            let mut capability = Capability::whole(kind, 0);
+            capability.badge = badge;
+            self.boot_fill(self.boot_slot(cnode, at)?, capability);
+        }
+        Ok(())
+    }
+
+    fn boot_map(
+        &self,
+        vspace: Ref<Slot>,
+        frame: Ref<Slot>,
+        address: u64,
+        flags: MapFlags,
+    ) -> Result<(), BootError> {
+        self.map_whole(vspace, frame, address, frame.size() / PAGE_SIZE, flags)
+            .map_err(|_| BootError::BadProgram)
+    }
+
+    /// Loads init's program: each segment into a Frame of its own.
+    fn boot_program(
+        &self,
+        _: &Cpu,
+        pool: &mut Pool,
+        vspace: Ref<Slot>,
+        elf: &[u8],
+    ) -> Result<u64, BootError> {
+        segments(elf, |segment| {
+            let first = segment.address & !(PAGE_SIZE - 1);
+            let end = segment.address.checked_add(segment.memory).ok_or(BootError::BadProgram)?;
+            let end = align_up(end, 12).filter(|&end| end < INIT_STACK_TOP).ok_or(BootError::BadProgram)?;
+            let pages = end.saturating_sub(first) / PAGE_SIZE;
+            if pages == 0 {
+                return Ok(());
+            }
+            let bits = pages.next_power_of_two().trailing_zeros().saturating_add(12);
+            let frame = self.boot_frame(pool, None, bits)?;
+            let (offset, size) = segment.file;
+            let data = usize::try_from(offset)
+                .ok()
+                .and_then(|start| Some(start..start.checked_add(usize::try_from(size).ok()?)?))
+                .and_then(|range| elf.get(range))
+                .filter(|_| size <= segment.memory)
+                .ok_or(BootError::BadProgram)?;
+            self.memory.write(frame.object.get().saturating_add(segment.address.saturating_sub(first)), data);
+            self.map_whole(vspace, frame, first, pages, segment.flags).map_err(|_| BootError::BadProgram)
+        })
+    }
+
+    fn boot_thread(
+        &self,
+        here: &Cpu,
+        cnode: Ref<Slot>,
+        [vspace, tcb, context, info]: [Ref<Slot>; 4],
+        entry: u64,
+    ) -> Result<(), BootError> {
+        let thread = self.tcb_in(tcb).map_err(|_| BootError::OutOfMemory)?;
+        let context = self.context_in(context).map_err(|_| BootError::OutOfMemory)?;
+        let parts =
+            [(thread_slots::CSPACE, cnode), (thread_slots::VSPACE, vspace), (thread_slots::BUFFER, info)];
+        for (index, from) in parts {
+            let Some(slot) = thread.slot(index) else { continue };
+            let mut capability = from.capability();
+            capability.flags.remove(Flags::OWNER);
+            slot.fill(capability);
+            tree::insert(from, slot);
+        }
+        thread.cspace.set(cnode.object.get());
+        thread.cspace_slots.set(cnode.size());
+        thread.cr3.set(self.vspace_root(vspace));
+        thread.has_vspace.set(true);
+        let buffer = INIT_IPC_BUFFER.saturating_sub(BOOT_INFO_ADDRESS);
+        thread.buffer.set(self.memory.address(info.object.get().saturating_add(buffer)));
+        let registers = abi::Registers { rip: entry, rsp: INIT_STACK_TOP, ..abi::Registers::default() };
+        thread.set_registers(&registers).map_err(|_| BootError::BadProgram)?;
+        thread.priority.set(INIT_PRIORITY);
+        self.boot_context(context, thread);
+        self.ready(here, thread);
+        Ok(())
+    }
+
+    /// init runs in turns of 10 ms on CPU 0.
+    fn boot_context(&self, context: Ref<SchedContext>, tcb: Ref<Tcb>) {
+        let turn = (self.tsc_hz.get() / 100).max(crate::sched_context::MIN_BUDGET);
+        context.budget.set(turn);
+        context.period.set(turn);
+        context.left.set(turn);
+        context.tcb.set(Some(tcb));
+        tcb.sched_context.set(Some(context));
+        tcb.runs_on.set(Some(context));
+    }
+
+    /// A Frame for memory that the kernel keeps using.
+    fn boot_window(
+        &self,
+        cnode: Ref<Slot>,
+        at: u32,
+        region: Region,
+        rights: Rights,
+    ) -> Result<(), BootError> {
+        let size = region.end.saturating_sub(region.start);
+        if size == 0 {
+            return Ok(());
+        }
+        let mut capability = Capability::whole(Kind::Frame, region.start);
+        capability.bits = size.trailing_zeros() as u8;
+        capability.rights = rights;
+        capability.flags = Flags::OWNER;
+        self.boot_fill(self.boot_slot(cnode, at)?, capability);
+        Ok(())
+    }
+
+    /// Hands out what is left: archive Frames, Untypeds; and tells init.
+    fn boot_info(
+        &self,
+        cnode: Ref<Slot>,
+        frame: Ref<Slot>,
+        handover: &Handover<'_>,
+        taken_from: Region,
+        rest: Region,
+    ) -> Result<(), BootError> {
+        let mut info = handover.info;
+        info.magic = boot::MAGIC;
+        info.cpus = self.cpu_count() as u64;
+        info.tsc_hz = self.tsc_hz.get();
+        self.boot_archive(cnode, handover.archive, &mut info)?;
+        let mut count = 0usize;
+        let mut add = |region: Region, device: bool| {
+            split(region, |physical, bits| {
+                let slot =
+                    self.slot_at(cnode.object.get(), u64::from(slots::UNTYPED).saturating_add(count as u64));
+                let entry = info.untyped.get_mut(count);
+                if let (Some(slot), Some(entry)) = (slot, entry) {
+                    *entry = UntypedInfo { physical, bits, device: u32::from(device) };
+                    let mut capability = Capability::whole(Kind::Untyped, physical);
+                    capability.bits = bits as u8;
+                    capability.flags = if device { Flags::DEVICE } else { Flags::empty() };
+                    self.boot_fill(slot, capability);
+                    count = count.saturating_add(1);
+                }
+            });
+        };
+        add(rest, false);
+        for &region in handover.memory.iter().filter(|&&region| region != taken_from) {
+            add(region, false);
+        }
+        for &region in handover.devices {
+            add(region, true);
+        }
+        info.untyped_count = count.min(MAX_UNTYPED) as u64;
+        self.memory.write_info(frame.object.get(), &info);
+        Ok(())
+    }
+
+    fn boot_archive(&self, cnode: Ref<Slot>, archive: Region, info: &mut BootInfo) -> Result<(), BootError> {
+        let size = archive.end.saturating_sub(archive.start);
+        if size == 0 {
+            return Ok(());
+        }
+        let start = archive.start & !(PAGE_SIZE - 1);
+        let end = align_up(archive.end, 12).ok_or(BootError::OutOfMemory)?;
+        info.archive_size = size;
+        info.archive_offset = archive.start.saturating_sub(start);
+        let mut count = 0u32;
+        split(Region { start, end }, |physical, bits| {
+            let at = slots::ARCHIVE.saturating_add(count);
+            if let (Some(slot), Some(entry)) = (
+                self.slot_at(cnode.object.get(), u64::from(at)),
+                info.archive_frame_bits.get_mut(count as usize),
+            ) {
+                *entry = bits as u8;
+                let mut capability = Capability::whole(Kind::Frame, physical);
+                capability.bits = bits as u8;
+                capability.rights = Rights::READ;
+                capability.flags = Flags::OWNER;
+                self.boot_fill(slot, capability);
+                count = count.saturating_add(1);
+            }
+        });
+        info.archive_frames = u64::from(count);
+        Ok(())
+    }
+}

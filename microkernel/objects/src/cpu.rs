@@ -1,0 +1,161 @@
+//! What the kernel keeps for each CPU.
+
+use core::cell::Cell;
+
+use crate::memory::Ref;
+use crate::queue::Queue;
+use crate::sched_context::SchedContext;
+use crate::tcb::Tcb;
+
+/// Priorities: 0 (lowest) to 255.
+pub const PRIORITIES: usize = 256;
+
+/// One CPU. The entry code knows the first fields by their offsets.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Cpu {
+    /// The thread it runs; its idle thread when there is none to run.
+    pub current: Cell<Option<Ref<Tcb>>>,
+    /// Where the entry code keeps the user's stack pointer for an instant.
+    pub user_rsp: Cell<u64>,
+    /// The top of its kernel stack, where the entry code begins.
+    pub stack: Cell<u64>,
+    /// The highest priority among its ready threads; 0 also when there are none.
+    pub top: Cell<u8>,
+    /// The SchedContext it charges; None while idle.
+    pub charged: Cell<Option<Ref<SchedContext>>>,
+    /// Since when.
+    pub charged_since: Cell<u64>,
+    /// Its number.
+    pub number: Cell<usize>,
+    /// The thread was taken off this CPU by another while it was entering the kernel: what it wanted is void.
+    pub abandoned: Cell<bool>,
+    /// The root table loaded, while in the slow path.
+    pub root: Cell<u64>,
+    /// When its timer is set to strike; `u64::MAX` when it is not.
+    pub timer_set: Cell<u64>,
+    /// Root of the heap of waits that end at a time.
+    pub timers: Cell<Option<Ref<Tcb>>>,
+    /// Which words of `ready` have bits.
+    ready_summary: Cell<u8>,
+    /// Which priorities have ready threads.
+    ready: [Cell<u32>; PRIORITIES / 32],
+    queues: [Queue; PRIORITIES],
+    /// Runs when nothing else does.
+    pub idle: Tcb,
+}
+
+impl Cpu {
+    /// A CPU out of service.
+    pub const fn new() -> Cpu {
+        Cpu {
+            current: Cell::new(None),
+            user_rsp: Cell::new(0),
+            stack: Cell::new(0),
+            top: Cell::new(0),
+            charged: Cell::new(None),
+            charged_since: Cell::new(0),
+            number: Cell::new(0),
+            abandoned: Cell::new(false),
+            root: Cell::new(0),
+            timer_set: Cell::new(u64::MAX),
+            timers: Cell::new(None),
+            ready_summary: Cell::new(0),
+            ready: [const { Cell::new(0) }; PRIORITIES / 32],
+            queues: [const { Queue::new() }; PRIORITIES],
+            idle: Tcb::new(),
+        }
+    }
+
+    /// Readies a Cpu.
+    pub fn init(&self, number: usize, root: u64) {
+        let idle = Ref::of(&self.idle);
+        Tcb::init(idle, root);
+        idle.set_cpu(number);
+        self.number.set(number);
+        self.root.set(root);
+        self.timer_set.set(u64::MAX);
+        self.current.set(Some(idle));
+    }
+
+    /// Its idle thread.
+    pub fn idle_thread(&self) -> Ref<Tcb> {
+        Ref::of(&self.idle)
+    }
+
+    /// The thread it runs, the idle one included. (Set since `init`.)
+    #[inline(always)]
+    pub fn thread(&self) -> Ref<Tcb> {
+        match self.current.get() {
+            Some(tcb) => tcb,
+            None => unreachable!("a CPU out of service"),
+        }
+    }
+
+    /// Whether it has nothing to run.
+    #[inline(always)]
+    pub fn is_idle(&self) -> bool {
+        self.thread() == self.idle_thread()
+    }
+
+    /// The ready threads of a priority.
+    pub fn queue(&self, priority: u8) -> &Queue {
+        // A u8 always indexes 256 queues.
+        self.queues.get(usize::from(priority)).unwrap_or_else(|| unreachable!("256 priorities"))
+    }
+
+    /// Adds a ready thread, at the back of its priority's queue or at the front.
+    pub fn enqueue(&self, tcb: Ref<Tcb>, front: bool) {
+        let priority = tcb.priority.get();
+        let queue = self.queue(priority);
+        if queue.is_empty() {
+            self.set_ready(priority, true);
+        }
+        if front {
+            queue.push_front(tcb);
+        } else {
+            queue.push(tcb);
+        }
+    }
+
+    /// Takes a ready thread out.
+    pub fn dequeue(&self, tcb: Ref<Tcb>) {
+        let priority = tcb.priority.get();
+        let queue = self.queue(priority);
+        queue.remove(tcb);
+        if queue.is_empty() {
+            self.set_ready(priority, false);
+        }
+    }
+
+    /// Takes the ready thread that should run first, if it has at least priority `least`.
+    pub fn take_ready(&self, least: u8) -> Option<Ref<Tcb>> {
+        let top = self.top.get();
+        if top < least {
+            return None;
+        }
+        let tcb = self.queue(top).head.get()?;
+        self.dequeue(tcb);
+        Some(tcb)
+    }
+
+    fn set_ready(&self, priority: u8, on: bool) {
+        let (word, bit) = (priority >> 5, 1u32 << (priority & 31));
+        let Some(cell) = self.ready.get(usize::from(word)) else { return };
+        let bits = if on { cell.get() | bit } else { cell.get() & !bit };
+        cell.set(bits);
+        let summary = self.ready_summary.get();
+        self.ready_summary.set(if bits == 0 { summary & !(1 << word) } else { summary | 1 << word });
+        self.top.set(self.highest());
+    }
+
+    fn highest(&self) -> u8 {
+        let summary = self.ready_summary.get();
+        if summary == 0 {
+            return 0;
+        }
+        let word = 7u32.saturating_sub(summary.leading_zeros());
+        let bits = self.ready.get(word as usize).map_or(0, Cell::get);
+        (word << 5 | 31u32.saturating_sub(bits.leading_zeros())) as u8
+    }
+}

@@ -1,0 +1,225 @@
+//! Synchronous messages: sender and receiver meet at an Endpoint. The slow path; what is common and simple is
+//! done by the fast path (microkernel/asm/fastpath.s), which must come to the same result.
+
+use abi::message::MAX_CAPS;
+use abi::{Error, Kind, MsgInfo, Rights};
+
+use crate::cpu::Cpu;
+use crate::kernel::{Kernel, Step, Stop};
+use crate::machine::Machine;
+use crate::memory::Ref;
+use crate::queue::Queue;
+use crate::slot::{Flags, Slot};
+use crate::tcb::{State, Tcb, key};
+
+/// An Endpoint: 64 bytes. At most one of the queues has threads.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Endpoint {
+    /// Threads that wait for a message.
+    pub receivers: Queue,
+    /// Threads that wait to get rid of one.
+    pub senders: Queue,
+}
+
+/// How a message is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// Wait for a receiver, then for the answer.
+    Call,
+    /// Wait for a receiver.
+    Send,
+    /// Do not wait.
+    Try,
+}
+
+impl<M: Machine> Kernel<M> {
+    /// The Endpoint that a capability is for.
+    pub fn endpoint_in(&self, slot: Ref<Slot>) -> Result<Ref<Endpoint>, Error> {
+        Ref::at(slot.object.get()).ok_or(Error::NoCapability)
+    }
+
+    /// call, send, try_send
+    pub(crate) fn send(&self, here: &Cpu, me: Ref<Tcb>, sending: Sending) -> Step<()> {
+        let info = me.info();
+        let cptr = me.context.rdx.get();
+        if !info.is_valid() || info.has_deadline() || me.ipc_buffer().is_none() && !info.is_plain() {
+            return Err(Error::InvalidArgument.into());
+        }
+        if info.caps() > 0 {
+            self.pace(here);
+        }
+        let slot = self.slot(me, cptr)?;
+        if sending != Sending::Call && slot.kind.get() == Kind::Reply {
+            let slot = self.find(me, cptr, Kind::Reply, Rights::WRITE)?;
+            self.answer(here, me, self.reply_in(slot)?)?;
+            return Ok(());
+        }
+        let slot = self.find(me, cptr, Kind::Endpoint, Rights::WRITE)?;
+        let endpoint = self.endpoint_in(slot)?;
+        me.send_badge.set(slot.badge.get());
+        me.send_grant.set(slot.rights.get().has(Rights::GRANT));
+        if sending == Sending::Try && endpoint.receivers.is_empty() {
+            return Err(Error::WouldBlock.into());
+        }
+        if sending == Sending::Call {
+            me.state.set(State::Calling);
+        }
+        match endpoint.receivers.pop() {
+            Some(receiver) => self.meet(here, me, receiver),
+            None => {
+                if sending == Sending::Send {
+                    me.state.set(State::Sending);
+                }
+                me.blocked_on.set(endpoint.address());
+                endpoint.senders.push(me);
+            }
+        }
+        if me.state.get() == State::Ready { Ok(()) } else { Err(Stop::Blocked) }
+    }
+
+    /// A sender that does not wait meets a receiver that did.
+    pub(crate) fn meet(&self, here: &Cpu, sender: Ref<Tcb>, receiver: Ref<Tcb>) {
+        self.clear_deadline(receiver);
+        receiver.set_key(key::OTHER_REPLY, false);
+        self.pass(here, sender, receiver);
+        self.ready(here, receiver);
+    }
+
+    /// Passes the message, and for a call or fault makes the sender wait for the answer.
+    fn pass(&self, here: &Cpu, sender: Ref<Tcb>, receiver: Ref<Tcb>) {
+        self.trace(here, abi::trace::Event::Ipc, sender.address(), receiver.address());
+        let fault = sender.state.get() == State::Faulting;
+        if fault {
+            self.transfer_fault(sender, receiver);
+        } else {
+            self.transfer(sender, receiver, sender.send_badge.get(), sender.send_grant.get());
+        }
+        if fault || sender.state.get() == State::Calling {
+            let reply = receiver.receive_reply.get().unwrap_or_else(|| Ref::of(&receiver.reply));
+            self.link_call(here, sender, receiver, reply, sender.send_grant.get());
+        }
+    }
+
+    /// Copies a message from `sender`'s registers and buffer to `receiver`'s.
+    pub(crate) fn transfer(&self, sender: Ref<Tcb>, receiver: Ref<Tcb>, badge: u64, grant: bool) {
+        let info = sender.info();
+        let mut extra = 0;
+        let mut caps = 0;
+        if let (Some(from), Some(to)) = (sender.ipc_buffer(), receiver.ipc_buffer()) {
+            extra = info.extra();
+            from.copy_words(to, extra);
+            if grant && info.caps() > 0 {
+                caps = self.transfer_caps(sender, receiver, info.caps());
+            }
+        }
+        receiver.context.rax.set(0);
+        receiver.context.rdx.set(badge);
+        receiver.context.rsi.set(MsgInfo::new(info.label(), extra, caps).0);
+        receiver.set_words(sender.words());
+    }
+
+    /// Derives the capabilities a message carries into the slots the receiver has named; how many arrived.
+    fn transfer_caps(&self, sender: Ref<Tcb>, receiver: Ref<Tcb>, count: usize) -> usize {
+        let (Some(from), Some(to)) = (sender.ipc_buffer(), receiver.ipc_buffer()) else { return 0 };
+        let pairs = from.caps().into_iter().zip(to.receive_slots()).take(count.min(MAX_CAPS));
+        let mut arrived: usize = 0;
+        for (source, target) in pairs {
+            let (Ok(source), Ok(target)) =
+                (self.slot(sender, u64::from(source)), self.slot(receiver, u64::from(target)))
+            else {
+                break;
+            };
+            if !target.is_empty() || self.derive(source, target, Rights::ALL, 0).is_err() {
+                break;
+            }
+            arrived = arrived.saturating_add(1);
+        }
+        arrived
+    }
+
+    /// recv, try_recv, and the second half of reply_recv; `deadline` 0 for none.
+    pub(crate) fn receive(&self, here: &Cpu, me: Ref<Tcb>, block: bool, deadline: u64) -> Step<()> {
+        let names = me.context.rdx.get();
+        let slot = self.find(me, names & 0xffff_ffff, Kind::Endpoint, Rights::READ)?;
+        let endpoint = self.endpoint_in(slot)?;
+        let bound = me.bound.get().filter(|bound| bound.bits.get() != 0);
+        if !block && endpoint.senders.is_empty() && bound.is_none() {
+            return Err(Error::WouldBlock.into());
+        }
+        let reply = self.choose_reply(here, me, names >> 32)?;
+        if let Some(bound) = bound {
+            self.take_bound(me, bound);
+            return Ok(());
+        }
+        if let Some(sender) = endpoint.senders.pop() {
+            self.pass(here, sender, me);
+            if sender.state.get() == State::Sending {
+                sender.finish(0);
+                self.ready(here, sender);
+            }
+            return Ok(());
+        }
+        me.state.set(State::Receiving);
+        me.blocked_on.set(endpoint.address());
+        me.set_key(key::OTHER_REPLY, reply != Ref::of(&me.reply));
+        endpoint.receivers.push(me);
+        if deadline != 0 {
+            me.set_key(key::DEADLINE, true);
+            self.set_deadline(here, me, deadline);
+        }
+        Err(Stop::Blocked)
+    }
+
+    /// Ends whatever `tcb` waits for; its state and status are the caller's to set.
+    pub(crate) fn unblock(&self, here: &Cpu, tcb: Ref<Tcb>) {
+        let on = tcb.blocked_on.get();
+        match tcb.state.get() {
+            State::Sending | State::Calling | State::Faulting => {
+                if let Some(endpoint) = Ref::<Endpoint>::at(on) {
+                    endpoint.senders.remove(tcb);
+                }
+            }
+            State::Receiving => {
+                if let Some(endpoint) = Ref::<Endpoint>::at(on) {
+                    endpoint.receivers.remove(tcb);
+                }
+                self.clear_deadline(tcb);
+                tcb.set_key(key::OTHER_REPLY, false);
+            }
+            State::Waiting => {
+                if let Some(notification) = Ref::<crate::notification::Notification>::at(on) {
+                    notification.waiters.remove(tcb);
+                }
+                self.clear_deadline(tcb);
+            }
+            State::Answer | State::FaultAnswer => {
+                if let Some(reply) = Ref::at(on) {
+                    self.unlink_call(here, reply);
+                }
+            }
+            State::Inactive | State::Ready | State::Throttled => {}
+        }
+    }
+
+    /// Wakes one thread that waits on an Endpoint being destroyed; whether there was one.
+    pub(crate) fn cancel_one(&self, here: &Cpu, slot: Ref<Slot>) -> bool {
+        slot.mark(Flags::DYING);
+        let Ok(endpoint) = self.endpoint_in(slot) else { return false };
+        let Some(tcb) = endpoint.receivers.head.get().or(endpoint.senders.head.get()) else { return false };
+        self.cancel(here, tcb);
+        true
+    }
+
+    /// Ends a wait with Cancelled; a faulted thread without a handler stays stopped.
+    pub(crate) fn cancel(&self, here: &Cpu, tcb: Ref<Tcb>) {
+        let faulted = tcb.state.get() == State::Faulting;
+        self.unblock(here, tcb);
+        if faulted {
+            tcb.state.set(State::Inactive);
+        } else {
+            tcb.finish(Error::Cancelled as u64);
+            self.ready(here, tcb);
+        }
+    }
+}

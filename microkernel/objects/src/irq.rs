@@ -1,0 +1,201 @@
+//! Interrupts: each vector for devices has an IrqHandler; a capability for one is made by IrqControl.
+//!
+//! An interrupt signals the Notification bound to its handler. A line of the I/O APIC is held until the
+//! handler's owner acknowledges; message-signalled interrupts need no holding.
+
+use core::cell::Cell;
+
+use abi::{Error, Kind, Rights};
+
+use crate::cpu::Cpu;
+use crate::kernel::{FIRST_IRQ_VECTOR, Kernel, Outcome};
+use crate::machine::Machine;
+use crate::memory::Ref;
+use crate::slot::{Capability, Flags, Home, Slot};
+use crate::tcb::Tcb;
+use crate::tree;
+
+/// Where the interrupts of a vector come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The vector is free.
+    Free,
+    /// A line of the I/O APIC.
+    Line(u32),
+    /// A device that signals by message.
+    Message,
+}
+
+/// One interrupt vector. (In the kernel's own memory: there are as many as vectors.)
+#[derive(Debug)]
+pub struct IrqHandler {
+    /// Where its interrupts come from.
+    pub source: Cell<Source>,
+    /// The Notification it signals.
+    pub target: Slot,
+}
+
+impl IrqHandler {
+    /// A free one.
+    pub const fn new() -> IrqHandler {
+        IrqHandler { source: Cell::new(Source::Free), target: Slot::new() }
+    }
+}
+
+impl Default for IrqHandler {
+    fn default() -> Self {
+        IrqHandler::new()
+    }
+}
+
+impl<M: Machine> Kernel<M> {
+    fn handler_in(&self, slot: Ref<Slot>) -> Result<Ref<IrqHandler>, Error> {
+        Ref::at(slot.object.get()).ok_or(Error::NoCapability)
+    }
+
+    /// An empty slot of `cnode` for a new capability.
+    fn new_slot(&self, me: Ref<Tcb>, cnode: u64, at: u64) -> Result<Ref<Slot>, Error> {
+        let cnode = self.find(me, cnode, Kind::CNode, Rights::WRITE)?;
+        if at < u64::from(abi::object::FIRST_SLOT) || at >= cnode.size() {
+            return Err(Error::OutOfRange);
+        }
+        let slot = self.slot_at(cnode.object.get(), at).ok_or(Error::OutOfRange)?;
+        if slot.is_empty() { Ok(slot) } else { Err(Error::SlotOccupied) }
+    }
+
+    /// A free vector and its handler, which is filled into `slot`.
+    fn take_vector(&self, control: Ref<Slot>, slot: Ref<Slot>, source: Source) -> Result<u8, Error> {
+        let free = self.irqs.iter().enumerate().find(|(_, irq)| irq.source.get() == Source::Free);
+        let (at, handler) = free.ok_or(Error::Unavailable)?;
+        handler.source.set(source);
+        handler.target.home.set(Home::IrqTarget);
+        let mut capability = Capability::whole(Kind::IrqHandler, Ref::of(handler).address());
+        capability.flags = Flags::OWNER;
+        slot.fill(capability);
+        tree::insert(control, slot);
+        Ok(at.saturating_add(FIRST_IRQ_VECTOR) as u8)
+    }
+
+    /// IrqControl.handler
+    pub(crate) fn irq_handler(
+        &self,
+        here: &Cpu,
+        me: Ref<Tcb>,
+        control: Ref<Slot>,
+        [cnode, at, gsi, cpu, flags, ..]: [u64; 8],
+    ) -> Outcome {
+        self.pace(here);
+        let slot = self.new_slot(me, cnode, at)?;
+        let gsi = u32::try_from(gsi).map_err(|_| Error::OutOfRange)?;
+        if cpu >= self.cpu_count() as u64 || flags > 3 {
+            return Err(Error::InvalidArgument.into());
+        }
+        if self.irqs.iter().any(|irq| irq.source.get() == Source::Line(gsi)) {
+            return Err(Error::Busy.into());
+        }
+        let vector = self.take_vector(control, slot, Source::Line(gsi))?;
+        if !self.machine.route(gsi, vector, cpu as usize, flags & 1 != 0, flags & 2 != 0) {
+            self.destroy_irq(slot);
+            tree::remove(slot);
+            slot.clear();
+            return Err(Error::OutOfRange.into());
+        }
+        Ok([0; 8])
+    }
+
+    /// IrqControl.msi
+    pub(crate) fn irq_msi(
+        &self,
+        here: &Cpu,
+        me: Ref<Tcb>,
+        control: Ref<Slot>,
+        [cnode, at, cpu, ..]: [u64; 8],
+    ) -> Outcome {
+        self.pace(here);
+        let slot = self.new_slot(me, cnode, at)?;
+        if cpu >= self.cpu_count() as u64 {
+            return Err(Error::InvalidArgument.into());
+        }
+        let vector = self.take_vector(control, slot, Source::Message)?;
+        let (address, data) = self.machine.msi(vector, cpu as usize);
+        Ok([address, data, 0, 0, 0, 0, 0, 0])
+    }
+
+    /// IrqHandler.bind
+    pub(crate) fn irq_bind(
+        &self,
+        _: &Cpu,
+        me: Ref<Tcb>,
+        slot: Ref<Slot>,
+        [notification, ..]: [u64; 8],
+    ) -> Outcome {
+        let irq = self.handler_in(slot)?;
+        let found = self.find(me, notification, Kind::Notification, Rights::WRITE)?;
+        self.clear_target(irq);
+        let mut capability = found.capability();
+        capability.flags.remove(Flags::OWNER);
+        irq.target.fill(capability);
+        tree::insert(found, Ref::of(&irq.get().target));
+        self.let_through(irq);
+        Ok([0; 8])
+    }
+
+    /// IrqHandler.ack
+    pub(crate) fn irq_ack(&self, _: &Cpu, _: Ref<Tcb>, slot: Ref<Slot>, _: [u64; 8]) -> Outcome {
+        self.let_through(self.handler_in(slot)?);
+        Ok([0; 8])
+    }
+
+    /// IrqHandler.unbind
+    pub(crate) fn irq_unbind(&self, _: &Cpu, _: Ref<Tcb>, slot: Ref<Slot>, _: [u64; 8]) -> Outcome {
+        let irq = self.handler_in(slot)?;
+        self.hold(irq);
+        self.clear_target(irq);
+        Ok([0; 8])
+    }
+
+    fn clear_target(&self, irq: Ref<IrqHandler>) {
+        let target = Ref::of(&irq.get().target);
+        if !target.is_empty() {
+            tree::remove(target);
+            target.clear();
+        }
+    }
+
+    fn let_through(&self, irq: Ref<IrqHandler>) {
+        if let Source::Line(gsi) = irq.source.get()
+            && !irq.target.is_empty()
+        {
+            self.machine.mask(gsi, false);
+        }
+    }
+
+    fn hold(&self, irq: Ref<IrqHandler>) {
+        if let Source::Line(gsi) = irq.source.get() {
+            self.machine.mask(gsi, true);
+        }
+    }
+
+    /// Frees the vector of the IrqHandler that `slot` owns.
+    pub(crate) fn destroy_irq(&self, slot: Ref<Slot>) {
+        let Ok(irq) = self.handler_in(slot) else { return };
+        self.hold(irq);
+        self.clear_target(irq);
+        irq.source.set(Source::Free);
+    }
+
+    /// A device interrupt came.
+    pub fn interrupt(&self, here: &Cpu, vector: u8) {
+        self.trace(here, abi::trace::Event::Irq, u64::from(vector), 0);
+        let Some(irq) = usize::from(vector).checked_sub(FIRST_IRQ_VECTOR).and_then(|at| self.irqs.get(at))
+        else {
+            return;
+        };
+        self.hold(Ref::of(irq));
+        if irq.target.kind.get() == Kind::Notification
+            && let Some(notification) = Ref::at(irq.target.object.get())
+        {
+            self.notify(here, notification, irq.target.badge.get().max(1));
+        }
+    }
+}

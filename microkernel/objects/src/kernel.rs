@@ -1,0 +1,171 @@
+//! The kernel's own state, and how its operations end.
+
+use core::cell::Cell;
+
+use abi::{Error, Kind, Rights};
+
+use crate::cpu::Cpu;
+use crate::irq::IrqHandler;
+use crate::machine::Machine;
+use crate::memory::{Memory, Ref};
+use crate::slot::{Flags, Slot};
+use crate::tcb::Tcb;
+
+/// Why an operation did not complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It was refused.
+    Refused(Error),
+    /// It did a share of its work and gives way: the system call is to be issued again, and goes on from there.
+    Preempted,
+    /// The thread waits (or is gone): nothing is to be written to its registers.
+    Blocked,
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Refused(error)
+    }
+}
+
+/// How a step of an operation ends.
+pub type Step<T> = Result<T, Stop>;
+
+/// How a method ends: with its result words.
+pub type Outcome = Step<[u64; 8]>;
+
+/// Interrupt vectors for devices: 0x30 to 0xef.
+pub const IRQ_VECTORS: usize = 0xc0;
+/// The first of them.
+pub const FIRST_IRQ_VECTOR: usize = 0x30;
+
+/// Work units in one entry to the kernel; a unit is about ten instructions.
+pub const WORK_UNITS: u32 = 800;
+
+/// The kernel's state: everything that is not in objects.
+#[derive(Debug)]
+pub struct Kernel<M: Machine> {
+    /// The machine below.
+    pub machine: M,
+    /// The window on physical memory.
+    pub memory: Memory,
+    /// Physical address of the kernel's own root table.
+    pub root: Cell<u64>,
+    /// The entries of the kernel half that every root table has: 256 and 511.
+    pub kernel_entries: [Cell<u64>; 2],
+    /// Ancestor of every capability of the boot.
+    pub universe: Slot,
+    /// Dead CNodes, to be emptied from the top: the first one's grave.
+    pub graves: Cell<Option<Ref<Slot>>>,
+    /// A capability under revocation that gave way: whoever derives capabilities meanwhile helps it along.
+    pub revoking: Cell<Option<Ref<Slot>>>,
+    /// The work units this entry has left.
+    pub work: Cell<u32>,
+    /// Device interrupts.
+    pub irqs: [IrqHandler; IRQ_VECTORS],
+    /// Which events are traced.
+    pub trace_mask: Cell<u64>,
+    /// Where trace rings lie in the window; 0 for nowhere.
+    pub trace_rings: Cell<u64>,
+    /// TSC ticks in a second.
+    pub tsc_hz: Cell<u64>,
+    cpus: &'static [Cpu],
+    cpu_count: Cell<usize>,
+}
+
+impl<M: Machine> Kernel<M> {
+    /// A kernel that knows `cpus` but runs on none yet.
+    pub const fn new(machine: M, memory: Memory, cpus: &'static [Cpu]) -> Kernel<M> {
+        Kernel {
+            machine,
+            memory,
+            root: Cell::new(0),
+            kernel_entries: [const { Cell::new(0) }; 2],
+            universe: Slot::new(),
+            graves: Cell::new(None),
+            revoking: Cell::new(None),
+            work: Cell::new(0),
+            irqs: [const { IrqHandler::new() }; IRQ_VECTORS],
+            trace_mask: Cell::new(0),
+            trace_rings: Cell::new(0),
+            tsc_hz: Cell::new(0),
+            cpus,
+            cpu_count: Cell::new(0),
+        }
+    }
+
+    /// Takes the first `count` CPUs into service.
+    pub fn start_cpus(&self, count: usize) {
+        for (number, cpu) in self.cpus.iter().take(count).enumerate() {
+            cpu.init(number, self.root.get());
+        }
+        self.cpu_count.set(count.min(self.cpus.len()));
+    }
+
+    /// The CPUs in service.
+    pub fn cpus(&self) -> impl Iterator<Item = &'static Cpu> {
+        self.cpus.iter().take(self.cpu_count.get())
+    }
+
+    /// How many CPUs are in service.
+    pub fn cpu_count(&self) -> usize {
+        self.cpu_count.get()
+    }
+
+    /// CPU `number`; a Tcb's key never names another than those in service.
+    pub fn cpu(&self, number: usize) -> &'static Cpu {
+        self.cpus.get(number).or(self.cpus.first()).unwrap_or_else(|| unreachable!("there is a CPU"))
+    }
+
+    /// Spends work units, before doing the work.
+    pub fn spend(&self, units: u32) -> Step<()> {
+        match self.work.get().checked_sub(units) {
+            Some(left) => {
+                self.work.set(left);
+                Ok(())
+            }
+            None => {
+                self.work.set(0);
+                Err(Stop::Preempted)
+            }
+        }
+    }
+
+    /// Spends work units after the work, as far as there are any.
+    pub fn spent(&self, units: u32) {
+        self.work.set(self.work.get().saturating_sub(units));
+    }
+
+    /// The slot that `cptr` names in the CSpace of `tcb`.
+    pub fn slot(&self, tcb: Ref<Tcb>, cptr: u64) -> Result<Ref<Slot>, Error> {
+        if cptr < u64::from(abi::object::FIRST_SLOT) || cptr >= tcb.cspace_slots.get() {
+            return Err(Error::NoCapability);
+        }
+        self.slot_at(tcb.cspace.get(), cptr).ok_or(Error::NoCapability)
+    }
+
+    /// Slot `index` of the CNode at `base`.
+    pub fn slot_at(&self, base: u64, index: u64) -> Option<Ref<Slot>> {
+        Ref::at(base.wrapping_add(index << abi::object::SLOT_BITS))
+    }
+
+    /// The capability that `cptr` names, if it is of `kind` and has `rights`.
+    pub fn find(&self, tcb: Ref<Tcb>, cptr: u64, kind: Kind, rights: Rights) -> Result<Ref<Slot>, Error> {
+        let slot = self.slot(tcb, cptr)?;
+        if slot.is_empty() || slot.flags().contains(Flags::DYING) {
+            return Err(Error::NoCapability);
+        }
+        if slot.kind.get() != kind {
+            return Err(Error::WrongKind);
+        }
+        if !slot.rights.get().has(rights) {
+            return Err(Error::NoRights);
+        }
+        Ok(slot)
+    }
+
+    /// The thread that a Tcb capability is for.
+    pub fn tcb_in(&self, slot: Ref<Slot>) -> Result<Ref<Tcb>, Error> {
+        Ref::at(slot.object.get()).ok_or(Error::NoCapability)
+    }
+}

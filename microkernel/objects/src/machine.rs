@@ -1,0 +1,55 @@
+//! What the logic asks of the machine.
+
+use crate::memory::Ref;
+use crate::tcb::Tcb;
+
+/// Pages whose translations must go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flush {
+    /// The address space, by the physical address of its root table.
+    pub root: u64,
+    /// First address.
+    pub address: u64,
+    /// Pages of 4 KiB; beyond a few dozen everything is flushed.
+    pub pages: u64,
+    /// Whether tables went, too (their entries are cached apart: SDM vol. 3, 4.10.3).
+    pub tables: bool,
+}
+
+/// The machine below the kernel. `cpu` is always a CPU's number; calls come from the CPU that holds the
+/// kernel lock.
+pub trait Machine {
+    /// TSC ticks since boot: never goes back, on whatever CPU it is asked.
+    fn now(&self) -> u64;
+    /// Sets the one-shot timer of this CPU to the time `at`.
+    fn set_timer(&self, at: u64);
+    /// Makes CPU `cpu` look at its ready queues soon.
+    fn poke(&self, cpu: usize);
+    /// Brings CPU `cpu` out of user code: when this returns its thread's registers are saved, and it returns to
+    /// no thread before it has held the lock and found out what to run; the kernel's own root table is loaded.
+    fn halt(&self, cpu: usize);
+    /// Loads the root table at physical address `root` on this CPU.
+    fn load_root(&self, root: u64);
+    /// Forgets translations, on this CPU (`here`: whether it uses that address space) and on those of `others`.
+    fn flush(&self, flush: Flush, here: bool, others: u64);
+    /// Routes interrupt line `gsi` of the I/O APIC to `vector` of `cpu`, masked. False if there is no such line.
+    fn route(&self, gsi: u32, vector: u8, cpu: usize, level: bool, active_low: bool) -> bool;
+    /// Lets line `gsi` through, or holds it.
+    fn mask(&self, gsi: u32, masked: bool);
+    /// Address and data with which a device signals `vector` to `cpu` (SDM vol. 3, 11.11).
+    fn msi(&self, vector: u8, cpu: usize) -> (u64, u64);
+    /// Reads a port.
+    fn port_read(&self, port: u16, width: u64) -> u64;
+    /// Writes a port.
+    fn port_write(&self, port: u16, width: u64, value: u64);
+    /// Writes bytes to the kernel's log.
+    fn log(&self, bytes: &[u8]);
+    /// Ends the machine. On the host it returns.
+    fn shutdown(&self, status: u64);
+    /// Takes the fast path in or out of service (out: every call is seen by tracing).
+    fn fast_path(&self, on: bool);
+    /// The longest time in the kernel since the last call, and where.
+    fn latency(&self) -> (u64, u64);
+    /// Copies the vector state a new thread starts with into its save area.
+    fn init_vectors(&self, tcb: Ref<Tcb>);
+}

@@ -1,0 +1,240 @@
+//! Processor time: a budget in every period, on one CPU.
+//!
+//! A thread runs on its own SchedContext or on one that was lent to it with a call (see [`crate::reply`]). The
+//! budget is full again one period after its first use; equal budget and period mean a turn in the round of
+//! the priority: when it runs out, the thread goes to the end of its queue with a new one.
+
+use core::cell::Cell;
+
+use abi::{Error, Kind, Rights};
+
+use crate::cpu::Cpu;
+use crate::kernel::{Kernel, Outcome};
+use crate::machine::Machine;
+use crate::memory::Ref;
+use crate::reply::Loan;
+use crate::slot::Slot;
+use crate::tcb::{State, Tcb};
+
+/// A budget and a period: 128 bytes.
+#[derive(Debug)]
+#[repr(C)]
+pub struct SchedContext {
+    /// Ticks in every period.
+    pub budget: Cell<u64>,
+    /// The period in ticks; 0 while not configured.
+    pub period: Cell<u64>,
+    /// Ticks left.
+    pub left: Cell<u64>,
+    /// When the budget is full again.
+    pub refill_at: Cell<u64>,
+    /// Ticks consumed, for whoever asks.
+    pub consumed: Cell<u64>,
+    /// The thread it is bound to.
+    pub tcb: Cell<Option<Ref<Tcb>>>,
+    /// The CPU it is for.
+    pub cpu: Cell<usize>,
+    /// Whether running out is a fault.
+    pub fault_when_out: Cell<bool>,
+}
+
+const _: () = assert!(core::mem::size_of::<SchedContext>() <= 128);
+
+/// The shortest budget, in ticks: below it the kernel's own work would use it up.
+pub const MIN_BUDGET: u64 = 2_000;
+
+impl SchedContext {
+    /// Whether it is a turn in a round rather than a limit.
+    pub fn is_round_robin(&self) -> bool {
+        self.budget.get() == self.period.get()
+    }
+
+    /// Fills the budget if its time has come.
+    pub fn refill(&self, now: u64) {
+        if now >= self.refill_at.get() {
+            self.left.set(self.budget.get());
+            self.refill_at.set(now.saturating_add(self.period.get()));
+        }
+    }
+}
+
+impl<M: Machine> Kernel<M> {
+    /// The SchedContext that a capability is for.
+    pub fn context_in(&self, slot: Ref<Slot>) -> Result<Ref<SchedContext>, Error> {
+        Ref::at(slot.object.get()).ok_or(Error::NoCapability)
+    }
+
+    /// SchedContext.bind
+    pub(crate) fn context_bind(
+        &self,
+        here: &Cpu,
+        me: Ref<Tcb>,
+        slot: Ref<Slot>,
+        [tcb, ..]: [u64; 8],
+    ) -> Outcome {
+        let context = self.context_in(slot)?;
+        let found = self.find(me, tcb, Kind::Tcb, Rights::WRITE)?;
+        let tcb = self.tcb_in(found)?;
+        if context.tcb.get().is_some() || tcb.sched_context.get().is_some() {
+            return Err(Error::Busy.into());
+        }
+        context.tcb.set(Some(tcb));
+        tcb.sched_context.set(Some(context));
+        // A passive server that is at work on a lent one keeps to that until it answers.
+        let waits = matches!(tcb.state.get(), State::Answer | State::FaultAnswer);
+        if self.running_on(tcb).is_none() && !waits {
+            let runnable = tcb.is_runnable();
+            if runnable {
+                self.unready(here, tcb);
+            }
+            self.move_thread(tcb, context.cpu.get());
+            tcb.runs_on.set(Some(context));
+            if runnable {
+                self.ready(here, tcb);
+            }
+        }
+        Ok([0; 8])
+    }
+
+    /// SchedContext.unbind
+    pub(crate) fn context_unbind(&self, here: &Cpu, _: Ref<Tcb>, slot: Ref<Slot>, _: [u64; 8]) -> Outcome {
+        let context = self.context_in(slot)?;
+        self.unbind_context(here, context);
+        Ok([0; 8])
+    }
+
+    /// SchedContext.consumed
+    pub(crate) fn context_consumed(&self, here: &Cpu, _: Ref<Tcb>, slot: Ref<Slot>, _: [u64; 8]) -> Outcome {
+        let context = self.context_in(slot)?;
+        if here.charged.get() == Some(context) {
+            self.charge(here, self.machine.now());
+        }
+        Ok([context.consumed.take(), 0, 0, 0, 0, 0, 0, 0])
+    }
+
+    /// SchedControl.configure
+    pub(crate) fn control_configure(
+        &self,
+        here: &Cpu,
+        me: Ref<Tcb>,
+        _: Ref<Slot>,
+        [context, cpu, budget, period, flags, ..]: [u64; 8],
+    ) -> Outcome {
+        let found = self.find(me, context, Kind::SchedContext, Rights::WRITE)?;
+        let context = self.context_in(found)?;
+        let second = self.tsc_hz.get().max(1);
+        if cpu >= self.cpu_count() as u64 || period > second.saturating_mul(3600) {
+            return Err(Error::OutOfRange.into());
+        }
+        if budget < MIN_BUDGET || budget > period || flags > 1 {
+            return Err(Error::InvalidArgument.into());
+        }
+        let bound = context.tcb.get();
+        if bound.is_some_and(|tcb| tcb.is_runnable() && tcb != me) {
+            return Err(Error::Busy.into());
+        }
+        let cpu = cpu as usize;
+        if cpu != context.cpu.get() && (bound == Some(me) || self.is_lent(context)) {
+            return Err(Error::Busy.into());
+        }
+        if here.charged.get() == Some(context) {
+            self.charge(here, self.machine.now());
+        }
+        context.budget.set(budget);
+        context.period.set(period);
+        context.left.set(budget);
+        context.refill_at.set(self.machine.now().saturating_add(period));
+        context.cpu.set(cpu);
+        context.fault_when_out.set(flags & 1 == 1);
+        if let Some(tcb) = bound {
+            self.move_thread(tcb, cpu);
+        }
+        Ok([0; 8])
+    }
+
+    /// SchedControl.set_priority
+    pub(crate) fn control_set_priority(
+        &self,
+        here: &Cpu,
+        me: Ref<Tcb>,
+        slot: Ref<Slot>,
+        [tcb, priority, ..]: [u64; 8],
+    ) -> Outcome {
+        let found = self.find(me, tcb, Kind::Tcb, Rights::WRITE)?;
+        let tcb = self.tcb_in(found)?;
+        if priority > slot.badge.get() {
+            return Err(Error::OutOfRange.into());
+        }
+        self.settle(here, tcb);
+        let runnable = tcb.is_runnable();
+        if runnable {
+            self.unready(here, tcb);
+        }
+        tcb.priority.set(priority as u8);
+        if runnable {
+            self.ready(here, tcb);
+        }
+        Ok([0; 8])
+    }
+
+    /// Whether some other thread than its own is running on `context`, or owes it.
+    fn is_lent(&self, context: Ref<SchedContext>) -> bool {
+        context.tcb.get().is_some_and(|tcb| matches!(tcb.state.get(), State::Answer | State::FaultAnswer))
+    }
+
+    /// A SchedContext is gone: no CPU charges it any more.
+    pub(crate) fn forget_context(&self, context: Ref<SchedContext>) {
+        for cpu in self.cpus().filter(|cpu| cpu.charged.get() == Some(context)) {
+            cpu.charged.set(None);
+        }
+    }
+
+    /// Takes a SchedContext from its thread, and from whom it was lent to.
+    pub(crate) fn unbind_context(&self, here: &Cpu, context: Ref<SchedContext>) {
+        let Some(tcb) = context.tcb.take() else { return };
+        tcb.sched_context.set(None);
+        if matches!(tcb.state.get(), State::Answer | State::FaultAnswer) {
+            // Lent on with a call: take it back, if it is this one that went along.
+            if let Some(reply) = Ref::at(tcb.blocked_on.get()) {
+                self.recall_if(here, reply, context);
+            }
+            if tcb.runs_on.get() == Some(context) {
+                tcb.runs_on.set(None);
+            }
+            return;
+        }
+        self.settle(here, tcb);
+        if self.running_on(tcb) == Some(context) {
+            self.set_running_on(here, tcb, None);
+        }
+    }
+
+    /// The SchedContext that `tcb` runs on, or would when it ran.
+    pub(crate) fn running_on(&self, tcb: Ref<Tcb>) -> Option<Ref<SchedContext>> {
+        match self.cpus().find(|cpu| cpu.current.get() == Some(tcb)) {
+            Some(cpu) => cpu.charged.get(),
+            None => tcb.runs_on.get(),
+        }
+    }
+
+    /// Lets `tcb` run on `context`, wherever it is now.
+    pub(crate) fn set_running_on(&self, here: &Cpu, tcb: Ref<Tcb>, context: Option<Ref<SchedContext>>) {
+        // The current thread of this CPU: `schedule` sees to it at the end.
+        let runnable = tcb.is_runnable() && here.current.get() != Some(tcb);
+        if runnable {
+            self.unready(here, tcb);
+        }
+        tcb.runs_on.set(context);
+        if runnable {
+            self.ready(here, tcb);
+        }
+    }
+
+    /// What lent `tcb` the SchedContext it runs on: the Reply it would answer by.
+    pub(crate) fn loan_of(&self, tcb: Ref<Tcb>) -> Option<Ref<crate::reply::Reply>> {
+        let reply = tcb.receive_reply.get().unwrap_or_else(|| Ref::of(&tcb.reply));
+        let lent =
+            reply.caller.get().is_some() && reply.loan.get() == Loan::Lent && reply.server.get() == Some(tcb);
+        lent.then_some(reply)
+    }
+}

@@ -1,0 +1,306 @@
+//! Which thread a CPU runs: fixed priorities, round robin within one, budgets enforced.
+//!
+//! The running thread is in no queue (Benno scheduling): an IPC that switches directly touches none. A CPU's
+//! `charged` SchedContext is the truth about what its current thread runs on; the fast path leaves it alone
+//! when it switches, which is how a call lends it.
+
+use crate::cpu::Cpu;
+use crate::kernel::Kernel;
+use crate::machine::Machine;
+use crate::memory::Ref;
+use crate::reply::Loan;
+use crate::tcb::{State, Tcb, key};
+use crate::timer;
+
+impl<M: Machine> Kernel<M> {
+    /// Charges the CPU's SchedContext for the time since the last charge.
+    pub fn charge(&self, cpu: &Cpu, now: u64) {
+        let spent = now.saturating_sub(cpu.charged_since.replace(now));
+        if let Some(context) = cpu.charged.get() {
+            context.left.set(context.left.get().saturating_sub(spent));
+            context.consumed.set(context.consumed.get().wrapping_add(spent));
+        }
+    }
+
+    /// What every entry that could change threads begins with: the current thread's `runs_on` is made true.
+    #[inline(always)]
+    pub fn enter(&self, here: &Cpu) {
+        let me = here.thread();
+        me.runs_on.set(here.charged.get());
+        here.root.set(me.cr3.get());
+        self.work.set(crate::kernel::WORK_UNITS);
+    }
+
+    /// Makes a thread ready to run. If it has nothing to run on it stays off the queues until it gets it.
+    pub fn ready(&self, here: &Cpu, tcb: Ref<Tcb>) {
+        tcb.state.set(State::Ready);
+        let Some(context) = tcb.runs_on.get() else { return };
+        if context.left.get() == 0 {
+            let now = self.machine.now();
+            context.refill(now);
+            if context.left.get() == 0 {
+                self.throttle(here, tcb, context.refill_at.get());
+                return;
+            }
+        }
+        self.enqueue(here, tcb, false);
+    }
+
+    fn enqueue(&self, here: &Cpu, tcb: Ref<Tcb>, front: bool) {
+        let cpu = self.cpu(tcb.cpu());
+        cpu.enqueue(tcb, front);
+        if cpu.number.get() != here.number.get() {
+            let running = cpu.thread();
+            if cpu.is_idle() || running.priority.get() < tcb.priority.get() {
+                self.machine.poke(cpu.number.get());
+            }
+        }
+    }
+
+    fn throttle(&self, here: &Cpu, tcb: Ref<Tcb>, until: u64) {
+        tcb.state.set(State::Throttled);
+        self.set_deadline(here, tcb, until);
+    }
+
+    /// Arms the thread's timer on its CPU.
+    pub fn set_deadline(&self, here: &Cpu, tcb: Ref<Tcb>, at: u64) {
+        let cpu = self.cpu(tcb.cpu());
+        timer::insert(&cpu.timers, tcb, at);
+        if at >= cpu.timer_set.get() {
+            return;
+        }
+        if cpu.number.get() == here.number.get() {
+            self.arm(here);
+        } else {
+            self.machine.poke(cpu.number.get());
+        }
+    }
+
+    /// Takes back the thread's timer.
+    pub fn clear_deadline(&self, tcb: Ref<Tcb>) {
+        tcb.set_key(key::DEADLINE, false);
+        timer::remove(&self.cpu(tcb.cpu()).timers, tcb);
+    }
+
+    /// Takes a runnable thread off its CPU's queues; its state is the caller's to set. A CPU that runs it
+    /// (and was halted) turns to idle.
+    pub fn unready(&self, here: &Cpu, tcb: Ref<Tcb>) {
+        let cpu = self.cpu(tcb.cpu());
+        if cpu.current.get() == Some(tcb) {
+            if cpu.number.get() != here.number.get() {
+                self.machine.halt(cpu.number.get());
+            }
+            self.abandon(here, cpu);
+        } else if tcb.state.get() == State::Throttled {
+            self.clear_deadline(tcb);
+        } else if tcb.runs_on.get().is_some() {
+            cpu.dequeue(tcb);
+        }
+    }
+
+    /// Leaves `cpu`, which is this one or halted, without a current thread.
+    pub fn abandon(&self, here: &Cpu, cpu: &Cpu) {
+        let old = cpu.thread();
+        if old == cpu.idle_thread() {
+            return;
+        }
+        self.charge(cpu, self.machine.now());
+        old.runs_on.set(cpu.charged.take());
+        cpu.current.set(Some(cpu.idle_thread()));
+        cpu.abandoned.set(true);
+        if cpu.number.get() == here.number.get() && cpu.root.get() != self.root.get() {
+            self.machine.load_root(self.root.get());
+        } else if cpu.number.get() != here.number.get() {
+            self.machine.poke(cpu.number.get());
+        }
+        cpu.root.set(self.root.get());
+    }
+
+    /// Moves a thread that is not running and in no queue to another CPU; its deadline goes with it.
+    pub fn move_thread(&self, tcb: Ref<Tcb>, cpu: usize) {
+        if tcb.cpu() == cpu {
+            return;
+        }
+        let at = tcb.timer.at.get();
+        timer::remove(&self.cpu(tcb.cpu()).timers, tcb);
+        tcb.set_cpu(cpu);
+        if at != 0 {
+            timer::insert(&self.cpu(cpu).timers, tcb, at);
+            self.machine.poke(cpu);
+        }
+    }
+
+    /// Lets the other ready threads of the current one's priority run first.
+    pub fn yield_now(&self, here: &Cpu) {
+        let me = here.thread();
+        if here.top.get() != me.priority.get() {
+            return;
+        }
+        // Straight to the next of its queue, which stays as long as it is.
+        let queue = here.queue(me.priority.get());
+        if let Some(next) = queue.pop() {
+            queue.push(me);
+            here.current.set(Some(next));
+        }
+    }
+
+    /// Puts the current thread back into its ready queue; the CPU is left with its idle thread.
+    fn put_back(&self, here: &Cpu, front: bool) {
+        let me = here.thread();
+        if me.state.get() == State::Ready && me != here.idle_thread() {
+            here.current.set(Some(here.idle_thread()));
+            if me.runs_on.get().is_some() {
+                // (A passive thread may have got a SchedContext of another CPU.)
+                self.enqueue(here, me, front);
+            }
+        }
+    }
+
+    /// The current thread's system call gave way: it goes on when its turn comes.
+    pub fn give_way(&self, here: &Cpu) {
+        self.put_back(here, true);
+    }
+
+    /// What every entry that could change threads ends with: finds out what the CPU runs now.
+    #[inline(always)]
+    pub fn schedule(&self, here: &Cpu) {
+        let me = here.thread();
+        let context = me.runs_on.get();
+        // The common case: the thread that came in goes on, on what it ran on.
+        if me.state.get() == State::Ready
+            && here.top.get() <= me.priority.get()
+            && context.is_some()
+            && here.charged.get() == context
+            && me.cpu() == here.number.get()
+            && !here.is_idle()
+        {
+            return;
+        }
+        self.reschedule(here);
+    }
+
+    fn reschedule(&self, here: &Cpu) {
+        let me = here.thread();
+        let ready = me.state.get() == State::Ready && me.runs_on.get().is_some() && !here.is_idle();
+        let stays = ready && me.cpu() == here.number.get() && here.top.get() <= me.priority.get();
+        if !stays {
+            if ready {
+                self.put_back(here, true);
+            }
+            here.current.set(Some(here.take_ready(0).unwrap_or_else(|| here.idle_thread())));
+            self.trace(here, abi::trace::Event::Switch, me.address(), here.thread().address());
+        }
+        self.switch_context(here);
+    }
+
+    /// Makes the CPU charge what its current thread runs on, and sees that its timer strikes in time.
+    #[inline(always)]
+    fn switch_context(&self, here: &Cpu) {
+        let next = if here.is_idle() { None } else { here.thread().runs_on.get() };
+        if here.charged.get() != next {
+            let now = self.machine.now();
+            self.charge(here, now);
+            here.charged.set(next);
+            if let Some(context) = next {
+                context.refill(now);
+            }
+        }
+        self.arm(here);
+    }
+
+    /// Sets the timer unless it strikes early enough as it is. (Early is harmless: it looks and sets it anew.)
+    #[inline(always)]
+    fn arm(&self, here: &Cpu) {
+        let mut at = timer::next(&here.timers).map_or(u64::MAX, |(_, at)| at);
+        if let Some(context) = here.charged.get() {
+            at = at.min(here.charged_since.get().saturating_add(context.left.get()));
+        }
+        if at < here.timer_set.get() {
+            here.timer_set.set(at);
+            self.machine.set_timer(at);
+        }
+    }
+
+    /// The CPU's timer struck: deadlines that have passed, and the current thread's budget.
+    pub fn tick(&self, here: &Cpu) {
+        let now = self.machine.now();
+        here.timer_set.set(u64::MAX);
+        while let Some((tcb, at)) = timer::next(&here.timers) {
+            if at > now || self.spend(20).is_err() {
+                break;
+            }
+            self.expire(here, tcb);
+        }
+        self.charge(here, now);
+        let me = here.thread();
+        if let Some(context) = here.charged.get()
+            && context.left.get() == 0
+            && me.state.get() == State::Ready
+        {
+            self.exhausted(here, me, now);
+        }
+        // Where the thread goes on, `schedule` has nothing to switch and so sets no timer.
+        if here.thread() == me && me.state.get() == State::Ready {
+            self.arm(here);
+        }
+    }
+
+    /// A wait or a throttling has come to its end.
+    fn expire(&self, here: &Cpu, tcb: Ref<Tcb>) {
+        if tcb.state.get() == State::Throttled {
+            self.clear_deadline(tcb);
+            self.ready(here, tcb);
+        } else {
+            self.unblock(here, tcb);
+            tcb.finish(abi::Error::TimedOut as u64);
+            self.ready(here, tcb);
+        }
+    }
+
+    /// The current thread has used up what it runs on.
+    fn exhausted(&self, here: &Cpu, me: Ref<Tcb>, now: u64) {
+        let Some(context) = here.charged.get() else { return };
+        if let Some(reply) = self.loan_of(me)
+            && me.sched_context.get().is_some()
+            && me.sched_context.get() != Some(context)
+        {
+            // It was lent: an active server goes on with its own, and owes this one to its caller.
+            reply.loan.set(Loan::Owed);
+            reply.owed.set(Some(context));
+            if let Some(caller) = reply.caller.get() {
+                caller.set_key(key::SLOW_ANSWER, true);
+            }
+            here.current.set(Some(here.idle_thread()));
+            me.runs_on.set(me.sched_context.get());
+            self.move_to_own_cpu(me);
+            self.ready(here, me);
+            return;
+        }
+        if context.is_round_robin() {
+            context.left.set(context.budget.get());
+            context.refill_at.set(now.saturating_add(context.period.get()));
+            me.runs_on.set(Some(context));
+            if here.top.get() >= me.priority.get() {
+                self.put_back(here, false);
+            }
+            return;
+        }
+        context.refill(now);
+        if context.left.get() > 0 {
+            return;
+        }
+        here.current.set(Some(here.idle_thread()));
+        me.runs_on.set(Some(context));
+        if context.fault_when_out.get() && self.raise(here, me, [abi::message::fault::BUDGET, 0, 0]) {
+            return;
+        }
+        self.throttle(here, me, context.refill_at.get());
+    }
+
+    /// A thread that falls back on its own SchedContext goes to that one's CPU.
+    pub(crate) fn move_to_own_cpu(&self, tcb: Ref<Tcb>) {
+        if let Some(own) = tcb.sched_context.get() {
+            self.move_thread(tcb, own.cpu.get());
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Waits that end at a time: one leftist heap for each CPU (Crane 1972; Knuth vol. 3, 5.2.3), made of the one
+//! timer node in each Tcb. Inserting and removing take O(log n) whatever an attacker piles up.
+
+use core::cell::Cell;
+
+use crate::memory::Ref;
+use crate::tcb::Tcb;
+
+/// A thread's place in its CPU's heap.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct TimerNode {
+    /// When, in TSC ticks; 0 while it is in no heap.
+    pub at: Cell<u64>,
+    left: Cell<Option<Ref<Tcb>>>,
+    right: Cell<Option<Ref<Tcb>>>,
+    parent: Cell<Option<Ref<Tcb>>>,
+    /// Length of the right spine.
+    rank: Cell<u32>,
+}
+
+impl TimerNode {
+    /// In no heap, as cleared memory has it.
+    pub const fn new() -> TimerNode {
+        TimerNode {
+            at: Cell::new(0),
+            left: Cell::new(None),
+            right: Cell::new(None),
+            parent: Cell::new(None),
+            rank: Cell::new(0),
+        }
+    }
+}
+
+/// The root of a heap.
+pub type Heap = Cell<Option<Ref<Tcb>>>;
+
+fn rank(tcb: Option<Ref<Tcb>>) -> u32 {
+    tcb.map_or(0, |tcb| tcb.timer.rank.get())
+}
+
+/// Restores the leftist property at `tcb`; whether its rank changed.
+fn fix(tcb: Ref<Tcb>) -> bool {
+    let node = &tcb.timer;
+    if rank(node.left.get()) < rank(node.right.get()) {
+        let left = node.left.replace(node.right.get());
+        node.right.set(left);
+    }
+    let new = rank(node.right.get()).saturating_add(1);
+    node.rank.replace(new) != new
+}
+
+fn merge(one: Option<Ref<Tcb>>, other: Option<Ref<Tcb>>) -> Option<Ref<Tcb>> {
+    let (Some(mut a), Some(mut b)) = (one, other) else { return one.or(other) };
+    if b.timer.at.get() < a.timer.at.get() {
+        core::mem::swap(&mut a, &mut b);
+    }
+    let root = a;
+    // Down the right spines, taking the earlier root each time.
+    let mut rest = Some(b);
+    let mut at = a;
+    while let Some(other) = rest {
+        match at.timer.right.get() {
+            None => {
+                at.timer.right.set(Some(other));
+                other.timer.parent.set(Some(at));
+                rest = None;
+            }
+            Some(right) => {
+                let (first, second) =
+                    if other.timer.at.get() < right.timer.at.get() { (other, right) } else { (right, other) };
+                at.timer.right.set(Some(first));
+                first.timer.parent.set(Some(at));
+                at = first;
+                rest = Some(second);
+            }
+        }
+    }
+    // Up again, setting ranks right.
+    loop {
+        fix(at);
+        if at == root {
+            return Some(root);
+        }
+        match at.timer.parent.get() {
+            Some(parent) => at = parent,
+            None => return Some(root),
+        }
+    }
+}
+
+/// Adds `tcb` to end at `at` (0 counts as 1: long past).
+pub fn insert(heap: &Heap, tcb: Ref<Tcb>, at: u64) {
+    let node = &tcb.timer;
+    node.at.set(at.max(1));
+    node.left.set(None);
+    node.right.set(None);
+    node.parent.set(None);
+    node.rank.set(1);
+    let root = merge(heap.get(), Some(tcb));
+    if let Some(root) = root {
+        root.timer.parent.set(None);
+    }
+    heap.set(root);
+}
+
+/// Takes `tcb` out, if it is in.
+pub fn remove(heap: &Heap, tcb: Ref<Tcb>) {
+    let node = &tcb.timer;
+    if node.at.replace(0) == 0 {
+        return;
+    }
+    let parent = node.parent.take();
+    let merged = merge(node.left.take(), node.right.take());
+    if let Some(merged) = merged {
+        merged.timer.parent.set(parent);
+    }
+    let Some(parent) = parent else {
+        heap.set(merged);
+        return;
+    };
+    if parent.timer.left.get() == Some(tcb) {
+        parent.timer.left.set(merged);
+    } else {
+        parent.timer.right.set(merged);
+    }
+    let mut at = Some(parent);
+    while let Some(tcb) = at {
+        // A rank that stays leaves all above it as they are.
+        if !fix(tcb) {
+            break;
+        }
+        at = tcb.timer.parent.get();
+    }
+}
+
+/// The next to end, and when.
+pub fn next(heap: &Heap) -> Option<(Ref<Tcb>, u64)> {
+    heap.get().map(|tcb| (tcb, tcb.timer.at.get()))
+}

@@ -1,0 +1,148 @@
+//! Untyped memory: all kernel objects are made from it, so user space pays for each.
+//!
+//! An Untyped is used from its start on (`badge`: bytes used) and clears memory ahead of use in shares
+//! (`extra`: bytes known to be clear beyond that), so that a retype of any size gives way and goes on where it
+//! was. When the last child is gone everything is unused again.
+
+use abi::object::object_bits;
+use abi::{Error, Kind, Rights};
+
+use crate::cpu::Cpu;
+use crate::kernel::{Kernel, Outcome, Step};
+use crate::machine::Machine;
+use crate::memory::{Ref, align_up};
+use crate::slot::{Capability, Flags, Slot};
+use crate::tcb::Tcb;
+use crate::tree;
+
+/// Objects that one retype makes, at most.
+const MAX_COUNT: u64 = 64;
+/// Bytes cleared between two looks at the work units (512 stores of 8 bytes).
+const CLEAR_SHARE: u64 = 4096;
+/// Work units for that.
+const CLEAR_UNITS: u32 = 52;
+
+/// The arguments of a retype, checked.
+struct Request {
+    kind: Kind,
+    /// log2 of the bytes of each object.
+    size_bits: u32,
+    /// What `bits` of the new capabilities says.
+    bits: u8,
+    /// The first destination slot.
+    cnode: u64,
+    slot: u64,
+    count: u64,
+    /// Offset of the first object in the Untyped.
+    start: u64,
+    /// Offset of the end of the last.
+    end: u64,
+}
+
+impl<M: Machine> Kernel<M> {
+    /// Untyped.retype
+    pub(crate) fn untyped_retype(
+        &self,
+        here: &Cpu,
+        me: Ref<Tcb>,
+        slot: Ref<Slot>,
+        args: [u64; 8],
+    ) -> Outcome {
+        self.pace(here);
+        // Helping a revocation may have taken the capability itself.
+        if slot.kind.get() != Kind::Untyped {
+            return Err(Error::NoCapability.into());
+        }
+        let request = self.check_retype(me, slot, args)?;
+        self.clear_for(slot, &request)?;
+        for at in 0..request.count {
+            let offset = request.start.wrapping_add(at << request.size_bits);
+            let Some(target) = self.slot_at(request.cnode, request.slot.wrapping_add(at)) else { continue };
+            self.create(slot, target, &request, slot.object.get().wrapping_add(offset));
+        }
+        slot.badge.set(request.end);
+        Ok([0; 8])
+    }
+
+    fn check_retype(&self, me: Ref<Tcb>, untyped: Ref<Slot>, args: [u64; 8]) -> Step<Request> {
+        let [kind, bits, cnode, slot, count, ..] = args;
+        let kind = Kind::from_word(kind).ok_or(Error::InvalidArgument)?;
+        let bits = u32::try_from(bits).map_err(|_| Error::InvalidArgument)?;
+        let size_bits = object_bits(kind, bits).ok_or(Error::InvalidArgument)?;
+        let device = untyped.flags().contains(Flags::DEVICE);
+        let plain = matches!(kind, Kind::Untyped | Kind::Frame);
+        if device && !plain || count == 0 || count > MAX_COUNT {
+            return Err(Error::InvalidArgument.into());
+        }
+        let cnode = self.find(me, cnode, Kind::CNode, Rights::WRITE)?;
+        let end_slot = slot.checked_add(count).ok_or(Error::OutOfRange)?;
+        if slot < u64::from(abi::object::FIRST_SLOT) || end_slot > cnode.size() {
+            return Err(Error::OutOfRange.into());
+        }
+        for at in slot..end_slot {
+            if self.slot_at(cnode.object.get(), at).is_some_and(|slot| !slot.is_empty()) {
+                return Err(Error::SlotOccupied.into());
+            }
+        }
+        if untyped.first.get().is_none() {
+            untyped.badge.set(0);
+            untyped.extra.set(0);
+        }
+        let start = align_up(untyped.badge.get(), size_bits).ok_or(Error::OutOfMemory)?;
+        let size = count.checked_mul(1 << size_bits).ok_or(Error::OutOfMemory)?;
+        let end = start.checked_add(size).filter(|&end| end <= untyped.size()).ok_or(Error::OutOfMemory)?;
+        let bits =
+            if plain || matches!(kind, Kind::CNode | Kind::VSpace) { bits as u8 } else { size_bits as u8 };
+        Ok(Request { kind, size_bits, bits, cnode: cnode.object.get(), slot, count, start, end })
+    }
+
+    /// Clears what the objects need, a share at a time.
+    fn clear_for(&self, untyped: Ref<Slot>, request: &Request) -> Step<()> {
+        // Untyped is cleared when it is used in its turn, a VSpace's pool page by page.
+        if untyped.flags().contains(Flags::DEVICE) || request.kind == Kind::Untyped {
+            untyped.extra.set(untyped.extra.get().max(request.end));
+            return Ok(());
+        }
+        if request.kind == Kind::VSpace {
+            for at in 0..request.count {
+                let offset = request.start.wrapping_add(at << request.size_bits);
+                self.memory.clear(untyped.object.get().wrapping_add(offset), crate::vspace::HEAD_BYTES);
+            }
+            untyped.extra.set(untyped.extra.get().max(request.end));
+            return Ok(());
+        }
+        let mut clear = untyped.extra.get().max(request.start);
+        while clear < request.end {
+            let share = CLEAR_SHARE.min(request.end.wrapping_sub(clear));
+            self.spend(CLEAR_UNITS)?;
+            self.memory.clear(untyped.object.get().wrapping_add(clear), share);
+            clear = clear.wrapping_add(share);
+            untyped.extra.set(clear);
+        }
+        Ok(())
+    }
+
+    /// Makes one object at `physical` and the capability that owns it.
+    fn create(&self, untyped: Ref<Slot>, target: Ref<Slot>, request: &Request, physical: u64) {
+        let address = self.memory.address(physical);
+        let plain = matches!(request.kind, Kind::Untyped | Kind::Frame);
+        let mut capability = Capability::whole(request.kind, if plain { physical } else { address });
+        capability.bits = request.bits;
+        capability.flags = untyped.flags() & Flags::DEVICE;
+        if request.kind != Kind::Untyped {
+            capability.flags |= Flags::OWNER;
+        }
+        target.fill(capability);
+        tree::insert(untyped, target);
+        match request.kind {
+            Kind::Tcb => {
+                if let Some(tcb) = Ref::<Tcb>::at(address) {
+                    Tcb::init(tcb, self.root.get());
+                    self.machine.init_vectors(tcb);
+                }
+            }
+            Kind::VSpace => self.init_vspace(physical, u32::from(request.bits)),
+            _ => {}
+        }
+    }
+}

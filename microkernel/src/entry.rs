@@ -1,0 +1,292 @@
+//! Entries from user code: what the assembly of the slow path calls, and the fast path's constants.
+//!
+//! Every entry takes the kernel lock (a system call's assembly has done so already), lets the logic act, and
+//! names the thread to resume; the assembly gives the lock back as its last act but one.
+
+use core::arch::global_asm;
+use core::mem::{offset_of, size_of};
+
+use abi::Syscall;
+use abi::message::{BUFFER_WORDS, IpcBuffer, MsgInfo};
+use abi::trace::MAX_CPUS;
+use objects::endpoint::Endpoint;
+use objects::queue::Queue;
+use objects::reply::Reply;
+use objects::slot::Flags;
+use objects::tcb::{Context, State, Tcb, VectorArea};
+use objects::{Cpu, Slot};
+use x86_64::registers::control::Cr2;
+
+use crate::hardware::{self, KERNEL};
+use crate::machine::apic;
+use crate::machine::panic::{self, TrapFrame};
+use crate::remote;
+
+const fn word(at: usize) -> usize {
+    offset_of!(Tcb, context) + offset_of!(Context, words) + 8 * at
+}
+
+global_asm!(
+    include_str!("../asm/entry.s"),
+    CURRENT = const offset_of!(Cpu, current),
+    STACK = const offset_of!(Cpu, stack),
+    CPU_SIZE = const size_of::<Cpu>(),
+    RIP = const offset_of!(Tcb, context) + offset_of!(Context, rip),
+    RSP = const offset_of!(Tcb, context) + offset_of!(Context, rsp),
+    RFLAGS = const offset_of!(Tcb, context) + offset_of!(Context, rflags),
+    RAX = const offset_of!(Tcb, context) + offset_of!(Context, rax),
+    RBX = const offset_of!(Tcb, context) + offset_of!(Context, rbx),
+    RCX = const offset_of!(Tcb, context) + offset_of!(Context, rcx),
+    RDX = const offset_of!(Tcb, context) + offset_of!(Context, rdx),
+    RSI = const offset_of!(Tcb, context) + offset_of!(Context, rsi),
+    RBP = const offset_of!(Tcb, context) + offset_of!(Context, rbp),
+    R11 = const offset_of!(Tcb, context) + offset_of!(Context, r11),
+    W0 = const word(0),
+    W1 = const word(1),
+    W2 = const word(2),
+    W3 = const word(3),
+    W4 = const word(4),
+    W5 = const word(5),
+    W6 = const word(6),
+    W7 = const word(7),
+    FS_BASE = const offset_of!(Tcb, fs_base),
+    GS_BASE = const offset_of!(Tcb, gs_base),
+    VECTORS = const offset_of!(Tcb, vectors),
+    INTERRUPTED = const offset_of!(Tcb, interrupted),
+    INITIAL_VECTORS = sym INITIAL_VECTORS,
+    trap_user = sym trap_user,
+    trap_idle = sym trap_idle,
+    trap_panic = sym trap_panic,
+    syscall_slow = sym syscall_slow,
+    syscall_contended = sym syscall_contended,
+);
+
+/// The fast path of one CPU (asm/fastpath.s).
+macro_rules! fast_path {
+    ($($number:literal)*) => {
+        $(global_asm!(
+            include_str!("../asm/fastpath.s"),
+            NUMBER = const $number,
+            CPU = const $number * size_of::<Cpu>(),
+            CALL = const Syscall::call.number(),
+            REPLY_RECV = const Syscall::reply_recv.number(),
+            NOP = const Syscall::nop.number(),
+            INVOKE = const Syscall::invoke.number(),
+            USER_RSP = const offset_of!(Cpu, user_rsp),
+            CURRENT = const offset_of!(Cpu, current),
+            TOP = const offset_of!(Cpu, top),
+            RIP = const offset_of!(Tcb, context) + offset_of!(Context, rip),
+            RSP = const offset_of!(Tcb, context) + offset_of!(Context, rsp),
+            RFLAGS = const offset_of!(Tcb, context) + offset_of!(Context, rflags),
+            RBX = const offset_of!(Tcb, context) + offset_of!(Context, rbx),
+            RBP = const offset_of!(Tcb, context) + offset_of!(Context, rbp),
+            FS_BASE = const offset_of!(Tcb, fs_base),
+            GS_BASE = const offset_of!(Tcb, gs_base),
+            CR3 = const offset_of!(Tcb, cr3),
+            KEY = const offset_of!(Tcb, key),
+            STATE = const offset_of!(Tcb, state),
+            PRIORITY = const offset_of!(Tcb, priority),
+            QUEUE_NEXT = const offset_of!(Tcb, queue_next),
+            BLOCKED_ON = const offset_of!(Tcb, blocked_on),
+            BOUND_PENDING = const offset_of!(Tcb, bound_pending),
+            FOREIGN_ENTRY = const offset_of!(Tcb, foreign_entry),
+            BUFFER = const offset_of!(Tcb, buffer),
+            CSPACE = const offset_of!(Tcb, cspace),
+            CSPACE_SLOTS = const offset_of!(Tcb, cspace_slots),
+            REPLY_CALLER = const offset_of!(Tcb, reply) + offset_of!(Reply, caller),
+            OBJECT = const offset_of!(Slot, object),
+            BADGE = const offset_of!(Slot, badge),
+            FLAGS = const Slot::FLAGS_OFFSET,
+            CALLABLE = const Flags::CALLABLE.bits(),
+            RECEIVABLE = const Flags::RECEIVABLE.bits(),
+            RECEIVERS = const offset_of!(Endpoint, receivers) + offset_of!(Queue, head),
+            RECEIVERS_TAIL = const offset_of!(Endpoint, receivers) + offset_of!(Queue, tail),
+            SENDERS = const offset_of!(Endpoint, senders) + offset_of!(Queue, head),
+            READY = const State::Ready as u8,
+            ANSWER = const State::Answer as u8,
+            RECEIVING = const State::Receiving as u8,
+            EXTRA_MASK = const MsgInfo::EXTRA_MASK,
+            BUFFER_WORDS = const BUFFER_WORDS,
+            RETURN_ADDRESS = const offset_of!(IpcBuffer, foreign.return_address),
+            RETURN_FLAGS = const offset_of!(IpcBuffer, foreign.return_flags),
+            INSIDE = const offset_of!(IpcBuffer, foreign.inside),
+            INITIAL_VECTORS = sym INITIAL_VECTORS,
+        );)*
+    };
+}
+
+fast_path!(0 1 2 3 4 5 6 7);
+
+unsafe extern "C" {
+    static syscall_entry_table_0: [u64; 2];
+    static syscall_entry_table_1: [u64; 2];
+    static syscall_entry_table_2: [u64; 2];
+    static syscall_entry_table_3: [u64; 2];
+    static syscall_entry_table_4: [u64; 2];
+    static syscall_entry_table_5: [u64; 2];
+    static syscall_entry_table_6: [u64; 2];
+    static syscall_entry_table_7: [u64; 2];
+    /// Lets due interrupts in (asm/entry.s).
+    fn preemption_window(cpu: &Cpu) -> !;
+}
+
+/// Where system calls of CPU `number` enter: with the fast path, or without.
+pub fn syscall_entry(number: usize, fast: bool) -> u64 {
+    let tables: [*const [u64; 2]; MAX_CPUS] = [
+        &raw const syscall_entry_table_0,
+        &raw const syscall_entry_table_1,
+        &raw const syscall_entry_table_2,
+        &raw const syscall_entry_table_3,
+        &raw const syscall_entry_table_4,
+        &raw const syscall_entry_table_5,
+        &raw const syscall_entry_table_6,
+        &raw const syscall_entry_table_7,
+    ];
+    let Some(&table) = tables.get(number) else { return 0 };
+    // SAFETY: a constant table that asm/fastpath.s provides.
+    let [quick, slow] = unsafe { *table };
+    if fast { quick } else { slow }
+}
+
+/// An XSAVE image of the initial state: all components initial (XSTATE_BV is 0), but MXCSR, which XRSTOR takes
+/// from the image all the same (SDM vol. 1, 13.8.1).
+#[repr(C, align(64))]
+pub struct InitialVectors(pub [u64; 104]);
+
+const _: () = assert!(size_of::<InitialVectors>() == size_of::<VectorArea>());
+
+/// MXCSR's initial value: all exceptions masked, round to nearest.
+pub const INITIAL_MXCSR: u32 = 0x1f80;
+
+static INITIAL_VECTORS: InitialVectors = InitialVectors({
+    let mut image = [0; 104];
+    image[3] = INITIAL_MXCSR as u64;
+    image
+});
+
+/// What the assembly resumes: the thread (0: none), and the CPU.
+#[repr(C)]
+pub struct Resume {
+    tcb: u64,
+    cpu: *const Cpu,
+}
+
+/// Ends an entry: the thread's address space is loaded, and the assembly told to go there.
+fn leave(here: &Cpu) -> Resume {
+    let next = here.thread();
+    if here.root.get() != next.cr3.get() {
+        here.root.set(next.cr3.get());
+        hardware::load_root(next.cr3.get());
+    }
+    let tcb = if here.is_idle() { 0 } else { next.address() };
+    hardware::note_leaving(here);
+    Resume { tcb, cpu: here }
+}
+
+/// A system call; the assembly holds the lock.
+extern "C" fn syscall_slow(here: &'static Cpu) -> Resume {
+    hardware::note_entering(here, here.thread().context.rax.get());
+    if KERNEL.syscall(here) {
+        return give_way(here);
+    }
+    leave(here)
+}
+
+/// A system call that did not get the lock at once: `ticket` is drawn. While it waits, another CPU may have
+/// taken the thread away, and then the call has never been made.
+extern "C" fn syscall_contended(here: &'static Cpu, ticket: u32) -> Resume {
+    /// Bytes of the SYSCALL instruction.
+    const LENGTH: u64 = 2;
+    let me = here.thread();
+    let rip = me.context.rip.get();
+    me.context.rip.set(rip.wrapping_sub(LENGTH));
+    me.interrupted.set(false);
+    remote::wait_for(here, ticket);
+    if remote::was_abandoned(here) {
+        KERNEL.schedule(here);
+        return leave(here);
+    }
+    me.context.rip.set(rip);
+    syscall_slow(here)
+}
+
+/// A trap from user code: exception, device interrupt, timer or IPI. All registers are saved.
+extern "C" fn trap_user(here: &'static Cpu, vector: u64, error: u64) -> Resume {
+    const NMI: u64 = 2;
+    const PAGE_FAULT: u64 = 14;
+    const MACHINE_CHECK: u64 = 18;
+    const FIRST_INTERRUPT: u64 = 32;
+    let address = if vector == PAGE_FAULT { Cr2::read_raw() } else { 0 };
+    if vector == NMI {
+        panic::stop_if_panicking();
+    }
+    assert!(
+        vector != NMI && vector != MACHINE_CHECK,
+        "the machine reports a hardware error (vector {vector})"
+    );
+    remote::lock(here);
+    hardware::note_entering(here, vector);
+    let abandoned = remote::was_abandoned(here);
+    if !abandoned {
+        KERNEL.enter(here);
+        remote::correct_root(here);
+    }
+    if vector >= FIRST_INTERRUPT {
+        interrupt(here, vector);
+    } else if !abandoned {
+        KERNEL.fault(here, [vector, error, address]);
+    }
+    KERNEL.schedule(here);
+    leave(here)
+}
+
+/// An interrupt while nothing ran, or (vector 0) a look at what there is to run.
+extern "C" fn trap_idle(here: &'static Cpu, vector: u64) -> Resume {
+    remote::lock(here);
+    hardware::note_entering(here, vector);
+    remote::was_abandoned(here);
+    KERNEL.enter(here);
+    remote::correct_root(here);
+    if vector != 0 {
+        interrupt(here, vector);
+    }
+    KERNEL.schedule(here);
+    leave(here)
+}
+
+fn interrupt(here: &Cpu, vector: u64) {
+    const IPI: u64 = apic::IPI_VECTOR as u64;
+    const TIMER: u64 = apic::TIMER_VECTOR as u64;
+    const SPURIOUS: u64 = apic::SPURIOUS_VECTOR as u64;
+    match vector {
+        SPURIOUS => return,
+        // What it came for is done: `lock` has answered, and `schedule` follows.
+        IPI => {}
+        TIMER => KERNEL.tick(here),
+        _ => KERNEL.interrupt(here, vector as u8),
+    }
+    apic::end_of_interrupt();
+}
+
+/// A long operation gave way: interrupts that are due, then whatever is to run.
+fn give_way(here: &'static Cpu) -> Resume {
+    let idle = here.idle_thread();
+    let next = here.thread();
+    if next != idle {
+        // `schedule` has picked: back into the queue with it, so that an interrupt meets the CPU idle.
+        KERNEL.enter(here);
+        KERNEL.give_way(here);
+    }
+    here.root.set(KERNEL.root.get());
+    hardware::load_root(KERNEL.root.get());
+    hardware::note_leaving(here);
+    remote::unlock();
+    // SAFETY: the lock is free, the CPU is idle for all others, and this stack is not used any more.
+    unsafe { preemption_window(here) }
+}
+
+/// A trap from the kernel itself: the panic screen.
+extern "C" fn trap_panic(frame: &TrapFrame) -> ! {
+    panic::stop_if_panicking();
+    panic::trap(frame)
+}

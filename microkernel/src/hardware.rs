@@ -1,0 +1,222 @@
+//! The kernel on this machine: its one instance, and the logic's [`Machine`] on top of the machine layer.
+
+use core::arch::asm;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use abi::trace::MAX_CPUS;
+use objects::machine::Flush;
+use objects::memory::Memory;
+use objects::{Cpu, Kernel, Machine, Ref, Tcb};
+use x86_64::instructions::port::Port;
+
+use crate::entry::{self, INITIAL_MXCSR};
+use crate::machine::layout::WINDOW;
+use crate::machine::{apic, cpu, ioapic, log, power, stacks};
+use crate::remote;
+
+/// A static of the kernel that only the holder of the kernel lock touches.
+#[repr(transparent)]
+pub struct Locked<T>(T);
+
+// SAFETY: the entry paths take the kernel lock before they reach it (crate::entry, asm/entry.s, asm/fastpath.s).
+unsafe impl<T> Sync for Locked<T> {}
+
+impl<T> core::ops::Deref for Locked<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// The CPUs. The assembly knows them by this name.
+#[unsafe(no_mangle)]
+pub static kernel_cpus: Locked<[Cpu; MAX_CPUS]> = Locked([const { Cpu::new() }; MAX_CPUS]);
+
+// SAFETY: boot maps all RAM that it hands over at WINDOW, and keeps nothing else in it.
+const MEMORY: Memory = unsafe { Memory::new(WINDOW) };
+
+/// The kernel.
+pub static KERNEL: Locked<Kernel<Hardware>> = Locked(Kernel::new(Hardware, MEMORY, &kernel_cpus.0));
+
+/// The machine as the logic sees it.
+#[derive(Debug)]
+pub struct Hardware;
+
+/// The latest time that was told: TSCs of different CPUs may be out of step.
+static LATEST: AtomicU64 = AtomicU64::new(0);
+
+/// Longest time in the kernel and where, and whether it is measured.
+static LONGEST: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+static MEASURING: AtomicBool = AtomicBool::new(false);
+/// When and why each CPU last entered the slow path.
+static ENTERED: [[AtomicU64; 2]; MAX_CPUS] = [const { [const { AtomicU64::new(0) }; 2] }; MAX_CPUS];
+
+/// Whether the command line took the fast path out of service for good.
+static NO_FAST_PATH: AtomicBool = AtomicBool::new(false);
+/// Whether it is to be in service: each CPU follows when it next enters the kernel.
+static FAST_PATH: AtomicBool = AtomicBool::new(true);
+
+/// Takes the fast path out of service for good (`nofast`).
+pub fn disable_fast_path() {
+    NO_FAST_PATH.store(true, Ordering::Relaxed);
+    Hardware.fast_path(false);
+}
+
+/// Sets this CPU's system call entry as the fast path's switch has it.
+pub fn follow_fast_path(cpu: usize) {
+    cpu::set_syscall_entry(entry::syscall_entry(cpu, FAST_PATH.load(Ordering::Relaxed)));
+}
+
+/// Loads a root table.
+pub fn load_root(root: u64) {
+    // SAFETY: a VSpace's root has the kernel's entries; the logic drops no root that a CPU has loaded.
+    unsafe { asm!("mov cr3, {}", in(reg) root, options(nostack, preserves_flags)) };
+}
+
+/// Forgets the translations of `pages` from `address` on, or all of the current address space.
+pub fn flush_here(address: u64, pages: u64) {
+    const WORTHWHILE: u64 = 32;
+    if pages > WORTHWHILE {
+        let root: u64;
+        // SAFETY: reads a register.
+        unsafe { asm!("mov {}, cr3", out(reg) root, options(nomem, nostack, preserves_flags)) };
+        load_root(root);
+        return;
+    }
+    for page in 0..pages {
+        let at = address.wrapping_add(page << 12);
+        // SAFETY: forgetting a translation is always sound.
+        unsafe { asm!("invlpg [{}]", in(reg) at, options(nostack, preserves_flags)) };
+    }
+}
+
+/// Notes that this CPU has the lock, for [`Machine::latency`].
+pub fn note_entering(here: &Cpu, place: u64) {
+    if MEASURING.load(Ordering::Relaxed)
+        && let Some([since, why]) = ENTERED.get(here.number.get())
+    {
+        since.store(cpu::tsc(), Ordering::Relaxed);
+        why.store(place, Ordering::Relaxed);
+    }
+}
+
+/// Notes that it is about to give it back.
+pub fn note_leaving(here: &Cpu) {
+    if MEASURING.load(Ordering::Relaxed)
+        && let Some([since, why]) = ENTERED.get(here.number.get())
+    {
+        let [longest, place] = &LONGEST;
+        let took = cpu::tsc().saturating_sub(since.load(Ordering::Relaxed));
+        if took > longest.load(Ordering::Relaxed) {
+            longest.store(took, Ordering::Relaxed);
+            place.store(why.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Readies the CPU's stack and entry for traps and system calls.
+pub fn init_cpu(here: &Cpu) {
+    let number = here.number.get();
+    stacks::name_cpu(number, Ref::address_of(here));
+    here.stack.set(stacks::trap_top(stacks::main_top(number)));
+    follow_fast_path(number);
+}
+
+impl Machine for Hardware {
+    fn now(&self) -> u64 {
+        let now = cpu::tsc().max(LATEST.load(Ordering::Relaxed));
+        LATEST.store(now, Ordering::Relaxed);
+        now
+    }
+
+    fn set_timer(&self, at: u64) {
+        apic::set_timer(at.saturating_sub(cpu::tsc()).max(1));
+    }
+
+    fn poke(&self, cpu: usize) {
+        apic::send_ipi(cpu);
+    }
+
+    fn halt(&self, cpu: usize) {
+        remote::halt(cpu);
+    }
+
+    fn load_root(&self, root: u64) {
+        load_root(root);
+    }
+
+    fn flush(&self, flush: Flush, here: bool, others: u64) {
+        if others != 0 {
+            for cpu in (0..MAX_CPUS).filter(|cpu| others & 1 << cpu != 0) {
+                remote::flush(cpu, flush);
+            }
+        }
+        if here {
+            flush_here(flush.address, if flush.tables { u64::MAX } else { flush.pages });
+        }
+    }
+
+    fn route(&self, gsi: u32, vector: u8, cpu: usize, level: bool, active_low: bool) -> bool {
+        ioapic::route(gsi, vector, cpu, level, active_low)
+    }
+
+    fn mask(&self, gsi: u32, masked: bool) {
+        if masked { ioapic::mask(gsi) } else { ioapic::unmask(gsi) }
+    }
+
+    fn msi(&self, vector: u8, cpu: usize) -> (u64, u64) {
+        apic::message(cpu, vector)
+    }
+
+    fn port_read(&self, port: u16, width: u64) -> u64 {
+        // SAFETY: who holds the IoPort capability may do to the device what it likes; the kernel's own ports
+        // are not memory.
+        unsafe {
+            match width {
+                1 => u64::from(Port::<u8>::new(port).read()),
+                2 => u64::from(Port::<u16>::new(port).read()),
+                _ => u64::from(Port::<u32>::new(port).read()),
+            }
+        }
+    }
+
+    fn port_write(&self, port: u16, width: u64, value: u64) {
+        // SAFETY: as for reading.
+        unsafe {
+            match width {
+                1 => Port::new(port).write(value as u8),
+                2 => Port::new(port).write(value as u16),
+                _ => Port::new(port).write(value as u32),
+            }
+        }
+    }
+
+    fn log(&self, bytes: &[u8]) {
+        log::text(bytes);
+    }
+
+    fn shutdown(&self, status: u64) {
+        power::shutdown(status as u32)
+    }
+
+    fn fast_path(&self, on: bool) {
+        FAST_PATH.store(on && !NO_FAST_PATH.load(Ordering::Relaxed), Ordering::Relaxed);
+        for cpu in KERNEL.cpus() {
+            apic::send_ipi(cpu.number.get());
+        }
+    }
+
+    fn latency(&self) -> (u64, u64) {
+        MEASURING.store(true, Ordering::Relaxed);
+        let [longest, place] = &LONGEST;
+        (longest.swap(0, Ordering::Relaxed), place.swap(0, Ordering::Relaxed))
+    }
+
+    fn init_vectors(&self, tcb: Ref<Tcb>) {
+        const MXCSR: usize = 24;
+        for (byte, value) in tcb.vectors.0.iter().skip(MXCSR).zip(INITIAL_MXCSR.to_le_bytes()) {
+            byte.set(value);
+        }
+    }
+}

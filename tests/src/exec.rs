@@ -1,0 +1,97 @@
+//! What `exec` promises: scripts rely on it.
+
+use crate::harness::{Outcome, Test};
+use crate::tool::{Run, Tool};
+
+/// The promises, one by one.
+pub const TESTS: &[Test] = &[
+    Test::case("exec/a_program_that_succeeds_gives_0", |tool| guest(tool, &["true"])?.ended_with(0)),
+    Test::case("exec/a_program_that_fails_gives_its_status", |tool| guest(tool, &["false"])?.ended_with(1)),
+    Test::case("exec/output_passes_through_and_nothing_else_does", output_passes_through),
+    Test::case("exec/output_longer_than_a_frame_passes_through_whole", long_output_passes_through),
+    Test::case("exec/a_command_that_is_not_there_gives_127_and_says_so", no_such_command),
+    Test::case("exec/a_program_that_never_ends_gives_124_and_says_where_it_is", timeout),
+    Test::case("exec/a_program_that_crashes_gives_a_readable_report", crash_report),
+    Test::case("exec/a_kernel_panic_gives_101_and_a_readable_report", kernel_panic),
+    Test::case("exec/the_kernel_log_is_shown_when_asked_for", verbose),
+    Test::case("exec/counting_instructions_changes_nothing_in_what_a_program_does", icount),
+];
+
+fn guest(tool: &Tool, command: &[&str]) -> Result<Run, String> {
+    tool.run([&["exec", "--"], command].concat())
+}
+
+fn output_passes_through(tool: &Tool) -> Outcome {
+    let run = guest(tool, &["echo", "hello", "big  world", ""])?;
+    run.ended_with(0)?;
+    run.printed("hello big  world \n")
+}
+
+fn long_output_passes_through(tool: &Tool) -> Outcome {
+    let words = "0123456789".repeat(180);
+    let run = guest(tool, &["echo", &words])?;
+    run.ended_with(0)?;
+    run.printed(&format!("{words}\n"))
+}
+
+fn no_such_command(tool: &Tool) -> Outcome {
+    let run = guest(tool, &["no-such-command"])?;
+    run.ended_with(127)?;
+    run.printed("")?;
+    run.complained_of(&["no-such-command: no such command"])
+}
+
+fn timeout(tool: &Tool) -> Outcome {
+    let run = tool.run(["exec", "--timeout", "5", "--", "spin"])?;
+    run.ended_with(124)?;
+    run.complained_of(&[
+        "spin did not end within 5 s",
+        "where the CPUs are",
+        "RIP=",
+        "last lines of the kernel log",
+    ])
+}
+
+fn crash_report(tool: &Tool) -> Outcome {
+    let run = guest(tool, &["crash"])?;
+    if matches!(run.status, Some(0 | 101 | 102 | 124 | 125 | 127)) {
+        return Err(run.told("the program's own failure should have been the status"));
+    }
+    run.complained_of(&[
+        "component crash crashed: page fault at address 0x",
+        "rip ",
+        "backtrace",
+        "crash.rs:",
+        "last lines of the kernel log",
+    ])
+}
+
+/// The kernel's boot option panics on purpose, in its file probe.rs.
+fn kernel_panic(tool: &Tool) -> Outcome {
+    let run = tool.run(["exec", "--append", "panic=test", "--", "true"])?;
+    run.ended_with(101)?;
+    run.complained_of(&[
+        "the kernel panicked",
+        "PANIC",
+        "asked for",
+        "backtrace",
+        "probe.rs:",
+        "last lines of the kernel log",
+    ])
+}
+
+fn verbose(tool: &Tool) -> Outcome {
+    let quiet = guest(tool, &["true"])?;
+    let verbose = tool.run(["exec", "--verbose", "--", "true"])?;
+    verbose.ended_with(0)?;
+    if verbose.stderr.lines().count() <= quiet.stderr.lines().count() {
+        return Err(verbose.told("there should have been a log"));
+    }
+    Ok(())
+}
+
+fn icount(tool: &Tool) -> Outcome {
+    let run = tool.run(["exec", "--icount", "--", "echo", "counted"])?;
+    run.ended_with(0)?;
+    run.printed("counted\n")
+}

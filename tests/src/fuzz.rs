@@ -1,0 +1,23 @@
+//! Random system calls with random arguments: the kernel stays whole. Reproducible by seed.
+
+use crate::harness::{Outcome, Test};
+use crate::tool::Tool;
+
+/// The fuzzer.
+pub const TESTS: &[Test] =
+    &[Test::case("fuzz/the_kernel_withstands_random_system_calls", withstands_random_calls)];
+
+/// Seeds and numbers of calls: what `cargo test` runs.
+const RUNS: [(&str, &str); 1] = [("7", "1000000")];
+/// And with --long.
+const LONG_RUNS: [(&str, &str); 4] =
+    [("7", "1000000"), ("8", "10000000"), ("9", "10000000"), ("10", "10000000")];
+
+fn withstands_random_calls(tool: &Tool) -> Outcome {
+    let runs = if tool.long() { &LONG_RUNS[..] } else { &RUNS };
+    for (seed, calls) in runs {
+        tool.run(["exec", "--timeout", "3600", "--", "fuzz", "--seed", seed, "--calls", calls])?
+            .ended_with(0)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! Wrong options: each is refused with a line that says what to do.
+
+use crate::harness::{Outcome, Test};
+use crate::tool::Tool;
+
+/// clap's status for a command line it cannot read.
+const USAGE: i32 = 2;
+/// The tool's own failure.
+const FAILED: i32 = 125;
+
+/// The mistakes, one by one.
+pub const TESTS: &[Test] = &[
+    Test::case("options/help_names_every_command", help),
+    Test::case("options/an_unknown_command_is_refused", |tool| {
+        refused(tool, &["frobnicate"], USAGE, &["unrecognized subcommand", "--help"])
+    }),
+    Test::case("options/exec_without_a_command_is_refused", |tool| {
+        refused(tool, &["exec"], USAGE, &["<CMD>", "Usage: cargo run -- exec"])
+    }),
+    Test::case("options/nine_cpus_are_refused", |tool| {
+        refused(tool, &["exec", "--smp", "9", "--", "true"], USAGE, &["--smp", "1..=8"])
+    }),
+    Test::case("options/too_little_memory_is_refused", |tool| {
+        refused(tool, &["exec", "--memory", "1", "--", "true"], USAGE, &["--memory", "32"])
+    }),
+    Test::case("options/a_timeout_of_nothing_is_refused", |tool| {
+        refused(tool, &["exec", "--timeout", "0", "--", "true"], USAGE, &["--timeout", "more than 0"])
+    }),
+    Test::case("options/counting_instructions_under_kvm_is_refused", |tool| {
+        refused(
+            tool,
+            &["exec", "--icount", "--accel", "kvm", "--", "true"],
+            FAILED,
+            &["leave out --accel kvm"],
+        )
+    }),
+    Test::case("options/checking_bounds_without_counting_instructions_is_refused", |tool| {
+        refused(tool, &["bench", "--check"], USAGE, &["--icount"])
+    }),
+    Test::case("options/a_missing_file_to_add_is_named", |tool| {
+        refused(tool, &["exec", "--add", "/no/such/file", "--", "true"], FAILED, &["--add", "/no/such/file"])
+    }),
+    Test::case("options/a_missing_manifest_is_named", |tool| {
+        refused(tool, &["exec", "--manifest", "/no/such/file", "--", "true"], FAILED, &["/no/such/file"])
+    }),
+    Test::case("options/a_cpu_that_qemu_does_not_know_is_told_by_qemu", |tool| {
+        refused(tool, &["exec", "--cpu", "no-such-cpu", "--", "true"], FAILED, &["no-such-cpu"])
+    }),
+    Test::case("options/a_benchmark_that_is_not_there_is_named", unknown_benchmark),
+];
+
+fn refused(tool: &Tool, arguments: &[&str], status: i32, said: &[&str]) -> Outcome {
+    let run = tool.run(arguments)?;
+    run.ended_with(status)?;
+    run.printed("")?;
+    run.complained_of(said)
+}
+
+fn help(tool: &Tool) -> Outcome {
+    let run = tool.run(["--help"])?;
+    run.ended_with(0)?;
+    for command in ["run", "exec", "bench", "debug"] {
+        if !run.stdout.lines().any(|line| line.trim_start().starts_with(command)) {
+            return Err(run.told(&format!("it should have named {command}")));
+        }
+    }
+    Ok(())
+}
+
+fn unknown_benchmark(tool: &Tool) -> Outcome {
+    let run = tool.run(["bench", "no-such-benchmark"])?;
+    if run.status == Some(0) {
+        return Err(run.told("it should have failed"));
+    }
+    run.complained_of(&["no-such-benchmark"])
+}

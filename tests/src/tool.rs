@@ -1,0 +1,135 @@
+//! The host tool as its user has it: a program, run with arguments.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+
+use xtask::{programs, workspace};
+
+use crate::harness::Outcome;
+
+/// The variable that tells tests to run their long versions.
+pub const LONG: &str = "SKINK_LONG";
+
+/// The host tool, built.
+pub struct Tool {
+    path: PathBuf,
+    long: bool,
+}
+
+/// What came of a run.
+pub struct Run {
+    /// The exit status; none after a signal.
+    pub status: Option<i32>,
+    /// What it wrote to its standard output.
+    pub stdout: String,
+    /// What it wrote to its standard error.
+    pub stderr: String,
+}
+
+impl Tool {
+    /// Builds the tool as `cargo run` does.
+    pub fn built(long: bool) -> Result<Self, String> {
+        let target = workspace::root().join("target");
+        let mut cargo = programs::cargo();
+        cargo.args(["build", "--quiet", "-p", "xtask", "--target-dir"]).arg(&target);
+        match cargo.status() {
+            Ok(status) if status.success() => Ok(Tool { path: target.join("debug").join("xtask"), long }),
+            Ok(status) => Err(format!("the host tool does not build ({status})")),
+            Err(error) => Err(format!("cannot start cargo: {error}")),
+        }
+    }
+
+    /// Whether the long versions are to run.
+    pub fn long(&self) -> bool {
+        self.long
+    }
+
+    /// A nested cargo, which tells tests whether their long versions are to run.
+    pub fn cargo(&self) -> Command {
+        let mut cargo = programs::cargo();
+        if self.long {
+            cargo.env(LONG, "1");
+        }
+        cargo
+    }
+
+    /// The tool, to be run with these arguments.
+    pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(&self.path);
+        command.args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the tool to its end.
+    pub fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Result<Run, String> {
+        let output = self.command(arguments).output().map_err(|error| error.to_string())?;
+        Ok(Run {
+            status: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+}
+
+impl Run {
+    /// Fails unless the run ended with `status`.
+    pub fn ended_with(&self, status: i32) -> Outcome {
+        if self.status == Some(status) {
+            return Ok(());
+        }
+        Err(self.told(&format!("it should have ended with status {status}")))
+    }
+
+    /// Fails unless standard error has all of these.
+    pub fn complained_of(&self, parts: &[&str]) -> Outcome {
+        match parts.iter().find(|&&part| !self.stderr.contains(part)) {
+            None => Ok(()),
+            Some(part) => Err(self.told(&format!("standard error should have said {part:?}"))),
+        }
+    }
+
+    /// Fails unless standard output is just this.
+    pub fn printed(&self, text: &str) -> Outcome {
+        if self.stdout == text {
+            return Ok(());
+        }
+        Err(self.told(&format!("standard output should have been {text:?}")))
+    }
+
+    /// A complaint, with all that the run showed.
+    pub fn told(&self, complaint: &str) -> String {
+        format!(
+            "{complaint}\nstatus: {:?}\n-- standard output --\n{}\n-- standard error --\n{}",
+            self.status,
+            self.stdout.trim_end(),
+            self.stderr.trim_end()
+        )
+    }
+}
+
+/// Runs a command, giving each line of its output as it comes; then its status and standard error.
+pub fn follow(command: &mut Command, mut line: impl FnMut(&str)) -> Result<(ExitStatus, String), String> {
+    let mut child: Child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("cannot start {command:?}: {error}"))?;
+    let (Some(stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err("no output to read".to_owned());
+    };
+    let complaints = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What was read before an error is still worth showing.
+        let _ = stderr.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    });
+    for bytes in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
+        line(&String::from_utf8_lossy(&bytes));
+    }
+    let status = child.wait().map_err(|error| error.to_string())?;
+    Ok((status, complaints.join().unwrap_or_default()))
+}

@@ -1,0 +1,206 @@
+//! The command line: commands, options, and the statuses the tool exits with.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::bench::BenchOptions;
+use crate::debug::DebugOptions;
+
+/// A check the user asked for did not hold: `bench --check`.
+pub const STATUS_FAILED: u8 = 1;
+/// `exec --timeout` ran out, as with timeout(1).
+pub const STATUS_TIMED_OUT: u8 = 124;
+/// The tool itself failed: a bad file, a failed build, a missing host program.
+pub const STATUS_TOOL_FAILED: u8 = 125;
+/// The guest has no program of that name, as with a shell.
+pub const STATUS_NO_SUCH_COMMAND: u8 = 127;
+/// The kernel panicked.
+pub const STATUS_KERNEL_PANIC: u8 = 101;
+/// The guest was lost without a word: reset, hung before it was up, or QEMU failed.
+pub const STATUS_GUEST_LOST: u8 = 102;
+
+/// Builds Skink, boots it in QEMU, runs programs in it, measures it. Without a command: `run`.
+#[derive(Debug, Parser)]
+#[command(
+    bin_name = "cargo run --",
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    after_help = AFTER_HELP
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunOptions,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  cargo run                                    boot, with the guest's console on this terminal
+  cargo run -- exec --smp 4 -- selftest        run one program on four CPUs
+  cargo run -- bench ipc --icount              the kernel's benchmarks, in instructions
+  cargo run -- debug                           boot under gdb
+
+Exit status: of exec, the guest program's. 101 the kernel panicked; 102 the guest was lost (reset, or it did
+not come up); 124 timeout; 125 the tool failed; 127 no such program in the guest.";
+
+impl Cli {
+    /// What to do.
+    pub fn command(self) -> Command {
+        self.command.unwrap_or(Command::Run(self.run))
+    }
+}
+
+/// What the tool can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Boot with the guest's console on this terminal (Ctrl-A X leaves)
+    Run(RunOptions),
+    /// Boot headless, run a program in the guest, exit with its status
+    Exec(ExecOptions),
+    /// Measure in the guest: a table beside seL4's and Linux's figures
+    Bench(BenchOptions),
+    /// Boot stopped, with gdb attached
+    Debug(DebugOptions),
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct RunOptions {
+    /// The machine and what it boots.
+    #[command(flatten)]
+    pub guest: GuestOptions,
+    /// How long it may run.
+    #[command(flatten)]
+    pub limit: Limit,
+}
+
+/// Options of `exec`.
+#[derive(Debug, Args)]
+pub struct ExecOptions {
+    /// The machine and what it boots.
+    #[command(flatten)]
+    pub guest: GuestOptions,
+    /// How long it may run.
+    #[command(flatten)]
+    pub limit: Limit,
+    /// Print the kernel log (to stderr) as it comes
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// The guest program and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<String>,
+}
+
+/// What all commands share: the machine and what it boots.
+#[derive(Debug, Clone, Args)]
+pub struct GuestOptions {
+    /// CPUs of the guest, 1 to 8 [default: 2 for run, otherwise 1]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u8>::new().range(1..=8))]
+    pub smp: Option<u8>,
+    /// Memory of the guest in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 512,
+          value_parser = RangedU64ValueParser::<u32>::new().range(32..=1_048_576))]
+    pub memory: u32,
+    /// How QEMU runs the guest; auto is KVM where it works on hardware, else TCG
+    #[arg(long, value_enum, value_name = "auto|tcg|kvm", hide_possible_values = true,
+          default_value_t = AccelChoice::Auto)]
+    pub accel: AccelChoice,
+    /// Deterministic: virtual time counts instructions (TCG only)
+    #[arg(long)]
+    pub icount: bool,
+    /// QEMU CPU model in place of the reference one
+    #[arg(long, value_name = "MODEL")]
+    pub cpu: Option<String>,
+    /// Put a host file or folder into the boot archive, at its own name or at GUEST (repeatable)
+    #[arg(long, value_name = "HOST[:GUEST]")]
+    pub add: Vec<String>,
+    /// Boot with this manifest in place of init's own
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+    /// Text for the kernel's command line
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub append: String,
+}
+
+/// How long a guest may run.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Limit {
+    /// End the guest after this long, counted from when it is up; the status is then 124
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<Duration>,
+}
+
+/// How QEMU shall run the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AccelChoice {
+    /// KVM where /dev/kvm opens and the host CPU shows vmx or svm, else TCG
+    Auto,
+    /// QEMU's translator
+    Tcg,
+    /// The host's processor
+    Kvm,
+}
+
+/// Reads a length of time in seconds, with a fraction where one is given.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "give a number of seconds, such as 5 or 0.5".to_owned())?;
+    if seconds <= 0.0 {
+        return Err("give more than 0 seconds".to_owned());
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|_| "that is longer than can be counted".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn command(arguments: &[&str]) -> Command {
+        Cli::parse_from([&["xtask"], arguments].concat()).command()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Cli as CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_means_run_on_the_default_machine() {
+        let Command::Run(options) = command(&[]) else { panic!("not run") };
+        assert_eq!((options.guest.smp, options.guest.memory), (None, 512));
+    }
+
+    #[test]
+    fn the_options_of_run_need_no_command() {
+        let Command::Run(options) = command(&["--smp", "4"]) else { panic!("not run") };
+        assert_eq!(options.guest.smp, Some(4));
+        assert!(Cli::try_parse_from(["xtask", "--smp", "4", "exec", "--", "true"]).is_err());
+    }
+
+    #[test]
+    fn exec_keeps_everything_after_the_dashes_for_the_guest() {
+        let Command::Exec(options) = command(&["exec", "--smp", "4", "--", "fuzz", "--seed", "7"]) else {
+            panic!("not exec")
+        };
+        assert_eq!(options.guest.smp, Some(4));
+        assert_eq!(options.command, ["fuzz", "--seed", "7"]);
+    }
+
+    #[test]
+    fn more_cpus_than_eight_are_refused() {
+        assert!(Cli::try_parse_from(["xtask", "run", "--smp", "9"]).is_err());
+        assert!(Cli::try_parse_from(["xtask", "run", "--smp", "0"]).is_err());
+    }
+
+    #[test]
+    fn a_timeout_is_a_positive_number_of_seconds() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for wrong in ["0", "-1", "soon", "NaN", "1e300"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Makes loadable copies of ELF programs: headers and segments, without symbols and debug information.
+
+use anyhow::{Context, Result, bail};
+use object::elf::{FileHeader64, PT_LOAD, SHN_UNDEF};
+use object::read::elf::{FileHeader, ProgramHeader};
+use object::{Endianness, U16, U64, pod};
+
+type Header = FileHeader64<Endianness>;
+
+/// A copy of `program` that holds what a loader reads and nothing else: everything behind the last segment
+/// is cut off, and the section table, which lay there, is struck from the header.
+pub fn stripped(program: &[u8]) -> Result<Vec<u8>> {
+    let header = Header::parse(program).context("not a 64-bit ELF file")?;
+    let endian = header.endian().context("unknown byte order")?;
+    let segments = header.program_headers(endian, program).context("damaged program headers")?;
+    if !segments.iter().any(|segment| segment.p_type(endian) == PT_LOAD) {
+        bail!("nothing to load in it: is it linked as a program?");
+    }
+    let table_end =
+        header.e_phoff.get(endian) + u64::from(header.e_phnum.get(endian)) * size_of::<PhdrOf>() as u64;
+    let end = segments
+        .iter()
+        .map(|segment| segment.p_offset(endian).saturating_add(segment.p_filesz(endian)))
+        .fold(table_end, u64::max);
+    let end = usize::try_from(end).ok().filter(|&end| end <= program.len());
+    let mut copy = program[..end.context("a segment lies beyond the end of the file")?].to_vec();
+    let (header, _) = pod::from_bytes_mut::<Header>(&mut copy).ok().context("shorter than its header")?;
+    header.e_shoff = U64::new(endian, 0);
+    header.e_shnum = U16::new(endian, 0);
+    header.e_shstrndx = U16::new(endian, SHN_UNDEF);
+    Ok(copy)
+}
+
+type PhdrOf = <Header as FileHeader>::ProgramHeader;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object::read::elf::ElfFile64;
+    use object::{Object, ObjectSegment};
+
+    fn own_program() -> Vec<u8> {
+        std::fs::read(std::env::current_exe().expect("tests have a path")).expect("readable")
+    }
+
+    #[test]
+    fn the_copy_loads_the_same_bytes_and_has_no_sections() {
+        let program = own_program();
+        let copy = stripped(&program).expect("an ELF file");
+        assert!(copy.len() < program.len());
+        let (full, small) = (
+            ElfFile64::<Endianness>::parse(&*program).expect("full"),
+            ElfFile64::<Endianness>::parse(&*copy).expect("copy"),
+        );
+        assert_eq!(small.sections().count(), 0);
+        assert_eq!(full.entry(), small.entry());
+        let segments = |file: &ElfFile64<Endianness>| {
+            file.segments()
+                .map(|segment| (segment.address(), segment.size(), segment.file_range().1))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(segments(&full), segments(&small));
+        for (a, b) in full.segments().zip(small.segments()).skip(1) {
+            assert_eq!(a.data(), b.data());
+        }
+    }
+
+    #[test]
+    fn what_is_not_an_elf_file_is_refused() {
+        assert!(stripped(b"#!/bin/sh\n").is_err());
+        assert!(stripped(b"").is_err());
+    }
+
+    #[test]
+    fn a_file_cut_short_is_refused() {
+        let program = own_program();
+        assert!(stripped(&program[..4096]).is_err());
+    }
+}

@@ -1,0 +1,24 @@
+//! The host tool behind `cargo run`: builds the guest, boots it in QEMU, talks to it, measures it.
+//!
+//! Where to start reading: [`cli`] has the commands and options, [`exec`] the life of one headless run,
+//! [`machine`] what QEMU is told, [`session`] the guest while it runs.
+#![forbid(unsafe_code)]
+
+pub mod archive;
+pub mod bench;
+pub mod cli;
+pub mod cpio;
+pub mod debug;
+pub mod elf;
+pub mod exec;
+pub mod guest;
+pub mod hosttools;
+pub mod machine;
+pub mod programs;
+pub mod qemu;
+pub mod qmp;
+pub mod report;
+pub mod run;
+pub mod session;
+pub mod symbols;
+pub mod workspace;
