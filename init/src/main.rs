@@ -11,6 +11,7 @@ rt::root!(main);
 
 fn main() -> ! {
     rt::panic::report_to(last_words);
+    log!("init: starts");
     let mut supervisor = match Supervisor::new(machine::take_over()) {
         Ok(supervisor) => supervisor,
         Err(error) => panic!("no memory for init itself: {error}"),
