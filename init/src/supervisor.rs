@@ -13,7 +13,7 @@ use abi::{CPtr, Kind};
 use ipc::serve::Serve;
 use ipc::{Message, Received, System, Tcb, Untyped, buffer, bytes};
 use proto::component::{MAX_BYTES, OK, Refusal, Request, Stream};
-use proto::host::ToHost;
+use proto::host::{EXIT_SHUTDOWN, ToHost};
 use rt::alloc::AllocError;
 use rt::memory;
 
@@ -439,7 +439,7 @@ impl Supervisor {
 
     /// Ends the machine.
     pub fn shut_down(&mut self) {
-        if let Err(error) = System(CPtr(slots::SYSTEM)).shutdown(0) {
+        if let Err(error) = System(CPtr(slots::SYSTEM)).shutdown(u64::from(EXIT_SHUTDOWN)) {
             log!("init: the machine does not go down: {}", error.name());
         }
     }
