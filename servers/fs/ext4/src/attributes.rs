@@ -151,9 +151,15 @@ impl<C: BlockCache> Ext4<C> {
         if *users > 0 {
             return Ok(());
         }
-        let unnamed = self.any_inode(number).is_ok_and(|inode| inode.links == 0);
         self.open.remove(&number);
-        if unnamed && self.is_writable() { self.delete_inode(number) } else { Ok(()) }
+        // Only inodes without a name, and those being truncated, are on the list.
+        if !self.is_writable() || !self.orphans.contains(&number) {
+            return Ok(());
+        }
+        match self.any_inode(number) {
+            Ok(inode) if inode.links > 0 => Ok(()),
+            _ => self.delete_soon(number),
+        }
     }
 
     /// The state of the volume.

@@ -95,6 +95,7 @@ impl<C: BlockCache> Ext4<C> {
             return Err(Error::FileTooBig);
         }
         let data = &data[..data.len().min(usize::try_from(room).unwrap_or(usize::MAX))];
+        self.finish_earlier(number)?;
         let mut done = 0;
         while done < data.len() {
             let step = &data[done..data.len().min(done + STEP_BYTES)];

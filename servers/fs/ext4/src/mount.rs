@@ -52,6 +52,7 @@ impl<C: BlockCache> Ext4<C> {
             journal: None,
             orphans: Vec::new(),
             open: HashMap::new(),
+            unfinished: Vec::new(),
             data: DirtyData::default(),
             now: options.now,
             pool: Pool::default(),
@@ -136,21 +137,33 @@ impl<C: BlockCache> Ext4<C> {
         Ok(())
     }
 
-    /// Makes everything durable, empties the journal and gives the cache back. Files that are still open without a name
-    /// stay on the orphan list for the next mount.
+    /// Makes everything durable, empties the journal and stops writing. Files that are still open without a name stay
+    /// on the orphan list for the next mount. Can be repeated after an error.
     ///
-    /// Worst case: like [`sync`](Self::sync) and [`checkpoint`](Self::checkpoint).
+    /// Worst case: like [`sync`](Self::sync) and [`checkpoint`](Self::checkpoint), and freeing what is unfinished.
     ///
     /// # Errors
     /// [`Error::Io`]; the next mount then replays the journal.
-    pub fn unmount(mut self) -> Result<C> {
-        if self.writable {
-            self.sync()?;
-            self.checkpoint()?;
-            self.stop_log()?;
-            self.sb.incompat &= !incompat::RECOVER;
-            self.write_superblock()?;
+    pub fn shut_down(&mut self) -> Result<()> {
+        if !self.writable {
+            return Ok(());
         }
+        self.finish_deletions()?;
+        self.sync()?;
+        self.checkpoint()?;
+        self.stop_log()?;
+        self.sb.incompat &= !incompat::RECOVER;
+        self.write_superblock()?;
+        self.writable = false;
+        Ok(())
+    }
+
+    /// [Shuts down](Self::shut_down) and gives the cache back.
+    ///
+    /// # Errors
+    /// Those of [`shut_down`](Self::shut_down); the cache is lost then.
+    pub fn unmount(mut self) -> Result<C> {
+        self.shut_down()?;
         Ok(self.cache)
     }
 

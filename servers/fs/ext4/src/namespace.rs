@@ -185,11 +185,7 @@ impl<C: BlockCache> Ext4<C> {
 
     fn delete_unused(&mut self, gone: Option<InodeNumber>) -> Result<()> {
         match gone {
-            // The operation is done; what cannot be freed now is freed by the next mount.
-            Some(number) if !self.open.contains_key(&number) => match self.delete_inode(number) {
-                Ok(()) | Err(Error::Io(_)) => Ok(()),
-                Err(error) => Err(error),
-            },
+            Some(number) if !self.open.contains_key(&number) => self.delete_soon(number),
             _ => Ok(()),
         }
     }
@@ -450,6 +446,8 @@ impl<C: BlockCache> Transaction<'_, C> {
         match (moved.is_dir(), victim.is_dir()) {
             (false, true) => return Err(Error::IsDirectory),
             (true, false) => return Err(Error::NotDirectory),
+            // Before the old name goes: it may be the only one in the directory to be replaced.
+            (true, true) if !self.is_empty_dir(target.inode, &victim)? => return Err(Error::NotEmpty),
             _ => {}
         }
         self.set_name(&target, source.inode, moved.file_type()?)?;

@@ -62,6 +62,38 @@ impl<C: BlockCache> Ext4<C> {
         }
     }
 
+    /// Frees an inode that has just lost its last name or user. The operation that took it is done: what cannot be freed
+    /// now, because a block is still being read, is freed later.
+    pub(crate) fn delete_soon(&mut self, number: InodeNumber) -> Result<()> {
+        match self.delete_inode(number) {
+            Err(Error::Io(_)) => {
+                self.unfinished.push(number);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Frees the inodes whose deletion had to wait. For callers with asynchronous devices; unmounting does it too.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it has to wait again.
+    pub fn finish_deletions(&mut self) -> Result<()> {
+        while let Some(number) = self.unfinished.last().copied() {
+            self.delete_inode(number)?;
+            self.unfinished.pop();
+        }
+        Ok(())
+    }
+
+    /// Finishes a truncation that had to wait for a block, before the file changes in another way.
+    pub(crate) fn finish_earlier(&mut self, number: InodeNumber) -> Result<()> {
+        if self.orphans.contains(&number) && self.any_inode(number)?.links > 0 {
+            self.finish_truncate(number)?;
+        }
+        Ok(())
+    }
+
     /// Works off what the last user of the volume left: the list, and the file.
     ///
     /// Worst case: frees every extent of every orphan.
@@ -173,6 +205,9 @@ impl<C: BlockCache> Transaction<'_, C> {
     /// Frees a part of an inode without a name; the last step frees the inode itself. Answers whether that is done.
     fn delete_step(&mut self, number: InodeNumber) -> Result<bool> {
         let mut inode = self.any_inode(number)?;
+        if inode.links > 0 {
+            return Ok(true);
+        }
         let is_dir = inode.is_dir();
         self.release_xattr_block(number, &mut inode)?;
         let has_map = !self.is_inline_link(&inode) && !inode.file_type().is_ok_and(|kind| kind.is_special());

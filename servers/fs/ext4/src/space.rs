@@ -44,6 +44,7 @@ impl<C: BlockCache> Ext4<C> {
         if size > self.largest_file() {
             return Err(Error::FileTooBig);
         }
+        self.finish_earlier(number)?;
         let done = self.transact(FREE_CREDITS + 4, |t| {
             let mut inode = t.changeable(number)?;
             if inode.has(flags::APPEND) {
@@ -98,6 +99,7 @@ impl<C: BlockCache> Ext4<C> {
             return Err(Error::FileTooBig);
         }
         self.check_writable()?;
+        self.finish_earlier(number)?;
         if self.changeable(number)?.has(flags::APPEND) && !matches!(how, Fallocate::Allocate { .. }) {
             return Err(Error::NotPermitted);
         }
@@ -161,10 +163,12 @@ impl<C: BlockCache> Ext4<C> {
                     added.extend(new);
                     at = next;
                 }
-                Err(error) => {
+                Err(Error::NoSpace) => {
                     self.take_back(number, &added)?;
-                    return Err(error);
+                    return Err(Error::NoSpace);
                 }
+                // A caller who waits for a block comes back; what was given stays.
+                Err(error) => return Err(error),
             }
         }
         self.transact(8, |t| {

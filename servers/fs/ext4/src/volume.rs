@@ -35,6 +35,8 @@ pub struct Ext4<C> {
     pub(crate) orphans: Vec<InodeNumber>,
     /// How often each inode is open.
     pub(crate) open: HashMap<InodeNumber, u32>,
+    /// Inodes to be deleted whose deletion had to wait for a block.
+    pub(crate) unfinished: Vec<InodeNumber>,
     pub(crate) data: DirtyData,
     pub(crate) now: Time,
     pub(crate) pool: Pool,
