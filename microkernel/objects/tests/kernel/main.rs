@@ -7,5 +7,6 @@ mod invariants;
 mod ipc;
 mod loans;
 mod machine;
+mod memory;
 mod schedule;
 mod world;
