@@ -118,6 +118,8 @@ impl<M: Machine> Kernel<M> {
             self.spend(CLEAR_UNITS)?;
             self.memory.clear(untyped.object.get().wrapping_add(clear), share);
             clear = clear.wrapping_add(share);
+            // A gap before the first object is used up now: it was not cleared, and lies below `extra`.
+            untyped.badge.set(untyped.badge.get().max(request.start));
             untyped.extra.set(clear);
         }
         Ok(())

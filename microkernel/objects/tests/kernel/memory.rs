@@ -52,6 +52,25 @@ fn memory_is_clear_again_after_a_revoke() {
 }
 
 #[test]
+fn what_lies_before_a_half_cleared_object_is_cleared_too() {
+    let w = World::new();
+    let untyped = w.make(Kind::Untyped, 21);
+    w.make_from(untyped, Kind::Frame, 12);
+    // A large, aligned Frame leaves a gap before it; the caller breaks off half way.
+    let args = [Kind::Frame as u64, 20, u64::from(root::CNODE), u64::from(w.free_slot()), 1, 0, 0, 0];
+    w.run(w.root);
+    let retype = u64::from(method::Untyped::retype);
+    w.prepare(w.root, Syscall::invoke, u64::from(untyped), retype, args);
+    assert!(w.trap(0), "it should give way");
+    for _ in 0..20 {
+        match w.try_make(untyped, Kind::Frame, 16, w.free_slot()) {
+            Ok(frame) => assert!(is_clear(&w, frame)),
+            Err(error) => assert_eq!(error, Error::OutOfMemory),
+        }
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_refused_and_uses_nothing() {
     let w = World::new();
     let untyped = w.make(Kind::Untyped, 14);
