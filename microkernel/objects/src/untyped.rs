@@ -41,18 +41,7 @@ struct Request {
 
 impl<M: Machine> Kernel<M> {
     /// Untyped.retype
-    pub(crate) fn untyped_retype(
-        &self,
-        here: &Cpu,
-        me: Ref<Tcb>,
-        slot: Ref<Slot>,
-        args: [u64; 8],
-    ) -> Outcome {
-        self.pace(here);
-        // Helping a revocation may have taken the capability itself.
-        if slot.kind.get() != Kind::Untyped {
-            return Err(Error::NoCapability.into());
-        }
+    pub(crate) fn untyped_retype(&self, _: &Cpu, me: Ref<Tcb>, slot: Ref<Slot>, args: [u64; 8]) -> Outcome {
         let request = self.check_retype(me, slot, args)?;
         self.clear_for(slot, &request)?;
         for at in 0..request.count {

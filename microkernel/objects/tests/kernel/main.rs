@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "a bench for many tests")]
 
+mod capabilities;
 mod fastpath;
 mod invariants;
 mod ipc;
