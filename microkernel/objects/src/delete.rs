@@ -81,7 +81,7 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// To be called before anything is derived: helps a revocation along that has given way.
+    /// To be called before anything is derived, and before anything is looked up for that: helps a revocation along that has given way.
     pub(crate) fn pace(&self, here: &Cpu) {
         for _ in 0..PACE_STEPS {
             let Some(slot) = self.revoking.get() else { return };

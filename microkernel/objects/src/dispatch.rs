@@ -136,6 +136,8 @@ impl<M: Machine> Kernel<M> {
 
     fn invoke(&self, here: &Cpu, me: Ref<Tcb>) -> Step<()> {
         let number = me.context.rsi.get();
+        // Before anything is looked up: what a revocation takes now is found gone.
+        self.pace(here);
         let slot = self.slot(me, me.context.rdx.get())?;
         if slot.is_empty() || slot.flags().contains(Flags::DYING) {
             return Err(Error::NoCapability.into());

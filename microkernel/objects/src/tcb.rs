@@ -404,7 +404,6 @@ impl<M: Machine> Kernel<M> {
                 return Err(Error::OutOfRange.into());
             }
         }
-        self.pace(here);
         if let Some(cnode) = cspace {
             self.set_thread_slot(here, tcb, slots::CSPACE, cnode);
             tcb.cspace.set(cnode.object.get());
