@@ -84,7 +84,8 @@ impl<M: Machine> Kernel<M> {
                 return Err(Error::SlotOccupied.into());
             }
         }
-        if untyped.first.get().is_none() {
+        // (What a retype that gave way has cleared so far stays: nothing is used yet then.)
+        if untyped.first.get().is_none() && untyped.badge.get() != 0 {
             untyped.badge.set(0);
             untyped.extra.set(0);
         }
