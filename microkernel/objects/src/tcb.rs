@@ -264,6 +264,11 @@ impl Tcb {
         !matches!(self.state.get(), State::Inactive | State::Ready | State::Throttled)
     }
 
+    /// Whether it waits with a fault.
+    pub fn is_faulted(&self) -> bool {
+        matches!(self.state.get(), State::Faulting | State::FaultAnswer)
+    }
+
     /// Whether a CPU could come to run it.
     pub fn is_runnable(&self) -> bool {
         matches!(self.state.get(), State::Ready | State::Throttled)
@@ -376,8 +381,11 @@ impl<M: Machine> Kernel<M> {
     pub fn stop_thread(&self, here: &Cpu, tcb: Ref<Tcb>) {
         self.settle(here, tcb);
         if tcb.is_blocked() {
+            let faulted = tcb.is_faulted();
             self.unblock(here, tcb);
-            if !tcb.interrupted.get() {
+            if faulted {
+                self.repeat_fault(tcb);
+            } else {
                 tcb.finish(Error::Cancelled as u64);
             }
         } else if tcb.is_runnable() {
@@ -513,6 +521,8 @@ impl<M: Machine> Kernel<M> {
             self.stop_thread(here, tcb);
         }
         tcb.set_registers(&registers)?;
+        // (What it was in a fault with is overwritten, and will not strike again.)
+        tcb.fault.iter().for_each(|word| word.set(0));
         if resume == 1 {
             self.ready(here, tcb);
         }

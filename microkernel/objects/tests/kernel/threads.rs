@@ -179,6 +179,27 @@ fn a_foreign_call_without_a_library_is_a_fault() {
 }
 
 #[test]
+fn a_foreign_call_survives_being_suspended() {
+    let w = World::new();
+    let (cap, tcb, _) = foreign(&w);
+    w.invoke(cap, method::Tcb::suspend, &[]).unwrap();
+    assert_eq!((tcb.context.rax.get(), tcb.context.rdx.get()), (39, 55));
+    // Resumed without a word from its handler, it makes the call again.
+    assert_eq!(tcb.context.rip.get(), 0x1000);
+}
+
+#[test]
+fn a_foreign_call_whose_handler_dies_is_made_again() {
+    let w = World::new();
+    let (_, tcb, endpoint) = foreign(&w);
+    let (handler_cap, _, handler) = w.active_on(0);
+    w.recv(handler, endpoint);
+    w.delete(handler_cap);
+    assert_eq!(tcb.state.get(), State::Ready);
+    assert_eq!((tcb.context.rip.get(), tcb.context.rax.get()), (0x1000, 39));
+}
+
+#[test]
 fn a_kick_enters_user_code_or_leaves_word() {
     let w = World::new();
     let (cap, _, tcb) = w.active_on(0);
