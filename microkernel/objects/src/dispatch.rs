@@ -30,7 +30,7 @@ macro_rules! row {
 }
 
 /// Bytes of the SYSCALL instruction: a call that gave way goes back to it.
-const SYSCALL_LENGTH: u64 = 2;
+pub(crate) const SYSCALL_LENGTH: u64 = 2;
 
 impl<M: Machine> Kernel<M> {
     /// The current thread made a system call that the fast path did not take; its registers are saved. True: it

@@ -10,4 +10,5 @@ mod loans;
 mod machine;
 mod memory;
 mod schedule;
+mod threads;
 mod world;
