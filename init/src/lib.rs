@@ -9,7 +9,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod archive;
-
+pub mod channel;
 pub mod component;
 pub mod crash;
 pub mod elf;
@@ -17,7 +17,8 @@ pub mod line;
 pub mod log;
 pub mod machine;
 pub mod manifest;
-
+pub mod operator;
 pub mod plan;
-
+pub mod serial;
+pub mod supervisor;
 pub mod uart;

@@ -2,8 +2,34 @@
 #![no_std]
 #![no_main]
 
+use abi::boot::slots;
+use abi::{CPtr, Error};
+use init::supervisor::Supervisor;
+use init::{log, machine};
+
 rt::root!(main);
 
 fn main() -> ! {
-    loop {}
+    rt::panic::report_to(last_words);
+    log!("init: starts");
+    let mut supervisor = match Supervisor::new(machine::take_over()) {
+        Ok(supervisor) => supervisor,
+        Err(error) => panic!("no memory for init itself: {error}"),
+    };
+    let endpoint = supervisor.endpoint();
+    loop {
+        let error = ipc::serve::serve(endpoint, &mut supervisor);
+        // A wait that was broken off is no reason to stop; anything else would go on for ever.
+        assert!(error == Error::Cancelled, "init cannot receive: {}", error.name());
+    }
+}
+
+/// A panic of init is the end of the system: say why, and stop the machine.
+fn last_words(message: &str) -> ! {
+    log!("init: panic: {message}");
+    loop {
+        // Where the machine does not go down, nothing is left to do.
+        let _ = ipc::System(CPtr(slots::SYSTEM)).shutdown(u64::from(proto::host::EXIT_PANIC));
+        ipc::yield_now();
+    }
 }

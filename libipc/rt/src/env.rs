@@ -57,6 +57,11 @@ pub fn required(name: &str) -> CPtr {
     }
 }
 
+/// The name that the capability in `slot` was given under.
+pub fn name_of(slot: CPtr) -> Option<&'static str> {
+    with(|start| start.capabilities.iter().find(|each| each.slot == slot.0).map(|each| each.name))
+}
+
 /// CPUs that run.
 pub fn cpus() -> u32 {
     with(|start| start.cpus)
