@@ -72,6 +72,13 @@ macro_rules! fast_path {
             REPLY_RECV = const Syscall::reply_recv.number(),
             NOP = const Syscall::nop.number(),
             INVOKE = const Syscall::invoke.number(),
+            SIGNAL = const Syscall::signal.number(),
+            WAIT = const Syscall::wait.number(),
+            YIELD = const Syscall::yield_now.number(),
+            STACK = const offset_of!(Cpu, stack),
+            signal_call = sym signal_call,
+            wait_call = sym wait_call,
+            yield_call = sym yield_call,
             USER_RSP = const offset_of!(Cpu, user_rsp),
             CURRENT = const offset_of!(Cpu, current),
             TOP = const offset_of!(Cpu, top),
@@ -172,14 +179,21 @@ pub struct Resume {
 }
 
 /// Ends an entry: the thread's address space is loaded, and the assembly told to go there.
+#[inline(always)]
 fn leave(here: &Cpu) -> Resume {
+    hardware::note_leaving(here);
+    leave_from(here, here.root.get())
+}
+
+/// The same where the address space with root table `root` is the one loaded.
+#[inline(always)]
+fn leave_from(here: &Cpu, root: u64) -> Resume {
     let next = here.thread();
-    if here.root.get() != next.cr3.get() {
+    if root != next.cr3.get() {
         here.root.set(next.cr3.get());
         hardware::load_root(next.cr3.get());
     }
     let tcb = if here.is_idle() { 0 } else { next.address() };
-    hardware::note_leaving(here);
     Resume { tcb, cpu: here }
 }
 
@@ -190,6 +204,27 @@ extern "C" fn syscall_slow(here: &'static Cpu) -> Resume {
         return give_way(here);
     }
     leave(here)
+}
+
+/// signal; the assembly holds the lock and has saved no message.
+extern "C" fn signal_call(here: &'static Cpu, cptr: u64) -> Resume {
+    let root = here.thread().cr3.get();
+    KERNEL.signal_call(here, cptr);
+    leave_from(here, root)
+}
+
+/// wait without a deadline, likewise.
+extern "C" fn wait_call(here: &'static Cpu, cptr: u64) -> Resume {
+    let root = here.thread().cr3.get();
+    KERNEL.wait_call(here, cptr);
+    leave_from(here, root)
+}
+
+/// yield, likewise.
+extern "C" fn yield_call(here: &'static Cpu) -> Resume {
+    let root = here.thread().cr3.get();
+    KERNEL.yield_call(here);
+    leave_from(here, root)
 }
 
 /// A system call that did not get the lock at once: `ticket` is drawn. While it waits, another CPU may have

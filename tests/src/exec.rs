@@ -66,7 +66,7 @@ fn crash_report(tool: &Tool) -> Outcome {
     ])
 }
 
-/// The kernel's boot option panics on purpose, in its file probe.rs.
+/// The boot option `panic=test` makes the kernel panic as soon as it is up.
 fn kernel_panic(tool: &Tool) -> Outcome {
     let run = tool.run(["exec", "--append", "panic=test", "--", "true"])?;
     run.ended_with(101)?;
@@ -75,7 +75,8 @@ fn kernel_panic(tool: &Tool) -> Outcome {
         "PANIC",
         "asked for",
         "backtrace",
-        "probe.rs:",
+        "microkernel::kernel_main",
+        "microkernel/src/main.rs:",
         "last lines of the kernel log",
     ])
 }

@@ -1,10 +1,11 @@
 //! Everything `cargo test` runs, under one count: the host crates' own tests, then the system in QEMU.
 //!
-//! [`TESTS`] is the table of all there is. A test is one case with a sentence for a name, or a run of many:
-//! a crate's tests, or the guest's `selftest`, whose tests are counted one by one as they report.
+//! A test is one case with a sentence for a name, or a run of many: a crate's tests, or the guest's `selftest`,
+//! whose tests are counted one by one as they report. Each file has its table of them.
 #![forbid(unsafe_code)]
 
 mod bench;
+mod debug;
 mod exec;
 mod fuzz;
 mod harness;
@@ -21,6 +22,18 @@ use clap::Parser;
 
 use harness::{Report, Test};
 use tool::Tool;
+
+/// All there is, in the order it runs: what is quick and says most comes first.
+const SUITES: [&[Test]; 8] = [
+    host::TESTS,
+    options::TESTS,
+    exec::TESTS,
+    terminal::TESTS,
+    debug::TESTS,
+    selftest::TESTS,
+    fuzz::TESTS,
+    bench::TESTS,
+];
 
 /// Runs Skink's tests.
 #[derive(Parser)]
@@ -39,12 +52,10 @@ struct Arguments {
 /// The whole of `cargo test`.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let tests: Vec<Test> = [host::TESTS, options::TESTS, exec::TESTS, terminal::TESTS]
-        .concat()
-        .into_iter()
-        .chain([selftest::TESTS, fuzz::TESTS, bench::TESTS].concat())
-        .collect();
-    let chosen = harness::chosen(&tests, &arguments.filter);
+    let chosen = harness::chosen(&SUITES.concat(), &arguments.filter);
+    if chosen.is_empty() {
+        eprintln!("no test has {} in its name: --list lists them", arguments.filter.join(" or "));
+    }
     if arguments.list {
         for (test, _) in &chosen {
             println!("{}", test.name);

@@ -14,7 +14,7 @@ use crate::qemu::{Boot, Ending, Qemu};
 use crate::qmp::Stopped;
 
 /// How long a guest may take from QEMU's start to its Hello. Generous: the host may be busy.
-pub const BOOT_PATIENCE: Duration = Duration::from_secs(120);
+pub const BOOT_PATIENCE: Duration = Duration::from_secs(60);
 /// How long QEMU may take to end after it has closed its lines.
 const ENDING_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a guest that was told to shut down may take to do so.

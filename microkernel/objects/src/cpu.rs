@@ -105,11 +105,12 @@ impl Cpu {
     }
 
     /// Adds a ready thread, at the back of its priority's queue or at the front.
+    #[inline(always)]
     pub fn enqueue(&self, tcb: Ref<Tcb>, front: bool) {
         let priority = tcb.priority.get();
         let queue = self.queue(priority);
         if queue.is_empty() {
-            self.set_ready(priority, true);
+            self.set_ready(priority);
         }
         if front {
             queue.push_front(tcb);
@@ -124,38 +125,49 @@ impl Cpu {
         let queue = self.queue(priority);
         queue.remove(tcb);
         if queue.is_empty() {
-            self.set_ready(priority, false);
+            self.clear_ready(priority);
         }
     }
 
-    /// Takes the ready thread that should run first, if it has at least priority `least`.
-    pub fn take_ready(&self, least: u8) -> Option<Ref<Tcb>> {
+    /// Takes the ready thread that should run first.
+    #[inline(always)]
+    pub fn take_ready(&self) -> Option<Ref<Tcb>> {
         let top = self.top.get();
-        if top < least {
-            return None;
+        let queue = self.queue(top);
+        let tcb = queue.pop()?;
+        if queue.is_empty() {
+            self.clear_ready(top);
         }
-        let tcb = self.queue(top).head.get()?;
-        self.dequeue(tcb);
         Some(tcb)
     }
 
-    fn set_ready(&self, priority: u8, on: bool) {
-        let (word, bit) = (priority >> 5, 1u32 << (priority & 31));
+    #[inline(always)]
+    fn set_ready(&self, priority: u8) {
+        let word = priority >> 5;
+        if let Some(bits) = self.ready.get(usize::from(word)) {
+            bits.set(bits.get() | 1 << (priority & 31));
+        }
+        self.ready_summary.set(self.ready_summary.get() | 1 << word);
+        self.top.set(self.top.get().max(priority));
+    }
+
+    #[inline(always)]
+    fn clear_ready(&self, priority: u8) {
+        let word = priority >> 5;
         let Some(cell) = self.ready.get(usize::from(word)) else { return };
-        let bits = if on { cell.get() | bit } else { cell.get() & !bit };
+        let bits = cell.get() & !(1 << (priority & 31));
         cell.set(bits);
-        let summary = self.ready_summary.get();
-        self.ready_summary.set(if bits == 0 { summary & !(1 << word) } else { summary | 1 << word });
+        if bits == 0 {
+            self.ready_summary.set(self.ready_summary.get() & !(1 << word));
+        }
         self.top.set(self.highest());
     }
 
+    #[inline(always)]
     fn highest(&self) -> u8 {
-        let summary = self.ready_summary.get();
-        if summary == 0 {
-            return 0;
-        }
-        let word = 7u32.saturating_sub(summary.leading_zeros());
-        let bits = self.ready.get(word as usize).map_or(0, Cell::get);
-        (word << 5 | 31u32.saturating_sub(bits.leading_zeros())) as u8
+        // (With no bit set, bit 0 stands in: priority 0, whose queue is then empty.)
+        let word = 31 ^ (u32::from(self.ready_summary.get()) | 1).leading_zeros();
+        let bits = self.ready.get(word as usize & 7).map_or(0, Cell::get) | 1;
+        (word << 5 | 31 ^ bits.leading_zeros()) as u8
     }
 }

@@ -20,6 +20,7 @@ use crate::kernel::{Kernel, Step};
 use crate::machine::Machine;
 use crate::memory::Ref;
 use crate::slot::{Flags, Home, Slot};
+use crate::tcb::State;
 use crate::tree;
 
 /// Work units of one step of deleting.
@@ -80,7 +81,7 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// To be called before anything is derived: helps a revocation along that has given way.
+    /// To be called before anything is derived, and before anything is looked up for that: helps a revocation along that has given way.
     pub(crate) fn pace(&self, here: &Cpu) {
         for _ in 0..PACE_STEPS {
             let Some(slot) = self.revoking.get() else { return };
@@ -174,12 +175,12 @@ impl<M: Machine> Kernel<M> {
     fn destroy_reply(&self, here: &Cpu, reply: Ref<crate::reply::Reply>) {
         self.drop_reply(here, reply);
         let Some(server) = reply.server.take() else { return };
-        if server.receive_reply.get() != Some(reply) {
-            return;
-        }
-        // A receive under way goes on with the thread's own Reply.
         server.receive_reply.set(None);
-        server.set_key(crate::tcb::key::OTHER_REPLY, false);
+        if server.state.get() == State::Receiving {
+            // The receive goes on with the thread's own Reply; who waits on that has waited in vain.
+            self.drop_reply(here, Ref::of(&server.reply));
+            server.set_key(crate::tcb::key::OTHER_REPLY, false);
+        }
     }
 
     /// Moves a dying CNode's capability into its grave.

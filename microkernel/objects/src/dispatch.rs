@@ -35,11 +35,24 @@ const SYSCALL_LENGTH: u64 = 2;
 impl<M: Machine> Kernel<M> {
     /// The current thread made a system call that the fast path did not take; its registers are saved. True: it
     /// gave way, and interrupts should have their turn.
+    #[inline(always)]
     pub fn syscall(&self, here: &Cpu) -> bool {
-        self.enter(here);
         let me = here.thread();
         me.interrupted.set(false);
         let number = me.context.rax.get();
+        // (The entry code leads most of these past here.)
+        match Syscall::from_number(number as u32) {
+            Some(Syscall::yield_now) => self.yield_call(here),
+            Some(Syscall::signal) => self.signal_call(here, me.context.rdx.get()),
+            Some(Syscall::wait) if me.info().0 == 0 => self.wait_call(here, me.context.rdx.get()),
+            _ => return self.general_call(here, me, number),
+        }
+        false
+    }
+
+    #[inline(always)]
+    fn general_call(&self, here: &Cpu, me: Ref<Tcb>, number: u64) -> bool {
+        self.enter(here);
         self.trace(here, Event::Syscall, number, me.context.rdx.get());
         let result = match Syscall::from_number(number as u32) {
             Some(which) => self.perform(here, me, which),
@@ -71,15 +84,10 @@ impl<M: Machine> Kernel<M> {
             Syscall::try_send => self.send(here, me, Sending::Try).map(|()| me.finish(0)),
             Syscall::try_recv => self.receive(here, me, false, 0),
             Syscall::reply => self.reply(here, me).map(|()| me.finish(0)),
-            Syscall::signal => self.signal(here, me).map(|()| me.finish(0)),
             Syscall::wait => self.wait(here, me, true),
             Syscall::poll => self.wait(here, me, false),
-            Syscall::yield_now => {
-                me.finish(0);
-                self.yield_now(here);
-                Ok(())
-            }
-            Syscall::nop => {
+            // (`syscall` has done these.)
+            Syscall::signal | Syscall::yield_now | Syscall::nop => {
                 me.finish(0);
                 Ok(())
             }
@@ -128,6 +136,8 @@ impl<M: Machine> Kernel<M> {
 
     fn invoke(&self, here: &Cpu, me: Ref<Tcb>) -> Step<()> {
         let number = me.context.rsi.get();
+        // Before anything is looked up: what a revocation takes now is found gone.
+        self.pace(here);
         let slot = self.slot(me, me.context.rdx.get())?;
         if slot.is_empty() || slot.flags().contains(Flags::DYING) {
             return Err(Error::NoCapability.into());

@@ -30,13 +30,6 @@ impl<M: Machine> Kernel<M> {
         Ref::at(slot.object.get()).ok_or(Error::NoCapability)
     }
 
-    /// signal
-    pub(crate) fn signal(&self, here: &Cpu, me: Ref<Tcb>) -> Step<()> {
-        let slot = self.find(me, me.context.rdx.get(), Kind::Notification, Rights::WRITE)?;
-        self.notify(here, self.notification_in(slot)?, slot.badge.get().max(1));
-        Ok(())
-    }
-
     /// Adds bits and wakes who waits for them. The bits of a signal are its badge; a badge of 0 is bit 0.
     pub fn notify(&self, here: &Cpu, notification: Ref<Notification>, bits: u64) {
         notification.bits.set(notification.bits.get() | bits);

@@ -55,13 +55,6 @@ impl Reply {
             no_grant: Cell::new(false),
         }
     }
-
-    /// A thread that used this Reply is gone.
-    pub fn forget_server(&self, tcb: Ref<Tcb>) {
-        if self.server.get() == Some(tcb) {
-            self.server.set(None);
-        }
-    }
 }
 
 impl Default for Reply {
@@ -95,7 +88,10 @@ impl<M: Machine> Kernel<M> {
         if passive && let Some(context) = lent {
             self.move_thread(server, context.cpu.get());
         }
-        if server.cpu() == caller.cpu() {
+        if lent.is_none() {
+            // (The caller's was taken from it while it waited in the queue: there is nothing to lend.)
+            reply.loan.set(Loan::Owed);
+        } else if server.cpu() == caller.cpu() {
             reply.loan.set(Loan::Lent);
             self.set_running_on(here, server, lent);
         } else {
@@ -110,7 +106,7 @@ impl<M: Machine> Kernel<M> {
         if let Some(context) = self.recall(here, reply) {
             caller.runs_on.set(Some(context));
         } else if reply.loan.get() != Loan::Apart {
-            caller.runs_on.set(caller.sched_context.get());
+            self.fall_back(caller);
         }
         reply.loan.set(Loan::Lent);
         reply.no_grant.set(false);
@@ -127,74 +123,71 @@ impl<M: Machine> Kernel<M> {
             return;
         }
         if let Some(reply) = self.loan_of(tcb) {
-            reply.loan.set(Loan::Owed);
-            reply.owed.set(Some(runs_on));
-            if let Some(caller) = reply.caller.get() {
-                caller.set_key(key::SLOW_ANSWER, true);
+            self.owe(reply, Some(runs_on));
+            self.fall_back(tcb);
+        }
+    }
+
+    /// The Reply at which a chain of calls that starts with `reply` has what its caller lent: owed, or with the
+    /// server. None: the caller kept it.
+    fn end_of_loan(&self, reply: Ref<Reply>) -> Option<Ref<Reply>> {
+        let mut at = reply;
+        loop {
+            match at.loan.get() {
+                Loan::Apart if at == reply => return None,
+                Loan::Owed => return Some(at),
+                Loan::Apart | Loan::Lent => {}
             }
-            tcb.runs_on.set(Some(own));
-            self.move_to_own_cpu(tcb);
+            let server = at.server.get()?;
+            let waits = matches!(server.state.get(), State::Answer | State::FaultAnswer);
+            match Ref::<Reply>::at(server.blocked_on.get()) {
+                Some(next) if waits && next.loan.get() != Loan::Apart => at = next,
+                _ => return Some(at),
+            }
         }
     }
 
     /// Takes back what the caller of `reply` lent, from wherever the chain of calls has carried it. None: the
     /// caller kept it, or it is gone.
     fn recall(&self, here: &Cpu, reply: Ref<Reply>) -> Option<Ref<SchedContext>> {
-        let mut at = reply;
-        loop {
-            match at.loan.get() {
-                Loan::Apart if at == reply => return None,
-                Loan::Owed => return at.owed.take(),
-                Loan::Apart | Loan::Lent => {}
-            }
-            let server = at.server.get()?;
-            let waits = matches!(server.state.get(), State::Answer | State::FaultAnswer);
-            match Ref::<Reply>::at(server.blocked_on.get()) {
-                Some(next) if waits && next.loan.get() != Loan::Apart => at = next,
-                _ => return self.take_loan(here, server),
-            }
+        let at = self.end_of_loan(reply)?;
+        if at.loan.get() == Loan::Owed {
+            return at.owed.take();
+        }
+        let lent = self.take_loan(here, at.server.get()?);
+        // Those between have passed on what was not theirs: nothing of the server's own is to go back to them.
+        self.owe(at, None);
+        lent
+    }
+
+    /// Notes that what the caller of `reply` lent is no longer with the server: it is `context`, or gone.
+    pub(crate) fn owe(&self, reply: Ref<Reply>, context: Option<Ref<SchedContext>>) {
+        reply.loan.set(Loan::Owed);
+        reply.owed.set(context);
+        if let Some(caller) = reply.caller.get() {
+            caller.set_key(key::SLOW_ANSWER, true);
         }
     }
 
     /// Takes the SchedContext that `server` runs on; it falls back on its own.
     fn take_loan(&self, here: &Cpu, server: Ref<Tcb>) -> Option<Ref<SchedContext>> {
         self.settle(here, server);
-        let lent = self.running_on(server);
-        if here.current.get() == Some(server) {
-            server.runs_on.set(server.sched_context.get());
-        } else {
-            self.set_running_on(here, server, server.sched_context.get());
-        }
+        let lent = self.running_on(here, server);
+        self.set_running_on(here, server, server.sched_context.get());
         lent
     }
 
     /// Takes back `context` if it is what went along with the call that waits on `reply`.
     pub(crate) fn recall_if(&self, here: &Cpu, reply: Ref<Reply>, context: Ref<SchedContext>) {
-        if self.lent_by(reply) == Some(context) {
+        let Some(at) = self.end_of_loan(reply) else { return };
+        let lent = if at.loan.get() == Loan::Owed {
+            at.owed.get()
+        } else {
+            at.server.get().and_then(|server| self.running_on(here, server))
+        };
+        if lent == Some(context) {
             self.recall(here, reply);
-            reply.loan.set(Loan::Owed);
-            reply.owed.set(None);
-            if let Some(caller) = reply.caller.get() {
-                caller.set_key(key::SLOW_ANSWER, true);
-            }
-        }
-    }
-
-    /// What `recall` would take.
-    fn lent_by(&self, reply: Ref<Reply>) -> Option<Ref<SchedContext>> {
-        let mut at = reply;
-        loop {
-            match at.loan.get() {
-                Loan::Apart if at == reply => return None,
-                Loan::Owed => return at.owed.get(),
-                Loan::Apart | Loan::Lent => {}
-            }
-            let server = at.server.get()?;
-            let waits = matches!(server.state.get(), State::Answer | State::FaultAnswer);
-            match Ref::<Reply>::at(server.blocked_on.get()) {
-                Some(next) if waits && next.loan.get() != Loan::Apart => at = next,
-                _ => return self.running_on(server),
-            }
+            self.owe(reply, None);
         }
     }
 
@@ -226,6 +219,23 @@ impl<M: Machine> Kernel<M> {
         Ok(())
     }
 
+    /// Makes `reply` the one that `me` receives with. A Reply and its server know each other, or neither does:
+    /// so that none is left with a Ref to the other when one goes.
+    fn turn_to(&self, me: Ref<Tcb>, reply: Ref<Reply>) {
+        if let Some(other) = reply.server.get()
+            && other != me
+        {
+            other.receive_reply.set(None);
+        }
+        if let Some(earlier) = me.receive_reply.take()
+            && earlier != reply
+        {
+            earlier.server.set(None);
+        }
+        me.receive_reply.set((reply != Ref::of(&me.reply)).then_some(reply));
+        reply.server.set(Some(me));
+    }
+
     /// Readies the Reply that a receive is to use: the thread's own, or the one it named.
     pub(crate) fn choose_reply(&self, here: &Cpu, me: Ref<Tcb>, cptr: u64) -> Result<Ref<Reply>, Error> {
         let own = Ref::of(&me.reply);
@@ -245,15 +255,10 @@ impl<M: Machine> Kernel<M> {
         self.drop_reply(here, reply);
         // What an earlier caller lent is not to be spent on the next one.
         if let Some(earlier) = self.loan_of(me) {
-            earlier.loan.set(Loan::Owed);
-            earlier.owed.set(me.runs_on.get());
-            if let Some(caller) = earlier.caller.get() {
-                caller.set_key(key::SLOW_ANSWER, true);
-            }
-            me.runs_on.set(me.sched_context.get());
+            self.owe(earlier, me.runs_on.get());
+            self.fall_back(me);
         }
-        me.receive_reply.set((reply != own).then_some(reply));
-        reply.server.set(Some(me));
+        self.turn_to(me, reply);
         Ok(reply)
     }
 }

@@ -82,16 +82,12 @@ impl<M: Machine> Kernel<M> {
         tcb.sched_context.set(Some(context));
         // A passive server that is at work on a lent one keeps to that until it answers.
         let waits = matches!(tcb.state.get(), State::Answer | State::FaultAnswer);
-        if self.running_on(tcb).is_none() && !waits {
-            let runnable = tcb.is_runnable();
-            if runnable {
-                self.unready(here, tcb);
+        if self.running_on(here, tcb).is_some() {
+            if here.current.get() != Some(tcb) && self.cpu(tcb.cpu()).current.get() == Some(tcb) {
+                tcb.runs_on.set(Some(context));
             }
-            self.move_thread(tcb, context.cpu.get());
-            tcb.runs_on.set(Some(context));
-            if runnable {
-                self.ready(here, tcb);
-            }
+        } else if !waits {
+            self.set_running_on(here, tcb, Some(context));
         }
         Ok([0; 8])
     }
@@ -146,7 +142,9 @@ impl<M: Machine> Kernel<M> {
         context.refill_at.set(self.machine.now().saturating_add(period));
         context.cpu.set(cpu);
         context.fault_when_out.set(flags & 1 == 1);
-        if let Some(tcb) = bound {
+        if let Some(tcb) = bound
+            && tcb.runs_on.get() == Some(context)
+        {
             self.move_thread(tcb, cpu);
         }
         Ok([0; 8])
@@ -166,7 +164,8 @@ impl<M: Machine> Kernel<M> {
             return Err(Error::OutOfRange.into());
         }
         self.settle(here, tcb);
-        let runnable = tcb.is_runnable();
+        // The current thread of this CPU is in no queue: `schedule` sees to it at the end.
+        let runnable = tcb.is_runnable() && here.current.get() != Some(tcb);
         if runnable {
             self.unready(here, tcb);
         }
@@ -204,14 +203,18 @@ impl<M: Machine> Kernel<M> {
             return;
         }
         self.settle(here, tcb);
-        if self.running_on(tcb) == Some(context) {
+        if self.running_on(here, tcb) == Some(context) {
             self.set_running_on(here, tcb, None);
+        } else if tcb.runs_on.get() == Some(context) {
+            tcb.runs_on.set(None);
         }
     }
 
-    /// The SchedContext that `tcb` runs on, or would when it ran.
-    pub(crate) fn running_on(&self, tcb: Ref<Tcb>) -> Option<Ref<SchedContext>> {
-        match self.cpus().find(|cpu| cpu.current.get() == Some(tcb)) {
+    /// The SchedContext that `tcb` runs on, or would when it ran. (Of this CPU's own thread `runs_on` is true
+    /// during an entry, and `charged` may be what it ran on before.)
+    pub(crate) fn running_on(&self, here: &Cpu, tcb: Ref<Tcb>) -> Option<Ref<SchedContext>> {
+        let number = here.number.get();
+        match self.cpus().find(|cpu| cpu.current.get() == Some(tcb) && cpu.number.get() != number) {
             Some(cpu) => cpu.charged.get(),
             None => tcb.runs_on.get(),
         }
@@ -225,6 +228,9 @@ impl<M: Machine> Kernel<M> {
             self.unready(here, tcb);
         }
         tcb.runs_on.set(context);
+        if let Some(context) = context {
+            self.move_thread(tcb, context.cpu.get());
+        }
         if runnable {
             self.ready(here, tcb);
         }

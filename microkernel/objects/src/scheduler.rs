@@ -4,16 +4,19 @@
 //! `charged` SchedContext is the truth about what its current thread runs on; the fast path leaves it alone
 //! when it switches, which is how a call lends it.
 
+use abi::{Kind, Rights};
+
 use crate::cpu::Cpu;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::memory::Ref;
-use crate::reply::Loan;
+use crate::notification::Notification;
 use crate::tcb::{State, Tcb, key};
 use crate::timer;
 
 impl<M: Machine> Kernel<M> {
     /// Charges the CPU's SchedContext for the time since the last charge.
+    #[inline(always)]
     pub fn charge(&self, cpu: &Cpu, now: u64) {
         let spent = now.saturating_sub(cpu.charged_since.replace(now));
         if let Some(context) = cpu.charged.get() {
@@ -29,6 +32,14 @@ impl<M: Machine> Kernel<M> {
         me.runs_on.set(here.charged.get());
         here.root.set(me.cr3.get());
         self.work.set(crate::kernel::WORK_UNITS);
+    }
+
+    /// The same for the calls below, none of which does more than a step of work.
+    #[inline(always)]
+    fn enter_short(&self, here: &Cpu) -> Ref<Tcb> {
+        let me = here.thread();
+        me.runs_on.set(here.charged.get());
+        me
     }
 
     /// Makes a thread ready to run. If it has nothing to run on it stays off the queues until it gets it.
@@ -107,11 +118,11 @@ impl<M: Machine> Kernel<M> {
         self.charge(cpu, self.machine.now());
         old.runs_on.set(cpu.charged.take());
         cpu.current.set(Some(cpu.idle_thread()));
-        cpu.abandoned.set(true);
-        if cpu.number.get() == here.number.get() && cpu.root.get() != self.root.get() {
-            self.machine.load_root(self.root.get());
-        } else if cpu.number.get() != here.number.get() {
+        if cpu.number.get() != here.number.get() {
+            cpu.abandoned.set(true);
             self.machine.poke(cpu.number.get());
+        } else if cpu.root.get() != self.root.get() {
+            self.machine.load_root(self.root.get());
         }
         cpu.root.set(self.root.get());
     }
@@ -130,17 +141,127 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// Lets the other ready threads of the current one's priority run first.
-    pub fn yield_now(&self, here: &Cpu) {
-        let me = here.thread();
+    /// yield_now: the system call as a whole.
+    #[inline(always)]
+    pub fn yield_call(&self, here: &Cpu) {
+        let me = self.enter_short(here);
+        me.finish(0);
         if here.top.get() != me.priority.get() {
-            return;
+            return self.stay(me);
         }
         // Straight to the next of its queue, which stays as long as it is.
         let queue = here.queue(me.priority.get());
-        if let Some(next) = queue.pop() {
-            queue.push(me);
-            here.current.set(Some(next));
+        match queue.pop() {
+            Some(next) => {
+                queue.push(me);
+                self.go_over(here, me, next);
+            }
+            None => self.stay(me),
+        }
+    }
+
+    /// The current thread goes on as it was (see [`Tcb::runs_on`]).
+    #[inline(always)]
+    fn stay(&self, me: Ref<Tcb>) {
+        me.runs_on.set(me.sched_context.get());
+    }
+
+    /// signal: the system call as a whole.
+    #[inline(always)]
+    pub fn signal_call(&self, here: &Cpu, cptr: u64) {
+        let me = self.enter_short(here);
+        let found = self.find(me, cptr, Kind::Notification, Rights::WRITE);
+        match found.and_then(|slot| Ok((slot, self.notification_in(slot)?))) {
+            Ok((slot, notification)) => {
+                me.finish(0);
+                let bits = slot.badge.get().max(1);
+                if !self.signal_over(here, me, notification, bits) {
+                    self.notify(here, notification, bits);
+                    self.schedule(here);
+                }
+            }
+            Err(error) => {
+                me.finish(error as u64);
+                self.stay(me);
+            }
+        }
+    }
+
+    /// The expected case: one waits, here, without a deadline, more urgent than the signaller, and can run. Then
+    /// the CPU goes over to it without it ever being queued.
+    #[inline(always)]
+    fn signal_over(&self, here: &Cpu, me: Ref<Tcb>, notification: Ref<Notification>, bits: u64) -> bool {
+        let Some(waiter) = notification.waiters.head.get() else { return false };
+        let Some(context) = waiter.runs_on.get() else { return false };
+        if waiter.key.get() as usize != here.number.get()
+            || waiter.priority.get() <= me.priority.get()
+            || context.left.get() == 0
+        {
+            return false;
+        }
+        notification.waiters.pop();
+        waiter.finish(0);
+        if let Some(word) = waiter.context.words.first() {
+            word.set(bits);
+        }
+        waiter.state.set(State::Ready);
+        here.enqueue(me, true);
+        self.go_over(here, me, waiter);
+        true
+    }
+
+    /// wait without a deadline: the system call as a whole.
+    #[inline(always)]
+    pub fn wait_call(&self, here: &Cpu, cptr: u64) {
+        let me = self.enter_short(here);
+        let found = self.find(me, cptr, Kind::Notification, Rights::READ);
+        let notification = match found.and_then(|slot| self.notification_in(slot)) {
+            Ok(notification) => notification,
+            Err(error) => {
+                me.finish(error as u64);
+                return self.stay(me);
+            }
+        };
+        let bits = notification.bits.take();
+        if bits != 0 {
+            me.finish(0);
+            if let Some(word) = me.context.words.first() {
+                word.set(bits);
+            }
+            return self.stay(me);
+        }
+        me.state.set(State::Waiting);
+        me.blocked_on.set(notification.address());
+        notification.waiters.push(me);
+        match here.take_ready() {
+            Some(next) => self.go_over(here, me, next),
+            None => {
+                here.current.set(Some(here.idle_thread()));
+                self.switch_context(here);
+            }
+        }
+    }
+
+    /// Makes `next` the current thread in place of `me`, both with something to run on: what `switch_context`
+    /// does, without the cases that cannot be.
+    #[inline(always)]
+    fn go_over(&self, here: &Cpu, me: Ref<Tcb>, next: Ref<Tcb>) {
+        here.current.set(Some(next));
+        self.trace(here, abi::trace::Event::Switch, me.address(), next.address());
+        let (Some(old), Some(new)) = (here.charged.get(), next.runs_on.get()) else {
+            return self.switch_context(here);
+        };
+        next.runs_on.set(next.sched_context.get());
+        let now = self.machine.ticks();
+        let spent = now.saturating_sub(here.charged_since.replace(now));
+        old.left.set(old.left.get().saturating_sub(spent));
+        old.consumed.set(old.consumed.get().wrapping_add(spent));
+        here.charged.set(Some(new));
+        if now >= new.refill_at.get() {
+            new.refill(now);
+        }
+        if now.saturating_add(new.left.get()) < here.timer_set.get() {
+            self.arm(here);
         }
     }
 
@@ -174,7 +295,7 @@ impl<M: Machine> Kernel<M> {
             && me.cpu() == here.number.get()
             && !here.is_idle()
         {
-            return;
+            return self.stay(me);
         }
         self.reschedule(here);
     }
@@ -187,7 +308,7 @@ impl<M: Machine> Kernel<M> {
             if ready {
                 self.put_back(here, true);
             }
-            here.current.set(Some(here.take_ready(0).unwrap_or_else(|| here.idle_thread())));
+            here.current.set(Some(here.take_ready().unwrap_or_else(|| here.idle_thread())));
             self.trace(here, abi::trace::Event::Switch, me.address(), here.thread().address());
         }
         self.switch_context(here);
@@ -196,7 +317,8 @@ impl<M: Machine> Kernel<M> {
     /// Makes the CPU charge what its current thread runs on, and sees that its timer strikes in time.
     #[inline(always)]
     fn switch_context(&self, here: &Cpu) {
-        let next = if here.is_idle() { None } else { here.thread().runs_on.get() };
+        let me = here.thread();
+        let next = if here.is_idle() { None } else { me.runs_on.get() };
         if here.charged.get() != next {
             let now = self.machine.now();
             self.charge(here, now);
@@ -205,11 +327,13 @@ impl<M: Machine> Kernel<M> {
                 context.refill(now);
             }
         }
+        // While it is current `charged` counts; when the fast path takes it off the CPU, whose budget goes on
+        // with its partner, this is what it falls back on.
+        me.runs_on.set(me.sched_context.get());
         self.arm(here);
     }
 
     /// Sets the timer unless it strikes early enough as it is. (Early is harmless: it looks and sets it anew.)
-    #[inline(always)]
     fn arm(&self, here: &Cpu) {
         let mut at = timer::next(&here.timers).map_or(u64::MAX, |(_, at)| at);
         if let Some(context) = here.charged.get() {
@@ -265,14 +389,9 @@ impl<M: Machine> Kernel<M> {
             && me.sched_context.get() != Some(context)
         {
             // It was lent: an active server goes on with its own, and owes this one to its caller.
-            reply.loan.set(Loan::Owed);
-            reply.owed.set(Some(context));
-            if let Some(caller) = reply.caller.get() {
-                caller.set_key(key::SLOW_ANSWER, true);
-            }
+            self.owe(reply, Some(context));
             here.current.set(Some(here.idle_thread()));
-            me.runs_on.set(me.sched_context.get());
-            self.move_to_own_cpu(me);
+            self.fall_back(me);
             self.ready(here, me);
             return;
         }
@@ -297,9 +416,11 @@ impl<M: Machine> Kernel<M> {
         self.throttle(here, me, context.refill_at.get());
     }
 
-    /// A thread that falls back on its own SchedContext goes to that one's CPU.
-    pub(crate) fn move_to_own_cpu(&self, tcb: Ref<Tcb>) {
-        if let Some(own) = tcb.sched_context.get() {
+    /// Leaves a thread that is in no ready queue with its own SchedContext, on that one's CPU.
+    pub(crate) fn fall_back(&self, tcb: Ref<Tcb>) {
+        let own = tcb.sched_context.get();
+        tcb.runs_on.set(own);
+        if let Some(own) = own {
             self.move_thread(tcb, own.cpu.get());
         }
     }

@@ -135,8 +135,8 @@ pub struct Tcb {
     pub send_grant: Cell<bool>,
     /// Its own SchedContext.
     pub sched_context: Cell<Option<Ref<SchedContext>>>,
-    /// The one it runs on: its own or a lent one. Stale while it is a CPU's current thread (the CPU knows), and
-    /// while it waits for an answer.
+    /// The one it runs on: its own or a lent one. In user code (where the CPU knows) its own; stale while it
+    /// waits for an answer.
     pub runs_on: Cell<Option<Ref<SchedContext>>>,
     /// The Notification bound to it.
     pub bound: Cell<Option<Ref<Notification>>>,
@@ -404,7 +404,6 @@ impl<M: Machine> Kernel<M> {
                 return Err(Error::OutOfRange.into());
             }
         }
-        self.pace(here);
         if let Some(cnode) = cspace {
             self.set_thread_slot(here, tcb, slots::CSPACE, cnode);
             tcb.cspace.set(cnode.object.get());
@@ -642,8 +641,12 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn destroy_tcb(&self, here: &Cpu, tcb: Ref<Tcb>) {
         self.stop_thread(here, tcb);
         self.drop_reply(here, Ref::of(&tcb.reply));
+        if let Some(lent) = self.loan_of(tcb) {
+            // The Reply outlives its server, and whoever has it may answer yet.
+            self.owe(lent, tcb.runs_on.take());
+        }
         if let Some(reply) = tcb.receive_reply.take() {
-            reply.forget_server(tcb);
+            reply.server.set(None);
         }
         if let Some(context) = tcb.sched_context.get() {
             self.unbind_context(here, context);

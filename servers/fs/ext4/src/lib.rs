@@ -1,3 +1,56 @@
-//! ext4 with a journal.
+//! ext4 with a journal, as pure logic over the caller's block cache.
+//!
+//! [`Ext4`] is a mounted volume; [`BlockDevice`] and [`BlockCache`] are what it runs on. All changes of metadata go
+//! through the transaction (`transaction`), which the journal (`journal`) makes durable. Start reading in `volume`, then
+//! `transaction`, then `namespace` and `file` for what operations look like.
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod allocate;
+mod allocate_inode;
+mod attributes;
+mod bitmap;
+mod buffer;
+mod bytes;
+mod checksum;
+mod data;
+mod device;
+mod directory;
+mod error;
+mod extent;
+mod features;
+mod file;
+mod group;
+mod inode;
+mod journal;
+mod metadata;
+mod mount;
+mod namespace;
+mod orphan;
+mod permission;
+mod space;
+mod superblock;
+mod symlink;
+mod time;
+mod transaction;
+mod volume;
+mod write_back;
+mod xattr;
+
+pub use attributes::{Attributes, SetAttributes, Statistics};
+pub use buffer::{Block, Buffer, allocate};
+pub use device::{BlockCache, BlockDevice};
+pub use directory::DirEntry;
+pub use error::{Error, IoError, Result};
+pub use features::IncompatFeatures;
+pub use inode::{FileType, InodeNumber};
+pub use mount::MountOptions;
+pub use namespace::{NewInode, Rename};
+pub use permission::{Access, Credentials};
+pub use space::Fallocate;
+pub use time::Time;
+pub use volume::Ext4;
+pub use write_back::WriteBackCache;
+pub use xattr::SetXattr;

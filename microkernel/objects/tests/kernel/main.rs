@@ -1,0 +1,13 @@
+//! The kernel's logic on the host.
+
+#![allow(dead_code, reason = "a bench for many tests")]
+
+mod capabilities;
+mod fastpath;
+mod invariants;
+mod ipc;
+mod loans;
+mod machine;
+mod memory;
+mod schedule;
+mod world;

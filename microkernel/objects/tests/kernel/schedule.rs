@@ -1,0 +1,119 @@
+//! Who runs, for how long.
+
+use abi::table::method;
+use abi::{Kind, Syscall};
+use objects::tcb::State;
+
+use crate::world::{Done, PRIORITY, TURN, World, root};
+
+#[test]
+fn a_thread_that_sets_its_own_priority_gets_its_result() {
+    let w = World::new();
+    let (cap, _, tcb) = w.active_on(0);
+    for priority in [PRIORITY + 1, PRIORITY, PRIORITY - 1] {
+        let args = [u64::from(cap), u64::from(priority)];
+        assert!(w.invoke_as(tcb, root::SCHED_CONTROL, method::SchedControl::set_priority, &args).is_ok());
+        assert_eq!(tcb.priority.get(), priority);
+        // What comes in next is not taken for void.
+        assert!(!w.cpus[0].abandoned.get());
+        if priority < PRIORITY {
+            assert_eq!(w.cpus[0].thread(), w.root);
+        } else {
+            w.run(tcb);
+        }
+    }
+}
+
+#[test]
+fn a_thread_that_stops_itself_leaves_its_cpu_to_others_at_once() {
+    let w = World::new();
+    let (cap, _, tcb) = w.active_on(0);
+    let done = w.syscall(tcb, Syscall::invoke, u64::from(cap), u64::from(method::Tcb::suspend), [0; 8]);
+    assert_eq!(done, Done::Blocked);
+    assert_eq!(tcb.state.get(), State::Inactive);
+    assert!(!w.cpus[0].abandoned.get());
+    assert_eq!(w.cpus[0].thread(), w.root);
+    w.invoke(cap, method::Tcb::resume, &[]).unwrap();
+    assert!(w.result(tcb).is_ok());
+}
+
+#[test]
+fn threads_of_one_priority_take_turns() {
+    let w = World::new();
+    let (a, b) = (w.thread(), w.thread());
+    w.run(a);
+    let mut order = Vec::new();
+    for _ in 0..6 {
+        order.push(w.cpus[0].thread());
+        w.pass(TURN);
+        crate::invariants::check(&w);
+    }
+    assert_eq!(order[..3], order[3..]);
+    assert!(order.contains(&a) && order.contains(&b) && order.contains(&w.root));
+}
+
+#[test]
+fn the_highest_priority_runs() {
+    let w = World::new();
+    let (cap, _, tcb) = w.active_on(0);
+    w.run(w.root);
+    w.set_priority(cap, PRIORITY + 1);
+    assert_eq!(w.cpus[0].thread(), tcb);
+    w.pass(10 * TURN);
+    assert_eq!(w.cpus[0].thread(), tcb);
+}
+
+#[test]
+fn a_budget_is_enforced_and_filled_up_every_period() {
+    let w = World::new();
+    let (cap, tcb) = w.passive();
+    let context = w.budget_from(root::UNTYPED, 0, 3_000, 30_000);
+    w.bind(context, cap);
+    w.set_priority(cap, PRIORITY + 1);
+    assert_eq!(w.cpus[0].thread(), tcb);
+    let start = w.machine.now.get();
+    let mut ran = 0;
+    for _ in 0..3_000 {
+        if w.cpus[0].thread() == tcb {
+            ran += 100;
+        }
+        w.pass(100);
+    }
+    assert_eq!(w.machine.now.get() - start, 300_000);
+    assert!((29_000..=33_100).contains(&ran), "it ran {ran} ticks of 300,000");
+    while w.cpus[0].thread() == tcb {
+        w.pass(100);
+        ran += 100;
+    }
+    let consumed = w.invoke(context, method::SchedContext::consumed, &[]).unwrap()[0];
+    assert!(consumed.abs_diff(ran) <= 3_000, "{consumed} {ran}");
+}
+
+#[test]
+fn a_thread_without_a_budget_does_not_run() {
+    let w = World::new();
+    let (cap, context, tcb) = w.active_on(0);
+    w.invoke(context, method::SchedContext::unbind, &[]).unwrap();
+    w.pass(10 * TURN);
+    assert_ne!(w.cpus[0].thread(), tcb);
+    w.bind(context, cap);
+    w.pass(2 * TURN);
+    w.run(tcb);
+}
+
+#[test]
+fn a_deadline_ends_a_wait_on_time_and_not_before() {
+    for which in [Syscall::recv, Syscall::wait] {
+        let w = World::new();
+        let kind = if which == Syscall::recv { Kind::Endpoint } else { Kind::Notification };
+        let (object, tcb) = (w.make(kind, 0), w.thread());
+        let at = w.machine.now.get() + 50_000;
+        let done =
+            w.syscall(tcb, which, u64::from(object), abi::MsgInfo::DEADLINE, [at, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(done, Done::Blocked);
+        w.pass(49_999);
+        assert!(tcb.is_blocked());
+        w.pass(1);
+        assert_eq!(w.word(tcb), Err(abi::Error::TimedOut));
+    }
+}

@@ -1,0 +1,280 @@
+//! Directories: finding, adding, changing and removing names.
+//!
+//! A directory is a file of blocks of entries. When it outgrows its first block it gets an index by hash, which lies
+//! in blocks that look empty to those who do not know it.
+
+pub(crate) mod block;
+pub(crate) mod hash;
+mod index;
+mod read;
+
+use crate::buffer::Buffer;
+use crate::bytes::{le16, le32};
+use crate::device::BlockCache;
+use crate::error::{Error, Result};
+use crate::extent::{Extent, INSERT_CREDITS};
+use crate::inode::{FileType, Inode, InodeNumber, flags};
+use crate::metadata::{Kind, LEAF_TAIL_BYTES, put_leaf_tail};
+use crate::transaction::Transaction;
+use crate::volume::Ext4;
+
+pub use read::DirEntry;
+
+/// Metadata blocks that adding one name can change: two new blocks with their place in the extent tree, a leaf and
+/// three index blocks.
+pub(crate) const ADD_CREDITS: usize = 2 * (INSERT_CREDITS + 2) + 8;
+
+/// A name that was found: where, and what it names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found {
+    /// The block of the volume.
+    place: u64,
+    /// Whether it is the first block of an index.
+    kind: Kind,
+    at: usize,
+    pub(crate) inode: InodeNumber,
+}
+
+/// A block of a directory.
+pub(crate) struct DirBlock {
+    place: u64,
+    buffer: Buffer,
+    kind: Kind,
+}
+
+impl<C: BlockCache> Ext4<C> {
+    /// How many bytes of a directory block entries can take.
+    pub(crate) fn entry_space(&self) -> usize {
+        self.sb.block_size - if self.sb.has_checksums() { LEAF_TAIL_BYTES } else { 0 }
+    }
+
+    fn dir_blocks(&self, inode: &Inode) -> Result<u32> {
+        u32::try_from(inode.size / self.sb.block_size as u64).map_err(|_| Error::Corrupt("directory size"))
+    }
+
+    /// Reads and verifies block `at` of a directory, whatever its role.
+    fn dir_block(&self, number: InodeNumber, inode: &Inode, at: u32) -> Result<DirBlock> {
+        let run = self.map_block(number, inode, at)?;
+        let place = run.start.filter(|_| !run.unwritten).ok_or(Error::Corrupt("directory with a hole"))?;
+        let seed = self.seed(number, inode);
+        let buffer = self.load(place, Kind::Plain)?;
+        let kind = if !self.is_indexed(inode) {
+            Kind::DirLeaf(seed)
+        } else if at == 0 {
+            Kind::DirRoot(seed)
+        } else if le32(buffer.bytes(), 0) == 0 && usize::from(le16(buffer.bytes(), 4)) == self.sb.block_size {
+            Kind::DirNode(seed)
+        } else {
+            Kind::DirLeaf(seed)
+        };
+        if !buffer.is_verified(0) {
+            kind.verify(&self.sb, buffer.bytes())?;
+            buffer.set_verified(0);
+        }
+        Ok(DirBlock { place, buffer, kind })
+    }
+
+    fn is_indexed(&self, inode: &Inode) -> bool {
+        self.sb.has_index() && inode.has(flags::INDEX)
+    }
+
+    fn find_in(&self, block: &DirBlock, name: &[u8]) -> Result<Option<Found>> {
+        let bytes = &block.buffer.bytes()[..self.entry_space()];
+        let found = block::find(bytes, name)?;
+        Ok(found.map(|entry| Found {
+            place: block.place,
+            kind: block.kind,
+            at: entry.at,
+            inode: entry.inode,
+        }))
+    }
+
+    /// Finds a name in a directory. In an indexed one this reads one leaf (more only where hashes collide), otherwise
+    /// all blocks up to the name's.
+    pub(crate) fn find_name(&self, dir: InodeNumber, inode: &Inode, name: &[u8]) -> Result<Option<Found>> {
+        check_name(name)?;
+        if self.is_indexed(inode) {
+            return match name {
+                b"." | b".." => self.find_dots(dir, inode, name),
+                _ => self.find_indexed(dir, inode, name),
+            };
+        }
+        for at in 0..self.dir_blocks(inode)? {
+            if let Some(found) = self.find_in(&self.dir_block(dir, inode, at)?, name)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    fn find_dots(&self, dir: InodeNumber, inode: &Inode, name: &[u8]) -> Result<Option<Found>> {
+        let first = self.dir_block(dir, inode, 0)?;
+        let parent = block::parent(first.buffer.bytes())?;
+        let (at, inode) = if name == b"." { (0, dir) } else { (block::PARENT_AT, parent) };
+        Ok(Some(Found { place: first.place, kind: first.kind, at, inode }))
+    }
+
+    /// The directory that holds this one.
+    pub(crate) fn parent_of(&self, dir: InodeNumber, inode: &Inode) -> Result<InodeNumber> {
+        block::parent(self.dir_block(dir, inode, 0)?.buffer.bytes())
+    }
+
+    /// Whether a directory has no names but its own two.
+    pub(crate) fn is_empty_dir(&self, dir: InodeNumber, inode: &Inode) -> Result<bool> {
+        for at in 0..self.dir_blocks(inode)? {
+            let block = self.dir_block(dir, inode, at)?;
+            match block.kind {
+                Kind::DirRoot(_) | Kind::DirNode(_) => continue,
+                _ => {}
+            }
+            for entry in block::entries(&block.buffer.bytes()[..self.entry_space()]) {
+                if !matches!(entry?.name, b"." | b"..") {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Refuses what cannot be a name.
+pub(crate) fn check_name(name: &[u8]) -> Result<()> {
+    match name {
+        [] => Err(Error::Invalid),
+        _ if name.len() > block::LONGEST_NAME => Err(Error::NameTooLong),
+        _ if name.contains(&b'/') || name.contains(&0) => Err(Error::Invalid),
+        _ => Ok(()),
+    }
+}
+
+impl<C: BlockCache> Transaction<'_, C> {
+    /// Adds a name that the directory does not have yet; the caller stores the directory's inode.
+    ///
+    /// Worst case: splits a leaf and an index block; without an index, reads the whole directory.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`], also when the index is full.
+    pub(crate) fn add_name(
+        &mut self,
+        dir: InodeNumber,
+        inode: &mut Inode,
+        name: &[u8],
+        target: InodeNumber,
+        kind: FileType,
+    ) -> Result<()> {
+        check_name(name)?;
+        if !self.is_indexed(inode) {
+            if self.add_linear(dir, inode, name, target, kind)? {
+                return Ok(());
+            }
+            if !self.sb.has_index() || self.dir_blocks(inode)? != 1 {
+                let place = self.add_block(dir, inode)?;
+                let seed = self.seed(dir, inode);
+                let space = self.entry_space();
+                let bytes = self.new_leaf(place, seed)?;
+                return if block::insert(&mut bytes[..space], name, target, kind)? {
+                    Ok(())
+                } else {
+                    Err(Error::NoSpace)
+                };
+            }
+            self.make_index(dir, inode)?;
+        }
+        self.add_indexed(dir, inode, name, target, kind)
+    }
+
+    fn add_linear(
+        &mut self,
+        dir: InodeNumber,
+        inode: &Inode,
+        name: &[u8],
+        target: InodeNumber,
+        kind: FileType,
+    ) -> Result<bool> {
+        let space = self.entry_space();
+        for at in 0..self.dir_blocks(inode)? {
+            let block = self.dir_block(dir, inode, at)?;
+            if self.insert_into(block, name, target, kind, space)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Adds an entry to a leaf if there is room.
+    fn insert_into(
+        &mut self,
+        block: DirBlock,
+        name: &[u8],
+        target: InodeNumber,
+        kind: FileType,
+        space: usize,
+    ) -> Result<bool> {
+        if !block::has_room(&block.buffer.bytes()[..space], name)? {
+            return Ok(false);
+        }
+        drop(block.buffer);
+        block::insert(&mut self.edit(block.place, block.kind)?[..space], name, target, kind)
+    }
+
+    /// Appends a block to a directory; answers its place.
+    fn add_block(&mut self, dir: InodeNumber, inode: &mut Inode) -> Result<u64> {
+        let at = self.dir_blocks(inode)?;
+        let goal = match at.checked_sub(1) {
+            Some(last) => self.map_block(dir, inode, last)?.start.map_or(0, |start| start + 1),
+            None => self.inode_goal(dir),
+        };
+        let place = self.allocate_block(goal)?;
+        inode.add_blocks(&self.sb, 1)?;
+        self.insert_extent(dir, inode, Extent { block: at, start: place, count: 1, unwritten: false })?;
+        inode.size += self.sb.block_size as u64;
+        Ok(place)
+    }
+
+    /// An empty leaf in a new block.
+    fn new_leaf(&mut self, place: u64, seed: u32) -> Result<&mut [u8]> {
+        let space = self.entry_space();
+        let bytes = self.create(place, Kind::DirLeaf(seed))?;
+        block::clear(&mut bytes[..space]);
+        if space < bytes.len() {
+            put_leaf_tail(bytes);
+        }
+        Ok(bytes)
+    }
+
+    /// Makes the first block of a new directory.
+    pub(crate) fn start_dir(
+        &mut self,
+        dir: InodeNumber,
+        inode: &mut Inode,
+        parent: InodeNumber,
+    ) -> Result<()> {
+        let place = self.add_block(dir, inode)?;
+        let seed = self.seed(dir, inode);
+        let space = self.entry_space();
+        block::start(&mut self.new_leaf(place, seed)?[..space], dir, parent);
+        Ok(())
+    }
+
+    /// Makes a name that was found point to another inode.
+    pub(crate) fn set_name(&mut self, found: &Found, target: InodeNumber, kind: FileType) -> Result<()> {
+        block::set(self.edit(found.place, found.kind)?, found.at, target, kind);
+        Ok(())
+    }
+
+    /// Removes a name that was found.
+    pub(crate) fn remove_name(&mut self, found: &Found) -> Result<()> {
+        let space = self.entry_space();
+        block::remove(&mut self.edit(found.place, found.kind)?[..space], found.at)
+    }
+
+    /// Makes `..` of a directory point elsewhere.
+    pub(crate) fn set_parent(&mut self, dir: InodeNumber, inode: &Inode, parent: InodeNumber) -> Result<()> {
+        let first = self.dir_block(dir, inode, 0)?;
+        block::parent(first.buffer.bytes())?;
+        let (place, kind) = (first.place, first.kind);
+        drop(first);
+        block::set(self.edit(place, kind)?, block::PARENT_AT, parent, FileType::Directory);
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+//! Extent trees: which blocks of the volume hold which blocks of a file.
+//!
+//! A node is a header and 12-byte entries in ascending order: extents in leaves, indexes above them. The root lies in
+//! the inode. Source: Documentation/filesystems/ext4/ifork.rst of Linux.
+
+mod edit;
+mod node;
+
+use crate::buffer::Buffer;
+use crate::device::BlockCache;
+use crate::error::{Error, Result};
+use crate::inode::{Inode, InodeNumber, flags};
+use crate::metadata::Kind;
+use crate::volume::Ext4;
+
+pub(crate) use edit::{INSERT_CREDITS, REMOVE_CREDITS};
+pub(crate) use node::{Extent, LARGEST_UNWRITTEN, LARGEST_WRITTEN, empty_root};
+use node::{Node, check};
+
+/// Deeper trees than this are not possible with 32-bit block numbers.
+pub(crate) const DEEPEST: usize = 5;
+/// The first block number that no file can have.
+pub(crate) const END_OF_FILES: u32 = u32::MAX;
+
+/// What a run of a file's blocks is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// Its first block on the volume, or `None` in a hole.
+    pub(crate) start: Option<u64>,
+    /// How many blocks follow one another from the one asked for on; at least 1.
+    pub(crate) count: u32,
+    /// Allocated, but reads as zeros.
+    pub(crate) unwritten: bool,
+}
+
+/// A node on the way from the root to a leaf.
+#[derive(Debug, Clone, Copy, Default)]
+struct Step {
+    /// Where the node lies; `None` is the root in the inode.
+    block: Option<u64>,
+    /// The last entry that begins at or before the block looked for, if there is one.
+    index: Option<usize>,
+}
+
+/// The way from the root (first) to a leaf (last).
+#[derive(Debug, Clone, Copy)]
+struct Path {
+    steps: [Step; DEEPEST + 1],
+    depth: usize,
+}
+
+/// A node's bytes: the root in the inode, or a block.
+enum NodeBytes<'a> {
+    Root(&'a [u8]),
+    Block(Buffer),
+}
+
+impl NodeBytes<'_> {
+    fn node(&self) -> Node<'_> {
+        match self {
+            NodeBytes::Root(bytes) => Node(bytes),
+            NodeBytes::Block(buffer) => Node(buffer.bytes()),
+        }
+    }
+}
+
+impl<C: BlockCache> Ext4<C> {
+    /// What the run of blocks from `at` on is, up to the end of the extent or hole.
+    ///
+    /// Worst case: reads five tree blocks.
+    pub(crate) fn map_block(&self, number: InodeNumber, inode: &Inode, at: u32) -> Result<Run> {
+        let path = self.find_path(number, inode, at)?;
+        let leaf = path.steps[path.depth];
+        let bytes = self.node_bytes(self.seed(number, inode), inode, leaf.block)?;
+        let node = bytes.node();
+        if let Some(extent) = leaf.index.map(|index| node.extent(index)) {
+            let inside = at - extent.block;
+            if inside < extent.count {
+                if !self.sb.contains(extent.start, u64::from(extent.count)) {
+                    return Err(Error::Corrupt("extent"));
+                }
+                return Ok(Run {
+                    start: Some(extent.start + u64::from(inside)),
+                    count: extent.count - inside,
+                    unwritten: extent.unwritten,
+                });
+            }
+        }
+        let end = self.hole_end(number, inode, &path)?;
+        Ok(Run { start: None, count: end.saturating_sub(at).max(1), unwritten: false })
+    }
+
+    /// Where the first extent behind the path's position begins.
+    fn hole_end(&self, number: InodeNumber, inode: &Inode, path: &Path) -> Result<u32> {
+        let seed = self.seed(number, inode);
+        for level in (0..=path.depth).rev() {
+            let step = path.steps[level];
+            let bytes = self.node_bytes(seed, inode, step.block)?;
+            let next = step.index.map_or(0, |index| index + 1);
+            if next < bytes.node().entries() {
+                return Ok(bytes.node().key(next));
+            }
+        }
+        Ok(END_OF_FILES)
+    }
+
+    fn find_path(&self, number: InodeNumber, inode: &Inode, at: u32) -> Result<Path> {
+        if !inode.has(flags::EXTENTS) || inode.has(flags::INLINE_DATA) {
+            return Err(Error::Unsupported("a file that is not mapped by extents"));
+        }
+        let seed = self.seed(number, inode);
+        check(&inode.map, None)?;
+        let depth = Node(&inode.map).depth();
+        let mut path = Path { steps: [Step::default(); DEEPEST + 1], depth };
+        let mut block = None;
+        for level in 0..=depth {
+            let bytes = self.node_bytes(seed, inode, block)?;
+            check(bytes.node().0, Some(depth - level))?;
+            let index = bytes.node().find(at);
+            path.steps[level] = Step { block, index };
+            if level < depth {
+                // Nothing before the first index: go on in the first leaf, where nothing will be found.
+                let entry = index.unwrap_or(0);
+                if entry >= bytes.node().entries() {
+                    return Err(Error::Corrupt("empty extent index"));
+                }
+                path.steps[level].index = Some(entry);
+                block = Some(bytes.node().child(entry));
+            }
+        }
+        Ok(path)
+    }
+
+    fn node_bytes<'a>(&self, seed: u32, inode: &'a Inode, block: Option<u64>) -> Result<NodeBytes<'a>> {
+        match block {
+            None => Ok(NodeBytes::Root(&inode.map)),
+            Some(block) => Ok(NodeBytes::Block(self.load(block, Kind::Extents(seed))?)),
+        }
+    }
+}

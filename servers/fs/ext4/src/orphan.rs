@@ -1,0 +1,228 @@
+//! Orphans: inodes whose space is still to be freed, because they have no name or because a truncation is under way.
+//!
+//! On disk they are a list: the superblock names the last one added, and each names the one before it in the field
+//! that otherwise holds its time of deletion. Newer Linux keeps most of them in a file instead; what it left there is
+//! worked off at mount.
+
+use alloc::vec::Vec;
+
+use hashbrown::HashSet;
+
+use crate::bytes::{le32, put_le32};
+use crate::checksum::crc32c;
+use crate::device::BlockCache;
+use crate::error::{Error, Result};
+use crate::features::{compat, ro_compat};
+use crate::inode::{Inode, InodeNumber, flags};
+use crate::metadata::Kind;
+use crate::space::FREE_CREDITS;
+use crate::transaction::Transaction;
+use crate::volume::Ext4;
+
+const FILE_MAGIC: u32 = 0x0b10_ca04;
+
+impl<C: BlockCache> Transaction<'_, C> {
+    /// Puts an inode on the list; the caller stores it.
+    pub(crate) fn add_orphan(&mut self, number: InodeNumber, inode: &mut Inode) -> Result<()> {
+        if self.orphans.contains(&number) {
+            return Ok(());
+        }
+        inode.deleted = self.push_orphan(number);
+        self.counters_mut().last_orphan = number.0;
+        Ok(())
+    }
+
+    /// Takes an inode off the list; the caller stores it.
+    pub(crate) fn drop_orphan(&mut self, number: InodeNumber, inode: &mut Inode) -> Result<()> {
+        let Some(index) = self.orphans.iter().rposition(|orphan| *orphan == number) else { return Ok(()) };
+        let before = index.checked_sub(1).map_or(0, |index| self.orphans[index].0);
+        match self.orphans.get(index + 1).copied() {
+            None => self.counters_mut().last_orphan = before,
+            Some(after) => {
+                let mut next = self.any_inode(after)?;
+                next.deleted = before;
+                self.write_inode(after, &next, true)?;
+            }
+        }
+        self.remove_orphan(index);
+        inode.deleted = 0;
+        Ok(())
+    }
+}
+
+impl<C: BlockCache> Ext4<C> {
+    /// Frees an inode that has neither a name nor a user, in as many transactions as its extents need.
+    pub(crate) fn delete_inode(&mut self, number: InodeNumber) -> Result<()> {
+        drop(self.data.take(number));
+        loop {
+            let done = self.transact(FREE_CREDITS + 12, |t| t.delete_step(number))?;
+            if done {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Frees an inode that has just lost its last name or user. The operation that took it is done: what cannot be freed
+    /// now, because a block is still being read, is freed later.
+    pub(crate) fn delete_soon(&mut self, number: InodeNumber) -> Result<()> {
+        match self.delete_inode(number) {
+            Err(Error::Io(_)) => {
+                self.unfinished.push(number);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Frees the inodes whose deletion had to wait. For callers with asynchronous devices; unmounting does it too.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it has to wait again.
+    pub fn finish_deletions(&mut self) -> Result<()> {
+        while let Some(number) = self.unfinished.last().copied() {
+            self.delete_inode(number)?;
+            self.unfinished.pop();
+        }
+        Ok(())
+    }
+
+    /// Finishes a truncation that had to wait for a block, before the file changes in another way.
+    pub(crate) fn finish_earlier(&mut self, number: InodeNumber) -> Result<()> {
+        if self.orphans.contains(&number) && self.any_inode(number)?.links > 0 {
+            self.finish_truncate(number)?;
+        }
+        Ok(())
+    }
+
+    /// Works off what the last user of the volume left: the list, and the file.
+    ///
+    /// Worst case: frees every extent of every orphan.
+    pub(crate) fn process_orphans(&mut self) -> Result<()> {
+        self.read_orphan_list()?;
+        while let Some(number) = self.orphans.last().copied() {
+            self.process_orphan(number)?;
+        }
+        if self.sb.compat & compat::ORPHAN_FILE != 0 && self.sb.orphan_file_inode != 0 {
+            self.process_orphan_file()?;
+        }
+        Ok(())
+    }
+
+    fn process_orphan(&mut self, number: InodeNumber) -> Result<()> {
+        let inode = self.any_inode(number)?;
+        if inode.links == 0 { self.delete_inode(number) } else { self.finish_truncate(number) }
+    }
+
+    fn read_orphan_list(&mut self) -> Result<()> {
+        let mut seen = HashSet::new();
+        let mut list = Vec::new();
+        let mut next = self.counters.last_orphan;
+        while next != 0 {
+            let number = InodeNumber(next);
+            let reserved = next < self.sb.first_inode || next > self.sb.inodes;
+            if reserved || !seen.insert(number) {
+                return Err(Error::Corrupt("orphan list"));
+            }
+            list.push(number);
+            next = self.any_inode(number)?.deleted;
+        }
+        list.reverse();
+        self.orphans = list;
+        Ok(())
+    }
+
+    fn process_orphan_file(&mut self) -> Result<()> {
+        let file = InodeNumber(self.sb.orphan_file_inode);
+        let inode = self.any_inode(file)?;
+        let blocks = (inode.size / self.sb.block_size as u64).min(1 << 16) as u32;
+        for at in 0..blocks {
+            let place = self.map_block(file, &inode, at)?.start.ok_or(Error::Corrupt("orphan file"))?;
+            for number in self.orphan_file_entries(file, &inode, place)? {
+                self.adopt_orphan(number)?;
+            }
+            self.clear_orphan_file_block(file, &inode, place)?;
+        }
+        self.sb.ro_compat &= !ro_compat::ORPHAN_PRESENT;
+        self.running.changed = true;
+        Ok(())
+    }
+
+    /// Moves an entry of the orphan file to the list, and works it off.
+    fn adopt_orphan(&mut self, number: InodeNumber) -> Result<()> {
+        if number.0 < self.sb.first_inode || number.0 > self.sb.inodes {
+            return Err(Error::Corrupt("orphan file"));
+        }
+        self.transact(8, |t| {
+            let mut inode = t.any_inode(number)?;
+            t.add_orphan(number, &mut inode)?;
+            t.write_inode(number, &inode, true)
+        })?;
+        self.process_orphan(number)
+    }
+
+    fn orphan_file_entries(&self, file: InodeNumber, inode: &Inode, place: u64) -> Result<Vec<InodeNumber>> {
+        let buffer = self.load(place, Kind::Plain)?;
+        let bytes = buffer.bytes();
+        let end = bytes.len() - 8;
+        let sum = self.orphan_block_checksum(file, inode, place, bytes);
+        if le32(bytes, end) != FILE_MAGIC || self.sb.has_checksums() && le32(bytes, end + 4) != sum {
+            return Err(Error::Corrupt("orphan file"));
+        }
+        let mut numbers: Vec<InodeNumber> = bytes[..end]
+            .chunks_exact(4)
+            .map(|entry| InodeNumber(le32(entry, 0)))
+            .filter(|n| n.0 != 0)
+            .collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        Ok(numbers)
+    }
+
+    fn clear_orphan_file_block(&mut self, file: InodeNumber, inode: &Inode, place: u64) -> Result<()> {
+        let buffer = self.load(place, Kind::Plain)?;
+        let end = buffer.bytes().len() - 8;
+        if buffer.bytes()[..end].iter().all(|byte| *byte == 0) {
+            return Ok(());
+        }
+        let mut empty: Vec<u8> = buffer.bytes().into();
+        drop(buffer);
+        empty[..end].fill(0);
+        let sum = self.orphan_block_checksum(file, inode, place, &empty);
+        put_le32(&mut empty, end + 4, sum);
+        self.transact(2, |t| {
+            t.edit(place, Kind::Plain)?.copy_from_slice(&empty);
+            Ok(())
+        })
+    }
+
+    fn orphan_block_checksum(&self, file: InodeNumber, inode: &Inode, place: u64, bytes: &[u8]) -> u32 {
+        let seed = crc32c(self.seed(file, inode), &place.to_le_bytes());
+        crc32c(seed, &bytes[..bytes.len() - 8])
+    }
+}
+
+impl<C: BlockCache> Transaction<'_, C> {
+    /// Frees a part of an inode without a name; the last step frees the inode itself. Answers whether that is done.
+    fn delete_step(&mut self, number: InodeNumber) -> Result<bool> {
+        let mut inode = self.any_inode(number)?;
+        if inode.links > 0 {
+            return Ok(true);
+        }
+        let is_dir = inode.is_dir();
+        self.release_xattr_block(number, &mut inode)?;
+        let has_map = !self.is_inline_link(&inode) && !inode.file_type().is_ok_and(|kind| kind.is_special());
+        inode.size = if has_map { 0 } else { inode.size };
+        let done = !has_map || self.free_beyond(number, &mut inode)?;
+        if !done {
+            self.write_inode(number, &inode, true)?;
+            return Ok(false);
+        }
+        self.drop_orphan(number, &mut inode)?;
+        inode.deleted = (self.now.seconds.clamp(1, i64::from(u32::MAX))) as u32;
+        inode.size = 0;
+        inode.flags &= flags::EXTENTS;
+        self.write_inode(number, &inode, true)?;
+        self.free_inode(number, is_dir)?;
+        Ok(true)
+    }
+}

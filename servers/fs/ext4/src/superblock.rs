@@ -1,0 +1,313 @@
+//! The superblock: geometry, features, and the counters that change.
+//!
+//! Source: Documentation/filesystems/ext4/super.rst of Linux.
+
+use alloc::boxed::Box;
+
+use crate::bytes::{high32, le16, le32, low32, put_le16, put_le32};
+use crate::checksum::crc32c;
+use crate::error::{Error, Result};
+use crate::features::{IncompatFeatures, compat, incompat, ro_compat};
+
+/// Where the superblock begins on the device, in bytes.
+pub const SUPERBLOCK_OFFSET: u64 = 1024;
+/// Its length in bytes.
+pub const SUPERBLOCK_BYTES: usize = 1024;
+const MAGIC: u16 = 0xef53;
+const CHECKSUM_AT: usize = 0x3fc;
+
+/// The superblock as it was read, and what follows from it.
+#[derive(Debug, Clone)]
+pub(crate) struct Superblock {
+    raw: Box<[u8]>,
+    pub(crate) block_size: usize,
+    pub(crate) blocks: u64,
+    pub(crate) inodes: u32,
+    pub(crate) first_data_block: u64,
+    pub(crate) blocks_per_group: u32,
+    pub(crate) inodes_per_group: u32,
+    pub(crate) inode_size: usize,
+    pub(crate) first_inode: u32,
+    pub(crate) desc_size: usize,
+    pub(crate) group_count: u32,
+    pub(crate) compat: u32,
+    pub(crate) incompat: u32,
+    pub(crate) ro_compat: u32,
+    pub(crate) checksum_seed: u32,
+    pub(crate) hash_seed: [u32; 4],
+    pub(crate) hash_version: u8,
+    pub(crate) journal_inode: u32,
+    pub(crate) orphan_file_inode: u32,
+    pub(crate) reserved_blocks: u64,
+}
+
+/// The part of the superblock that operations change; small, so that undoing is copying.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counters {
+    pub(crate) free_blocks: u64,
+    pub(crate) free_inodes: u32,
+    pub(crate) last_orphan: u32,
+}
+
+impl Superblock {
+    /// Reads and checks a superblock of a device of `device_bytes` bytes.
+    pub(crate) fn parse(raw: &[u8], device_bytes: u64) -> Result<(Self, Counters)> {
+        if raw.len() < SUPERBLOCK_BYTES || le16(raw, 0x38) != MAGIC {
+            return Err(Error::Corrupt("superblock magic"));
+        }
+        let raw: Box<[u8]> = raw[..SUPERBLOCK_BYTES].into();
+        let incompat = le32(&raw, 0x60);
+        if incompat & !incompat::KNOWN != 0 {
+            return Err(Error::UnsupportedFeatures(IncompatFeatures(incompat & !incompat::KNOWN)));
+        }
+        let mut sb = Self::decode(raw, incompat)?;
+        sb.check_geometry(device_bytes)?;
+        let counters = sb.counters();
+        if counters.free_blocks > sb.blocks || counters.free_inodes > sb.inodes {
+            return Err(Error::Corrupt("superblock counters"));
+        }
+        sb.group_count = sb.groups()?;
+        Ok((sb, counters))
+    }
+
+    fn decode(raw: Box<[u8]>, incompat: u32) -> Result<Self> {
+        let wide = incompat & incompat::BITS64 != 0;
+        let high = |at: usize| if wide { u64::from(le32(&raw, at)) << 32 } else { 0 };
+        let log_block_size = le32(&raw, 0x18);
+        if log_block_size > 2 {
+            return Err(Error::Unsupported("blocks of more than 4 KiB"));
+        }
+        let old = le32(&raw, 0x4c) == 0;
+        let desc_size = if wide { usize::from(le16(&raw, 0xfe)) } else { 32 };
+        let signed_hash = le32(&raw, 0x160) & 2 == 0;
+        let hash_version = match raw[0xfc] {
+            version @ 0..=2 if !signed_hash => version + 3,
+            version => version,
+        };
+        let mut sb = Superblock {
+            block_size: 1024 << log_block_size,
+            blocks: u64::from(le32(&raw, 4)) | high(0x150),
+            inodes: le32(&raw, 0),
+            first_data_block: u64::from(le32(&raw, 0x14)),
+            blocks_per_group: le32(&raw, 0x20),
+            inodes_per_group: le32(&raw, 0x28),
+            inode_size: if old { 128 } else { usize::from(le16(&raw, 0x58)) },
+            first_inode: if old { 11 } else { le32(&raw, 0x54) },
+            desc_size,
+            group_count: 0,
+            compat: le32(&raw, 0x5c),
+            incompat,
+            ro_compat: le32(&raw, 0x64),
+            checksum_seed: 0,
+            hash_seed: [le32(&raw, 0xec), le32(&raw, 0xf0), le32(&raw, 0xf4), le32(&raw, 0xf8)],
+            hash_version,
+            journal_inode: le32(&raw, 0xe0),
+            orphan_file_inode: le32(&raw, 0x280),
+            reserved_blocks: u64::from(le32(&raw, 8)) | high(0x154),
+            raw,
+        };
+        if sb.has_checksums() && crc32c(!0, &sb.raw[..CHECKSUM_AT]) != le32(&sb.raw, CHECKSUM_AT) {
+            return Err(Error::Corrupt("superblock checksum"));
+        }
+        sb.checksum_seed = match incompat & incompat::CSUM_SEED {
+            0 => crc32c(!0, &sb.raw[0x68..0x78]),
+            _ => le32(&sb.raw, 0x270),
+        };
+        Ok(sb)
+    }
+
+    fn check_geometry(&self, device_bytes: u64) -> Result<()> {
+        let bits = self.block_size as u32 * 8;
+        let corrupt = Err(Error::Corrupt("superblock geometry"));
+        if self.first_data_block != u64::from(self.block_size == 1024) {
+            return corrupt;
+        }
+        if self.ro_compat & 0x200 == 0 && le32(&self.raw, 0x1c) != le32(&self.raw, 0x18) {
+            return corrupt;
+        }
+        if self.blocks_per_group < 256
+            || self.blocks_per_group > bits
+            || !self.blocks_per_group.is_multiple_of(8)
+        {
+            return corrupt;
+        }
+        if self.inodes_per_group == 0
+            || self.inodes_per_group > bits
+            || !self.inodes_per_group.is_multiple_of(8)
+        {
+            return corrupt;
+        }
+        let inode_size_ok = self.inode_size.is_power_of_two()
+            && (128..=self.block_size).contains(&self.inode_size)
+            && self.first_inode >= 11;
+        let desc_size_ok =
+            self.desc_size.is_power_of_two() && (32..=self.block_size).contains(&self.desc_size);
+        if !inode_size_ok || !desc_size_ok || (self.is_wide() && self.desc_size < 64) {
+            return corrupt;
+        }
+        if self.blocks <= self.first_data_block + 8 || self.blocks > device_bytes / self.block_size as u64 {
+            return Err(Error::Corrupt("superblock: larger than the device"));
+        }
+        Ok(())
+    }
+
+    fn groups(&self) -> Result<u32> {
+        let groups = (self.blocks - self.first_data_block).div_ceil(u64::from(self.blocks_per_group));
+        let groups = u32::try_from(groups).map_err(|_| Error::Corrupt("superblock: too many groups"))?;
+        if groups.checked_mul(self.inodes_per_group) != Some(self.inodes) || self.first_inode > self.inodes {
+            return Err(Error::Corrupt("superblock: inode count"));
+        }
+        if self.first_data_block + 1 + self.desc_blocks(groups) >= self.blocks {
+            return Err(Error::Corrupt("superblock: group descriptors"));
+        }
+        Ok(groups)
+    }
+
+    fn counters(&self) -> Counters {
+        let high = if self.is_wide() { u64::from(le32(&self.raw, 0x158)) << 32 } else { 0 };
+        Counters {
+            free_blocks: u64::from(le32(&self.raw, 0xc)) | high,
+            free_inodes: le32(&self.raw, 0x10),
+            last_orphan: le32(&self.raw, 0xe8),
+        }
+    }
+
+    /// Puts counters and features into the 1,024 bytes, and their checksum.
+    pub(crate) fn encode(&mut self, counters: &Counters, write_time: i64) -> &[u8] {
+        let raw = &mut self.raw;
+        put_le32(raw, 0xc, low32(counters.free_blocks));
+        if self.incompat & incompat::BITS64 != 0 {
+            put_le32(raw, 0x158, high32(counters.free_blocks));
+        }
+        put_le32(raw, 0x10, counters.free_inodes);
+        put_le32(raw, 0xe8, counters.last_orphan);
+        put_le32(raw, 0x30, low32(write_time as u64));
+        raw[0x275] = (high32(write_time as u64) & 0xff) as u8;
+        put_le32(raw, 0x60, self.incompat);
+        put_le32(raw, 0x64, self.ro_compat);
+        if self.ro_compat & ro_compat::METADATA_CSUM != 0 {
+            let checksum = crc32c(!0, &raw[..CHECKSUM_AT]);
+            put_le32(raw, CHECKSUM_AT, checksum);
+        }
+        raw
+    }
+
+    /// Notes a mount for writing: the time and the count.
+    pub(crate) fn note_mount(&mut self, time: i64) {
+        let mounts = le16(&self.raw, 0x34).saturating_add(1);
+        put_le16(&mut self.raw, 0x34, mounts);
+        put_le32(&mut self.raw, 0x2c, low32(time as u64));
+        self.raw[0x274] = (high32(time as u64) & 0xff) as u8;
+    }
+
+    pub(crate) fn uuid(&self) -> &[u8] {
+        &self.raw[0x68..0x78]
+    }
+
+    /// The volume name, up to its first NUL.
+    pub(crate) fn label(&self) -> &[u8] {
+        let label = &self.raw[0x78..0x88];
+        &label[..label.iter().position(|b| *b == 0).unwrap_or(16)]
+    }
+
+    /// The size that new inodes' extra fields should have.
+    pub(crate) fn extra_inode_bytes(&self) -> u16 {
+        let room = (self.inode_size - 128) as u16;
+        if room < 32 { 0 } else { le16(&self.raw, 0x15e).clamp(32, room) & !3 }
+    }
+
+    pub(crate) fn is_wide(&self) -> bool {
+        self.incompat & incompat::BITS64 != 0
+    }
+
+    pub(crate) fn has_checksums(&self) -> bool {
+        self.ro_compat & ro_compat::METADATA_CSUM != 0
+    }
+
+    pub(crate) fn has_index(&self) -> bool {
+        self.compat & compat::DIR_INDEX != 0
+    }
+
+    pub(crate) fn descs_per_block(&self) -> u32 {
+        (self.block_size / self.desc_size) as u32
+    }
+
+    pub(crate) fn desc_blocks(&self, groups: u32) -> u64 {
+        u64::from(groups.div_ceil(self.descs_per_block()))
+    }
+
+    pub(crate) fn inodes_per_block(&self) -> u32 {
+        (self.block_size / self.inode_size) as u32
+    }
+
+    /// The first block of group `group`.
+    pub(crate) fn group_start(&self, group: u32) -> u64 {
+        self.first_data_block + u64::from(group) * u64::from(self.blocks_per_group)
+    }
+
+    /// How many blocks group `group` has; the last may be shorter.
+    pub(crate) fn group_blocks(&self, group: u32) -> u32 {
+        let rest = self.blocks.saturating_sub(self.group_start(group));
+        rest.min(u64::from(self.blocks_per_group)) as u32
+    }
+
+    /// The group of `block`, and the block's place in it.
+    pub(crate) fn locate(&self, block: u64) -> Result<(u32, u32)> {
+        if block < self.first_data_block || block >= self.blocks {
+            return Err(Error::Corrupt("block number"));
+        }
+        let relative = block - self.first_data_block;
+        let per_group = u64::from(self.blocks_per_group);
+        Ok(((relative / per_group) as u32, (relative % per_group) as u32))
+    }
+
+    /// Whether `count` blocks from `start` on lie on the volume.
+    pub(crate) fn contains(&self, start: u64, count: u64) -> bool {
+        start > self.first_data_block && start.checked_add(count).is_some_and(|end| end <= self.blocks)
+    }
+
+    /// Whether group `group` holds a backup of superblock and group descriptors.
+    pub(crate) fn has_backup(&self, group: u32) -> bool {
+        if self.compat & compat::SPARSE_SUPER2 != 0 {
+            return group == 0 || group == le32(&self.raw, 0x24c) || group == le32(&self.raw, 0x250);
+        }
+        if self.ro_compat & ro_compat::SPARSE_SUPER == 0 || group <= 1 {
+            return true;
+        }
+        [3, 5, 7].into_iter().any(|base| is_power(group, base))
+    }
+
+    /// Blocks at the start of `group` taken by superblock, descriptors and those reserved for growth.
+    pub(crate) fn base_blocks(&self, group: u32) -> u32 {
+        if !self.has_backup(group) {
+            return 0;
+        }
+        let reserved = u32::from(le16(&self.raw, 0xce));
+        1 + (self.desc_blocks(self.group_count) as u32) + reserved
+    }
+}
+
+fn is_power(mut value: u32, base: u32) -> bool {
+    while value > 1 && value.is_multiple_of(base) {
+        value /= base;
+    }
+    value == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backups_lie_in_groups_that_are_powers_of_three_five_and_seven() {
+        let powers: alloc::vec::Vec<u32> =
+            (2..130).filter(|g| [3, 5, 7].into_iter().any(|base| is_power(*g, base))).collect();
+        assert_eq!(powers, [3, 5, 7, 9, 25, 27, 49, 81, 125]);
+    }
+
+    #[test]
+    fn a_short_or_foreign_block_is_no_superblock() {
+        assert!(Superblock::parse(&[0; 1024], 1 << 20).is_err());
+        assert!(Superblock::parse(&[0; 10], 1 << 20).is_err());
+    }
+}

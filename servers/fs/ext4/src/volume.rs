@@ -1,0 +1,220 @@
+//! The mounted volume: its state in memory, and the reading of metadata.
+
+use alloc::vec::Vec;
+
+use hashbrown::HashMap;
+
+use crate::buffer::{Buffer, Pool};
+use crate::bytes::le16;
+use crate::data::DirtyData;
+use crate::device::BlockCache;
+use crate::error::{Error, Result};
+use crate::group::Group;
+use crate::inode::{Inode, InodeNumber, checksum_seed, is_sealed};
+use crate::journal::Journal;
+use crate::metadata::Kind;
+use crate::superblock::{Counters, Superblock};
+use crate::time::Time;
+use crate::transaction::{DirtyBlocks, Running, Transaction, Undo};
+
+/// A mounted ext4 volume over the caller's block cache.
+///
+/// Methods that take `&self` only read, so several readers may work at once; methods that take `&mut self` exclude
+/// all others. Every operation can answer [`Error::Io`], [`Error::Corrupt`] and, if it writes, [`Error::ReadOnly`],
+/// [`Error::Aborted`] and [`Error::NoMemory`]; what it can answer besides is said at each.
+#[derive(Debug)]
+pub struct Ext4<C> {
+    pub(crate) cache: C,
+    pub(crate) sb: Superblock,
+    pub(crate) counters: Counters,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) dirty: DirtyBlocks,
+    pub(crate) running: Running,
+    pub(crate) journal: Option<Journal>,
+    /// Inodes without a name, oldest first; the head of the list on disk is the last one.
+    pub(crate) orphans: Vec<InodeNumber>,
+    /// How often each inode is open.
+    pub(crate) open: HashMap<InodeNumber, u32>,
+    /// Inodes to be deleted whose deletion had to wait for a block.
+    pub(crate) unfinished: Vec<InodeNumber>,
+    pub(crate) data: DirtyData,
+    pub(crate) now: Time,
+    pub(crate) pool: Pool,
+    pub(crate) undo: Undo,
+    pub(crate) operations: u64,
+    pub(crate) writable: bool,
+    pub(crate) aborted: bool,
+    /// Whether the blocks reserved for the superuser may be used.
+    pub(crate) use_reserve: bool,
+    /// Seed of the next new inode's generation.
+    pub(crate) generation: u32,
+}
+
+/// Where an inode lies: the block of the inode table, the offset in it in bytes, and its place among the block's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InodePlace {
+    pub(crate) block: u64,
+    pub(crate) offset: usize,
+    pub(crate) part: u32,
+}
+
+impl<C: BlockCache> Ext4<C> {
+    /// A metadata block's newest content, its checksum verified.
+    pub(crate) fn load(&self, block: u64, kind: Kind) -> Result<Buffer> {
+        if let Some(buffer) = self.dirty.get(block) {
+            return Ok(buffer.clone());
+        }
+        if block < self.sb.first_data_block || block >= self.sb.blocks {
+            return Err(Error::Corrupt("block number"));
+        }
+        let buffer = self.cache.get(block)?;
+        if buffer.bytes().len() != self.sb.block_size {
+            return Err(Error::Invalid);
+        }
+        if kind != Kind::Plain && !buffer.is_verified(0) {
+            kind.verify(&self.sb, buffer.bytes())?;
+            buffer.set_verified(0);
+        }
+        Ok(buffer)
+    }
+
+    /// Where `number` lies in the inode tables.
+    pub(crate) fn inode_place(&self, number: InodeNumber) -> Result<InodePlace> {
+        let index = number.0.checked_sub(1).filter(|index| *index < self.sb.inodes).ok_or(Error::NotFound)?;
+        let group = self.groups.get((index / self.sb.inodes_per_group) as usize).ok_or(Error::NotFound)?;
+        let place = index % self.sb.inodes_per_group;
+        let part = place % self.sb.inodes_per_block();
+        Ok(InodePlace {
+            block: group.inode_table + u64::from(place / self.sb.inodes_per_block()),
+            offset: part as usize * self.sb.inode_size,
+            part,
+        })
+    }
+
+    /// The inode's block and place, its checksum verified.
+    pub(crate) fn raw_inode(&self, number: InodeNumber) -> Result<(Buffer, InodePlace)> {
+        let place = self.inode_place(number)?;
+        let buffer = self.load(place.block, Kind::Plain)?;
+        if !buffer.is_verified(place.part) {
+            let raw = &buffer.bytes()[place.offset..place.offset + self.sb.inode_size];
+            if !is_sealed(&self.sb, number, raw) {
+                return Err(Error::Corrupt("inode checksum"));
+            }
+            buffer.set_verified(place.part);
+        }
+        Ok((buffer, place))
+    }
+
+    /// Reads an inode, in use or not.
+    pub(crate) fn any_inode(&self, number: InodeNumber) -> Result<Inode> {
+        let (buffer, place) = self.raw_inode(number)?;
+        Inode::parse(&self.sb, &buffer.bytes()[place.offset..place.offset + self.sb.inode_size])
+    }
+
+    /// Reads an inode that must be in use: linked, or open without a link.
+    pub(crate) fn inode(&self, number: InodeNumber) -> Result<Inode> {
+        let inode = self.any_inode(number)?;
+        if inode.links == 0 && !self.open.contains_key(&number) || inode.mode == 0 {
+            return Err(Error::NotFound);
+        }
+        Ok(inode)
+    }
+
+    /// Reads an inode that must be a directory.
+    pub(crate) fn directory(&self, number: InodeNumber) -> Result<Inode> {
+        let inode = self.inode(number)?;
+        if inode.is_dir() { Ok(inode) } else { Err(Error::NotDirectory) }
+    }
+
+    pub(crate) fn seed(&self, number: InodeNumber, inode: &Inode) -> u32 {
+        checksum_seed(&self.sb, number, inode.generation)
+    }
+
+    /// Refuses what must not write.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        match (self.writable, self.aborted) {
+            (false, _) => Err(Error::ReadOnly),
+            (_, true) => Err(Error::Aborted),
+            _ => Ok(()),
+        }
+    }
+
+    /// The cache, for its owner.
+    pub fn cache(&self) -> &C {
+        &self.cache
+    }
+
+    /// The cache, for its owner; what the file system put in must stay.
+    pub fn cache_mut(&mut self) -> &mut C {
+        &mut self.cache
+    }
+
+    /// Sets the time that the operations that follow write into inodes.
+    pub fn set_time(&mut self, now: Time) {
+        self.now = now;
+    }
+
+    /// The size of a block in bytes.
+    pub fn block_size(&self) -> usize {
+        self.sb.block_size
+    }
+
+    /// Whether operations may write.
+    pub fn is_writable(&self) -> bool {
+        self.writable && !self.aborted
+    }
+
+    /// The volume's name, without the padding.
+    pub fn label(&self) -> &[u8] {
+        self.sb.label()
+    }
+}
+
+impl<C: BlockCache> Transaction<'_, C> {
+    /// Stores an inode; `essential` says that more than its times changed (what fdatasync must make durable).
+    pub(crate) fn write_inode(&mut self, number: InodeNumber, inode: &Inode, essential: bool) -> Result<()> {
+        self.raw_inode(number)?;
+        let size = self.sb.inode_size;
+        let place = self.inode_place(number)?;
+        let mut raw = [0; 4096];
+        let raw = &mut raw[..size];
+        let bytes = self.edit(place.block, Kind::Plain)?;
+        raw.copy_from_slice(&bytes[place.offset..place.offset + size]);
+        inode.encode(&self.sb, number, raw);
+        self.edit(place.block, Kind::Plain)?[place.offset..place.offset + size].copy_from_slice(raw);
+        self.note_inode(number, essential);
+        Ok(())
+    }
+
+    /// Stores a new inode over whatever its place held.
+    pub(crate) fn create_inode(&mut self, number: InodeNumber, inode: &Inode) -> Result<()> {
+        let size = self.sb.inode_size;
+        let place = self.inode_place(number)?;
+        self.edit(place.block, Kind::Plain)?[place.offset..place.offset + size].fill(0);
+        if let Some(buffer) = self.dirty.get(place.block) {
+            buffer.set_verified(place.part);
+        }
+        self.write_inode(number, inode, true)
+    }
+
+    /// Changes the extended attributes inside an inode's bytes and seals it again.
+    pub(crate) fn edit_inode_tail(
+        &mut self,
+        number: InodeNumber,
+        change: impl FnOnce(&mut [u8]),
+    ) -> Result<()> {
+        let (buffer, place) = self.raw_inode(number)?;
+        let size = self.sb.inode_size;
+        let mut raw = [0; 4096];
+        let raw = &mut raw[..size];
+        raw.copy_from_slice(&buffer.bytes()[place.offset..place.offset + size]);
+        drop(buffer);
+        let inode = Inode::parse(&self.sb, raw)?;
+        let start = 128 + usize::from(le16(raw, 0x80));
+        change(raw.get_mut(start..).ok_or(Error::Corrupt("inode extra size"))?);
+        inode.encode(&self.sb, number, raw);
+        self.edit(place.block, Kind::Plain)?[place.offset..place.offset + size].copy_from_slice(raw);
+        self.note_inode(number, true);
+        Ok(())
+    }
+}
