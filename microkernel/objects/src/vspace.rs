@@ -149,6 +149,11 @@ impl VSpace {
     fn is_purged(&self) -> bool {
         self.purged.get() >= USER_TOP
     }
+
+    /// Whether memory that it is made of is being taken away, or has been.
+    fn is_closed(&self) -> bool {
+        self.purged.get() != 0
+    }
 }
 
 impl<M: Machine> Kernel<M> {
@@ -405,6 +410,9 @@ impl<M: Machine> Kernel<M> {
         }
         if level > 0 {
             bits |= entry::LEAF;
+        }
+        if space.is_closed() {
+            return Err(Error::OutOfTables.into());
         }
         let records = u64::from(space.free_records.get().is_none());
         if self.pairs_needed(space, address, end, level).saturating_add(records) > space.pairs_left.get() {
@@ -743,7 +751,7 @@ impl<M: Machine> Kernel<M> {
         if untyped.flags().contains(Flags::DEVICE) || untyped.size() < PAIR {
             return Err(Error::InvalidArgument.into());
         }
-        if space.is_purged() {
+        if space.is_closed() {
             return Err(Error::InvalidArgument.into());
         }
         if untyped.first.get().is_some() || self.revoking.get() == Some(untyped) {
