@@ -32,6 +32,21 @@ macro_rules! row {
 /// Bytes of the SYSCALL instruction: a call that gave way goes back to it.
 pub(crate) const SYSCALL_LENGTH: u64 = 2;
 
+/// Whether a method makes a new capability, if only in a thread's or interrupt's own slot.
+fn derives(number: u64) -> bool {
+    const DERIVING: [u32; 8] = [
+        method::Untyped::retype,
+        method::CNode::mint,
+        method::CNode::copy,
+        method::Tcb::configure,
+        method::Tcb::set_fault_handler,
+        method::IrqControl::handler,
+        method::IrqControl::msi,
+        method::IrqHandler::bind,
+    ];
+    DERIVING.iter().any(|&method| u64::from(method) == number)
+}
+
 impl<M: Machine> Kernel<M> {
     /// The current thread made a system call that the fast path did not take; its registers are saved. True: it
     /// gave way, and interrupts should have their turn.
@@ -136,8 +151,10 @@ impl<M: Machine> Kernel<M> {
 
     fn invoke(&self, here: &Cpu, me: Ref<Tcb>) -> Step<()> {
         let number = me.context.rsi.get();
-        // Before anything is looked up: what a revocation takes now is found gone.
-        self.pace(here);
+        if derives(number) {
+            // Before anything is looked up: what a revocation takes now is found gone.
+            self.pace(here);
+        }
         let slot = self.slot(me, me.context.rdx.get())?;
         if slot.is_empty() || slot.flags().contains(Flags::DYING) {
             return Err(Error::NoCapability.into());
