@@ -95,9 +95,9 @@ impl<M: Machine> Kernel<M> {
             Syscall::call => self.send(here, me, Sending::Call),
             Syscall::reply_recv => self.reply_recv(here, me),
             Syscall::send => self.send(here, me, Sending::Send).map(|()| me.finish(0)),
-            Syscall::recv => self.recv(here, me),
+            Syscall::recv => self.recv(here, me, true),
             Syscall::try_send => self.send(here, me, Sending::Try).map(|()| me.finish(0)),
-            Syscall::try_recv => self.receive(here, me, false, 0),
+            Syscall::try_recv => self.recv(here, me, false),
             Syscall::reply => self.reply(here, me).map(|()| me.finish(0)),
             Syscall::wait => self.wait(here, me, true),
             Syscall::poll => self.wait(here, me, false),
@@ -132,13 +132,13 @@ impl<M: Machine> Kernel<M> {
         self.receive(here, me, true, deadline)
     }
 
-    fn recv(&self, here: &Cpu, me: Ref<Tcb>) -> Step<()> {
+    fn recv(&self, here: &Cpu, me: Ref<Tcb>, block: bool) -> Step<()> {
         let info = me.info();
         if !info.is_valid() {
             return Err(Error::InvalidArgument.into());
         }
         let deadline = if info.has_deadline() { me.words().first().map_or(0, |&at| at.max(1)) } else { 0 };
-        self.receive(here, me, true, deadline)
+        self.receive(here, me, block, deadline)
     }
 
     fn reply(&self, here: &Cpu, me: Ref<Tcb>) -> Step<()> {
