@@ -33,6 +33,15 @@ struct History {
     steps: Vec<Step>,
 }
 
+impl History {
+    /// Whether all names are durable after a step: it synced everything, or committed (which takes two flushes).
+    fn makes_names_durable(&self, step: &Step) -> bool {
+        let flushes =
+            self.events[step.began..step.ended].iter().filter(|event| matches!(event, Event::Flush)).count();
+        step.durable == Durable::All || step.durable != Durable::Nothing && flushes >= 2
+    }
+}
+
 /// Works on a new image and records everything.
 fn record(seed: u64, operations: usize, options: &[&str], cache: usize, mix: Mix) -> History {
     let image = linux::make_image(8, options);
@@ -130,7 +139,7 @@ fn found_names(view: &View, path: &PathBuf, out: &mut Names) {
 }
 
 /// Checks the files that are durable and were not touched since.
-fn check_contents(view: &View, history: &History, at: &Step, last: usize, cut: usize) {
+fn check_contents(view: &View, image: &[u8], history: &History, at: &Step, last: usize, cut: usize) {
     for (path, inode) in names_of(&at.model) {
         let Content::File(bytes) = &at.model.nodes[&inode].content else { continue };
         let touched = history.steps[last].model.nodes.get(&inode).map_or(usize::MAX, |node| node.touched);
@@ -145,26 +154,30 @@ fn check_contents(view: &View, history: &History, at: &Step, last: usize, cut: u
         });
         if durable {
             let path = ext4_view::Path::try_from(path.as_slice()).unwrap();
-            assert!(view.read(path).unwrap() == **bytes, "durable content of {path:?} is lost");
+            // ext4-view 1.0 shows the blocks of unwritten extents as they are; where it disagrees, debugfs decides.
+            let same = view.read(path).unwrap() == **bytes || linux::dump(image, inode.0) == **bytes;
+            assert!(same, "durable content of {path:?} ({inode:?}, {} bytes) is lost", bytes.len());
         }
     }
 }
 
 /// Checks that an image holds what was promised at `cut`.
 fn check_state(history: &History, image: &[u8], cut: usize) {
-    let last = history.steps.iter().rposition(|step| step.began < cut || step.began == 0).unwrap();
-    let durable = history.steps.iter().rposition(|step| step.ended <= cut && step.durable != Durable::Nothing);
+    let last = history.steps.iter().rposition(|step| step.began <= cut).unwrap();
+    let durable =
+        history.steps.iter().rposition(|step| step.ended <= cut && history.makes_names_durable(step));
     let view = View::load(Box::new(image.to_vec())).unwrap();
     let mut found = Names::new();
     found_names(&view, &PathBuf::new("/"), &mut found);
     let candidates = durable.unwrap_or(0)..=last;
-    let Some(at) = candidates.clone().rev().find(|step| expected_names(&history.steps[*step].model) == found) else {
+    let Some(at) = candidates.clone().rev().find(|step| expected_names(&history.steps[*step].model) == found)
+    else {
         let expected = expected_names(&history.steps[last].model);
         let missing: Vec<_> = expected.iter().filter(|e| found.get(e.0) != Some(e.1)).collect();
         let extra: Vec<_> = found.iter().filter(|e| expected.get(e.0) != Some(e.1)).collect();
         panic!("names match none of operations {candidates:?}; missing {missing:?}, extra {extra:?}");
     };
-    check_contents(&view, history, &history.steps[at], last, cut);
+    check_contents(&view, image, history, &history.steps[at], last, cut);
 }
 
 /// Mounting replays the journal and works off orphans; unmounting leaves it clean.
@@ -201,7 +214,11 @@ fn play(first_seed: u64, runs: u64, cuts: usize, options: &[&str], cache: usize,
         let events = history.events.len();
         for n in 0..cuts {
             // Every prefix while there are more cuts than events; spread evenly otherwise.
-            let cut = if cuts >= 2 * events { n / 2 % (events + 1) } else { random.below(events as u64 + 1) as usize };
+            let cut = if cuts >= 2 * events {
+                n / 2 % (events + 1)
+            } else {
+                random.below(events as u64 + 1) as usize
+            };
             let reordered = n % 2 == 1;
             let before = random.clone();
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
