@@ -498,10 +498,10 @@ impl Model {
     fn step_open_close(&mut self, volume: &mut Volume) {
         if self.random.chance(40) {
             self.close_one(volume);
-        } else if let Some(inode) = self.pick_file() {
-            if self.open.insert(inode) {
-                retry(|| volume.open(inode)).unwrap();
-            }
+        } else if let Some(inode) = self.pick_file()
+            && self.open.insert(inode)
+        {
+            retry(|| volume.open(inode)).unwrap();
         }
     }
 
