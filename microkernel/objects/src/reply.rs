@@ -196,6 +196,8 @@ impl<M: Machine> Kernel<M> {
         let Some(caller) = self.unlink_call(here, reply) else { return };
         if caller.state.get() == State::Answer {
             caller.finish(Error::PeerDied as u64);
+        } else {
+            self.repeat_fault(caller);
         }
         self.ready(here, caller);
     }

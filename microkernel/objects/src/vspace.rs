@@ -150,6 +150,11 @@ impl VSpace {
     fn is_purged(&self) -> bool {
         self.purged.get() >= USER_TOP
     }
+
+    /// Whether memory that it is made of is being taken away, or has been.
+    fn is_closed(&self) -> bool {
+        self.purged.get() != 0
+    }
 }
 
 impl<M: Machine> Kernel<M> {
@@ -425,6 +430,9 @@ impl<M: Machine> Kernel<M> {
         }
         if level > 0 {
             bits |= entry::LEAF;
+        }
+        if space.is_closed() {
+            return Err(Error::OutOfTables.into());
         }
         // A range takes three tables more than it spans at the lowest level, and a pair for records, at most.
         let bound = (bytes >> level_bits(level.saturating_add(1))).saturating_add(5);
@@ -788,7 +796,7 @@ impl<M: Machine> Kernel<M> {
         if untyped.flags().contains(Flags::DEVICE) || untyped.size() < PAIR {
             return Err(Error::InvalidArgument.into());
         }
-        if space.is_purged() {
+        if space.is_closed() {
             return Err(Error::InvalidArgument.into());
         }
         if untyped.first.get().is_some() || self.revoking.get() == Some(untyped) {

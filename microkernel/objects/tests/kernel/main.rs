@@ -10,4 +10,6 @@ mod loans;
 mod machine;
 mod memory;
 mod schedule;
+mod spaces;
+mod threads;
 mod world;
