@@ -491,7 +491,7 @@ impl Supervisor {
     }
 
     fn take_commands(&mut self) {
-        while let Some(command) = self.host.as_mut().and_then(Channel::next) {
+        while let Some(command) = self.host.as_mut().and_then(Channel::take) {
             match command {
                 Command::Exec(arguments) => self.exec(&arguments),
                 Command::Stdin(text) => self.input(Console::Host, None, Some(&text)),
