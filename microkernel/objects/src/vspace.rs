@@ -446,6 +446,13 @@ impl<M: Machine> Kernel<M> {
         let physical = frame.object.get().wrapping_add(offset);
         self.trace(here, abi::trace::Event::Map, address, pages);
         let mapping = Mapping { frame, physical, bits, level };
+        // A short range, whose table is there.
+        if level == 0
+            && let Some(table) = self.table_around(space, address, end)
+        {
+            self.fill_table(space, table, [address, end], physical, &mapping)?;
+            return Ok([0; 8]);
+        }
         let done = self.map_range(space, address, end, &mapping);
         match done {
             Ok(reached) if reached < end => {
@@ -483,8 +490,8 @@ impl<M: Machine> Kernel<M> {
         Ok(())
     }
 
-    /// Notes in `me`'s arguments that `bytes` of a range are done: adds to the words `up` (one beyond the last is none), takes pages off
-    /// word `pages`.
+    /// Notes in `me`'s arguments that `bytes` of a range are done: adds to the words `up` (one beyond the last
+    /// is none), takes pages off word `pages`.
     fn advance(&self, me: Ref<Tcb>, bytes: u64, up: [usize; 2], pages: usize) {
         for at in up {
             if let Some(word) = me.context.words.get(at) {
@@ -525,13 +532,23 @@ impl<M: Machine> Kernel<M> {
         done: u64,
         m: &Mapping,
     ) -> Result<(), Error> {
-        let table = match self.lowest_table(space, at) {
-            Some(table) if m.level == 0 => table,
-            _ => self.make_table(space, at, m.level)?,
-        };
+        let table = self.make_table(space, at, m.level)?;
+        self.fill_table(space, table, [at, stop], m.physical.wrapping_add(done), m)
+    }
+
+    /// Fills the entries of `table` for a range that it covers.
+    #[inline(always)]
+    fn fill_table(
+        &self,
+        space: Ref<VSpace>,
+        table: Ref<Table>,
+        [at, stop]: [u64; 2],
+        physical: u64,
+        m: &Mapping,
+    ) -> Result<(), Error> {
         let (first, size) = (index(at, m.level), level_size(m.level));
         let count = (stop.wrapping_sub(at) >> level_bits(m.level)) as usize;
-        let end = first.saturating_add(count);
+        let end = first.wrapping_add(count);
         for at in first..end {
             if get(table, at).get() & entry::PRESENT != 0 {
                 return Err(Error::AlreadyMapped);
@@ -539,16 +556,16 @@ impl<M: Machine> Kernel<M> {
         }
         let record = self.record_for(space, m.frame, at)?;
         let Some(records) = self.records(table) else { return Err(Error::OutOfTables) };
-        let mut physical = m.physical.wrapping_add(done);
+        let mut value = physical | m.bits;
         for at in first..end {
-            get(table, at).set(physical | m.bits);
+            get(table, at).set(value);
             get(records, at).set(record.address());
-            physical = physical.wrapping_add(size);
+            value = value.wrapping_add(size);
         }
         let pages = stop.wrapping_sub(at) / PAGE_SIZE;
-        record.live.set(record.live.get().saturating_add(pages));
-        record.hull.set(record.hull.get().saturating_add(pages));
-        self.spent((count as u32).saturating_add(6));
+        record.live.set(record.live.get().wrapping_add(pages));
+        record.hull.set(record.hull.get().wrapping_add(pages));
+        self.spent((count as u32).wrapping_add(6));
         Ok(())
     }
 
