@@ -167,7 +167,7 @@ impl<M: Machine> Kernel<M> {
 
     /// The current thread goes on as it was (see [`Tcb::runs_on`]).
     #[inline(always)]
-    fn stay(&self, me: Ref<Tcb>) {
+    pub(crate) fn stay(&self, me: Ref<Tcb>) {
         me.runs_on.set(me.sched_context.get());
     }
 
@@ -292,13 +292,12 @@ impl<M: Machine> Kernel<M> {
     pub fn schedule(&self, here: &Cpu) {
         let me = here.thread();
         let context = me.runs_on.get();
-        // The common case: the thread that came in goes on, on what it ran on.
+        // The common case: the thread that came in goes on, on what it ran on. (So it is not the idle thread,
+        // which is never Ready, and has not moved to another CPU, whose SchedContext it would run on.)
         if me.state.get() == State::Ready
             && here.top.get() <= me.priority.get()
-            && context.is_some()
             && here.charged.get() == context
-            && me.cpu() == here.number.get()
-            && !here.is_idle()
+            && context.is_some()
         {
             return self.stay(me);
         }
