@@ -57,7 +57,9 @@ impl<M: Machine> Kernel<M> {
         let number = me.context.rax.get();
         // (The entry code leads most of these past here.)
         match Syscall::from_number(number as u32) {
-            Some(Syscall::yield_now) => self.yield_call(here),
+            Some(Syscall::yield_now) => {
+                self.yield_call(here);
+            }
             Some(Syscall::signal) => self.signal_call(here, me.context.rdx.get()),
             Some(Syscall::wait) if me.info().0 == 0 => self.wait_call(here, me.context.rdx.get()),
             _ => return self.general_call(here, me, number),
@@ -119,6 +121,9 @@ impl<M: Machine> Kernel<M> {
     }
 
     fn reply_recv(&self, here: &Cpu, me: Ref<Tcb>) -> Step<()> {
+        if self.answer_fault_over(here, me) {
+            return Err(Stop::Blocked);
+        }
         self.check_info(me)?;
         if me.info().caps() > 0 {
             self.pace(here);

@@ -141,13 +141,14 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// yield_now: the system call as a whole.
+    /// yield_now: the system call as a whole; the thread that runs on.
     #[inline(always)]
-    pub fn yield_call(&self, here: &Cpu) {
+    pub fn yield_call(&self, here: &Cpu) -> Ref<Tcb> {
         let me = self.enter_short(here);
         me.finish(0);
         if here.top.get() != me.priority.get() {
-            return self.stay(me);
+            self.stay(me);
+            return me;
         }
         // Straight to the next of its queue, which stays as long as it is.
         let queue = here.queue(me.priority.get());
@@ -155,8 +156,12 @@ impl<M: Machine> Kernel<M> {
             Some(next) => {
                 queue.push(me);
                 self.go_over(here, me, next);
+                next
             }
-            None => self.stay(me),
+            None => {
+                self.stay(me);
+                me
+            }
         }
     }
 

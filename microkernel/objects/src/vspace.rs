@@ -102,7 +102,7 @@ struct Mapping {
 
 /// log2 of the bytes an entry of a table at `level` covers.
 const fn level_bits(level: u32) -> u32 {
-    12 + 9 * level
+    9u32.wrapping_mul(level).wrapping_add(12)
 }
 
 /// Bytes an entry at `level` covers.
@@ -135,7 +135,7 @@ fn access_bits(flags: MapFlags, rights: Rights) -> Result<u64, Error> {
 
 /// The end of a range of pages in the user half.
 fn range_end(address: u64, pages: u64) -> Result<u64, Error> {
-    if address % PAGE_SIZE != 0 {
+    if !address.is_multiple_of(PAGE_SIZE) {
         return Err(Error::InvalidArgument);
     }
     let bytes = pages_to_bytes(pages).ok_or(Error::OutOfRange)?;
@@ -298,7 +298,7 @@ impl<M: Machine> Kernel<M> {
             if let Err(missing) = self.descend(space, at, level) {
                 // Each table is counted where the range first touches it.
                 for above in level..missing.level {
-                    let first = at == address || at % level_size(above.saturating_add(1)) == 0;
+                    let first = at == address || at.is_multiple_of(level_size(above.saturating_add(1)));
                     needed = needed.saturating_add(u64::from(first));
                 }
             }
@@ -316,9 +316,9 @@ impl<M: Machine> Kernel<M> {
         let pair = self.take_pair(space)?;
         self.memory.clear(pair, PAIR);
         self.spent(104);
-        let size = core::mem::size_of::<Record>() as u64;
-        for at in 0..PAIR / size {
-            if let Some(record) = self.memory.object::<Record>(pair.wrapping_add(at.wrapping_mul(size))) {
+        const SIZE: u64 = core::mem::size_of::<Record>() as u64;
+        for at in 0..PAIR / SIZE {
+            if let Some(record) = self.memory.object::<Record>(pair.wrapping_add(at.wrapping_mul(SIZE))) {
                 record.next.set(space.free_records.replace(Some(record)));
             }
         }
@@ -446,6 +446,13 @@ impl<M: Machine> Kernel<M> {
         let physical = frame.object.get().wrapping_add(offset);
         self.trace(here, abi::trace::Event::Map, address, pages);
         let mapping = Mapping { frame, physical, bits, level };
+        // A short range, whose table is there.
+        if level == 0
+            && let Some(table) = self.table_around(space, address, end)
+        {
+            self.fill_table(space, table, [address, end], physical, &mapping)?;
+            return Ok([0; 8]);
+        }
         let done = self.map_range(space, address, end, &mapping);
         match done {
             Ok(reached) if reached < end => {
@@ -483,8 +490,8 @@ impl<M: Machine> Kernel<M> {
         Ok(())
     }
 
-    /// Notes in `me`'s arguments that `bytes` of a range are done: adds to the words `up` (one beyond the last is none), takes pages off
-    /// word `pages`.
+    /// Notes in `me`'s arguments that `bytes` of a range are done: adds to the words `up` (one beyond the last
+    /// is none), takes pages off word `pages`.
     fn advance(&self, me: Ref<Tcb>, bytes: u64, up: [usize; 2], pages: usize) {
         for at in up {
             if let Some(word) = me.context.words.get(at) {
@@ -525,13 +532,23 @@ impl<M: Machine> Kernel<M> {
         done: u64,
         m: &Mapping,
     ) -> Result<(), Error> {
-        let table = match self.lowest_table(space, at) {
-            Some(table) if m.level == 0 => table,
-            _ => self.make_table(space, at, m.level)?,
-        };
+        let table = self.make_table(space, at, m.level)?;
+        self.fill_table(space, table, [at, stop], m.physical.wrapping_add(done), m)
+    }
+
+    /// Fills the entries of `table` for a range that it covers.
+    #[inline(always)]
+    fn fill_table(
+        &self,
+        space: Ref<VSpace>,
+        table: Ref<Table>,
+        [at, stop]: [u64; 2],
+        physical: u64,
+        m: &Mapping,
+    ) -> Result<(), Error> {
         let (first, size) = (index(at, m.level), level_size(m.level));
         let count = (stop.wrapping_sub(at) >> level_bits(m.level)) as usize;
-        let end = first.saturating_add(count);
+        let end = first.wrapping_add(count);
         for at in first..end {
             if get(table, at).get() & entry::PRESENT != 0 {
                 return Err(Error::AlreadyMapped);
@@ -539,16 +556,16 @@ impl<M: Machine> Kernel<M> {
         }
         let record = self.record_for(space, m.frame, at)?;
         let Some(records) = self.records(table) else { return Err(Error::OutOfTables) };
-        let mut physical = m.physical.wrapping_add(done);
+        let mut value = physical | m.bits;
         for at in first..end {
-            get(table, at).set(physical | m.bits);
+            get(table, at).set(value);
             get(records, at).set(record.address());
-            physical = physical.wrapping_add(size);
+            value = value.wrapping_add(size);
         }
         let pages = stop.wrapping_sub(at) / PAGE_SIZE;
-        record.live.set(record.live.get().saturating_add(pages));
-        record.hull.set(record.hull.get().saturating_add(pages));
-        self.spent((count as u32).saturating_add(6));
+        record.live.set(record.live.get().wrapping_add(pages));
+        record.hull.set(record.hull.get().wrapping_add(pages));
+        self.spent((count as u32).wrapping_add(6));
         Ok(())
     }
 
@@ -607,7 +624,7 @@ impl<M: Machine> Kernel<M> {
         let mut any = false;
         for level in 1..=3 {
             let Some(start) = at.checked_sub(level_size(level)).filter(|&start| start >= from) else { break };
-            if at % level_size(level) != 0 {
+            if !at.is_multiple_of(level_size(level)) {
                 break;
             }
             let Ok(table) = self.descend(space, start, level) else { continue };
@@ -652,7 +669,7 @@ impl<M: Machine> Kernel<M> {
 
     /// Whether an end of a range lies inside a large page.
     fn splits_page(&self, space: Ref<VSpace>, address: u64) -> bool {
-        self.leaf(space, address).is_some_and(|leaf| address % level_size(leaf.level) != 0)
+        self.leaf(space, address).is_some_and(|leaf| !address.is_multiple_of(level_size(leaf.level)))
     }
 
     /// VSpace.unmap
