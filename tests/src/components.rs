@@ -22,6 +22,8 @@ pub const TESTS: &[Test] = &[
     Test::case("components/one_has_what_its_manifest_names_and_nothing_else", authority),
     Test::case("components/one_may_not_ask_for_more_than_its_manifest_names", refused),
     Test::case("components/one_that_starts_at_boot_writes_to_the_log", at_boot),
+    Test::case("components/durable_memory_comes_back_each_time", durable),
+    Test::case("components/one_with_durable_memory_runs_once_at_a_time", only_once),
     Test::case("components/a_manifest_that_is_not_sound_is_refused_with_its_line", bad_manifest),
     Test::case("components/a_file_that_is_no_program_is_refused_with_the_reason", bad_program),
     Test::case("components/memory_beyond_the_budget_is_not_to_be_had", budget),
@@ -81,6 +83,17 @@ fn at_boot(tool: &Tool) -> Outcome {
     let run = under(tool, "component hello\n start boot\ncomponent *\n", &["true"])?;
     run.ended_with(0)?;
     run.complained_of(&["hello: Hello from hello", "init: hello ended"])
+}
+
+fn durable(tool: &Tool) -> Outcome {
+    let manifest = "component cycles\n holds inventory control\ncomponent args\n durable 1M\n";
+    under(tool, manifest, &["cycles", "20", "args"])?.ended_with(0)
+}
+
+fn only_once(tool: &Tool) -> Outcome {
+    let run = under(tool, "component spin\n start boot\n durable 64K\n", &["spin"])?;
+    run.ended_with(126)?;
+    run.complained_of(&["spin: it runs already"])
 }
 
 fn bad_manifest(tool: &Tool) -> Outcome {
