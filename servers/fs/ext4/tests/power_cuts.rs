@@ -153,12 +153,14 @@ fn check_contents(view: &View, history: &History, at: &Step, last: usize, cut: u
 /// Checks that an image holds what was promised at `cut`.
 fn check_state(history: &History, image: &[u8], cut: usize) {
     let last = history.steps.iter().rposition(|step| step.began < cut || step.began == 0).unwrap();
-    let durable = history.steps.iter().rposition(|step| step.ended <= cut && step.durable != Durable::Nothing);
+    let durable =
+        history.steps.iter().rposition(|step| step.ended <= cut && step.durable != Durable::Nothing);
     let view = View::load(Box::new(image.to_vec())).unwrap();
     let mut found = Names::new();
     found_names(&view, &PathBuf::new("/"), &mut found);
     let candidates = durable.unwrap_or(0)..=last;
-    let Some(at) = candidates.clone().rev().find(|step| expected_names(&history.steps[*step].model) == found) else {
+    let Some(at) = candidates.clone().rev().find(|step| expected_names(&history.steps[*step].model) == found)
+    else {
         let expected = expected_names(&history.steps[last].model);
         let missing: Vec<_> = expected.iter().filter(|e| found.get(e.0) != Some(e.1)).collect();
         let extra: Vec<_> = found.iter().filter(|e| expected.get(e.0) != Some(e.1)).collect();
@@ -201,7 +203,11 @@ fn play(first_seed: u64, runs: u64, cuts: usize, options: &[&str], cache: usize,
         let events = history.events.len();
         for n in 0..cuts {
             // Every prefix while there are more cuts than events; spread evenly otherwise.
-            let cut = if cuts >= 2 * events { n / 2 % (events + 1) } else { random.below(events as u64 + 1) as usize };
+            let cut = if cuts >= 2 * events {
+                n / 2 % (events + 1)
+            } else {
+                random.below(events as u64 + 1) as usize
+            };
             let reordered = n % 2 == 1;
             let before = random.clone();
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

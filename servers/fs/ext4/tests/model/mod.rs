@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ext4::{Error, Fallocate, FileType, InodeNumber, IoError, NewInode, Rename, Result, SetAttributes, SetXattr, Time};
+use ext4::{
+    Error, Fallocate, FileType, InodeNumber, IoError, NewInode, Rename, Result, SetAttributes, SetXattr, Time,
+};
 
 use crate::disk::{Random, Volume, pattern};
 
@@ -118,7 +120,8 @@ impl Model {
     }
 
     fn pick(&mut self, wanted: impl Fn(&Node) -> bool) -> Option<InodeNumber> {
-        let fitting: Vec<InodeNumber> = self.nodes.iter().filter(|(_, n)| wanted(n)).map(|(i, _)| *i).collect();
+        let fitting: Vec<InodeNumber> =
+            self.nodes.iter().filter(|(_, n)| wanted(n)).map(|(i, _)| *i).collect();
         (!fitting.is_empty()).then(|| fitting[self.random.below(fitting.len() as u64) as usize])
     }
 
@@ -133,7 +136,8 @@ impl Model {
     fn new_name(&mut self) -> Vec<u8> {
         let length = 1 + self.random.below(self.mix.name) as usize;
         let letters = if self.random.chance(30) { 3 } else { 255 };
-        let mut name: Vec<u8> = (0..length).map(|_| b'a'.wrapping_add(self.random.below(letters) as u8)).collect();
+        let mut name: Vec<u8> =
+            (0..length).map(|_| b'a'.wrapping_add(self.random.below(letters) as u8)).collect();
         name.iter_mut().filter(|byte| matches!(**byte, 0 | b'/' | b'.')).for_each(|byte| *byte = b'-');
         name
     }
@@ -247,7 +251,14 @@ impl Model {
         self.made(dir, name, answer, Node::new(Content::Link(target), 0o777, 1), 0);
     }
 
-    fn made(&mut self, dir: InodeNumber, name: Vec<u8>, answer: Result<InodeNumber>, mut node: Node, subdirs: u32) {
+    fn made(
+        &mut self,
+        dir: InodeNumber,
+        name: Vec<u8>,
+        answer: Result<InodeNumber>,
+        mut node: Node,
+        subdirs: u32,
+    ) {
         let expected = if self.dir(dir).contains_key(&name) { Err(Error::Exists) } else { Ok(()) };
         if self.same("create", answer.map(|_| ()), expected) {
             let inode = answer.unwrap();
@@ -296,7 +307,8 @@ impl Model {
 
     fn step_rename(&mut self, volume: &mut Volume) {
         let (Some(from), to) = (self.old_place(), self.any_place()) else { return };
-        let how = [Rename::Replace, Rename::Replace, Rename::NoReplace, Rename::Exchange][self.random.below(4) as usize];
+        let how = [Rename::Replace, Rename::Replace, Rename::NoReplace, Rename::Exchange]
+            [self.random.below(4) as usize];
         let expected = self.may_rename(&from, &to, how);
         let answer = retry(|| volume.rename((from.0, &from.1), (to.0, &to.1), how));
         if self.same(&format!("rename {how:?} {from:?} {to:?}"), answer, expected) {
@@ -514,7 +526,11 @@ impl Model {
         let count = retry(|| volume.read(inode, offset as u64, &mut out)).unwrap();
         let Content::File(bytes) = &self.nodes[&inode].content else { return };
         let expected = bytes.get(offset..).unwrap_or(&[]);
-        assert!(out[..count] == expected[..expected.len().min(out.len())], "read (operation {})", self.operation);
+        assert!(
+            out[..count] == expected[..expected.len().min(out.len())],
+            "read (operation {})",
+            self.operation
+        );
     }
 
     fn step_list(&mut self, volume: &Volume) {
@@ -573,7 +589,8 @@ impl Model {
                 let mut listed = BTreeMap::new();
                 retry(|| {
                     listed.clear();
-                    volume.read_dir(inode, 2, |entry| listed.insert(entry.name.to_vec(), entry.inode).is_none())
+                    volume
+                        .read_dir(inode, 2, |entry| listed.insert(entry.name.to_vec(), entry.inode).is_none())
                 })
                 .unwrap();
                 assert!(kind == FileType::Directory);
