@@ -301,8 +301,8 @@ impl Builder<'_, '_> {
                 Right::IrqControl => (slots::IRQ_CONTROL, 0),
                 Right::IoPorts => (slots::IO_PORT, 0),
                 Right::System => (slots::SYSTEM, 0),
-                // Not a capability: init knows by the number who may ask.
-                Right::Inventory => continue,
+                // Not capabilities: init knows by the number who may ask.
+                Right::Inventory | Right::Control => continue,
             };
             self.mint(given, right.name(), CPtr(from), Rights::ALL, badge)?;
         }

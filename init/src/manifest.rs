@@ -17,7 +17,7 @@
 //! | `budget TIME of TIME` | the time it may run in every period (`us`, `ms`) | turns of 10 ms |
 //! | `serves NAME...` | endpoints that it receives from | none |
 //! | `calls NAME...` | endpoints of components further up that it may call | none |
-//! | `holds RIGHT...` | `sched-control`, `irq-control`, `io-ports`, `system`, `inventory` | none |
+//! | `holds RIGHT...` | `sched-control`, `irq-control`, `io-ports`, `system`, `inventory`, `control` | none |
 //! | `ports FIRST-LAST` | I/O ports | none |
 //! | `irq NUMBER...` | interrupts | none |
 //! | `restart never` | what happens when it dies (reserved for supervision) | `never` |
@@ -76,11 +76,19 @@ pub enum Right {
     System,
     /// To ask what init has left: `inventory`.
     Inventory,
+    /// To start and end programs: `control`.
+    Control,
 }
 
 impl Right {
-    const ALL: [Right; 5] =
-        [Right::SchedControl, Right::IrqControl, Right::IoPorts, Right::System, Right::Inventory];
+    const ALL: [Right; 6] = [
+        Right::SchedControl,
+        Right::IrqControl,
+        Right::IoPorts,
+        Right::System,
+        Right::Inventory,
+        Right::Control,
+    ];
 
     /// As in the manifest and the start block.
     pub const fn name(self) -> &'static str {
@@ -90,6 +98,7 @@ impl Right {
             Right::IoPorts => "io-ports",
             Right::System => "system",
             Right::Inventory => "inventory",
+            Right::Control => "control",
         }
     }
 }

@@ -55,8 +55,12 @@ pub struct Component {
     pub parts: Parts,
     /// Where it prints and reads.
     pub console: Console,
-    /// Whether it may ask what init has left.
-    may_ask_inventory: bool,
+    /// What the manifest gives it.
+    entry: &'static Entry<'static>,
+    /// The component that started it, which is told of its end; none: whoever `console` stands for.
+    parent: Option<u32>,
+    /// The ends of components that it started and has not asked about yet.
+    ended: Vec<(u32, u8, bool)>,
     input: VecDeque<u8>,
     input_ended: bool,
     /// It was told "not now".
@@ -236,7 +240,9 @@ impl Supervisor {
             name,
             parts,
             console,
-            may_ask_inventory: entry.holds.contains(&Right::Inventory),
+            entry,
+            parent: None,
+            ended: Vec::new(),
             input: VecDeque::new(),
             input_ended: console == Console::Log,
             waits: false,
@@ -261,7 +267,7 @@ impl Supervisor {
             return;
         };
         let Some(component) = place.take() else { return };
-        let Component { name, parts, console, line, .. } = component;
+        let Component { name, parts, console, line, parent, .. } = component;
         if !line.is_empty() {
             log_line(name, &line);
         }
@@ -274,6 +280,10 @@ impl Supervisor {
         if let Err(error) = parts.take_apart() {
             log!("init: {name} could not be taken apart: {error}");
         }
+        self.orphan(number);
+        if let Some(parent) = parent {
+            return self.tell_parent(parent, (number, ending.status(), !matches!(ending, Ending::Exited(_))));
+        }
         match (console, &mut self.host) {
             (Console::Host, Some(host)) => {
                 host.tell(&ToHost::Exited { status: ending.status() });
@@ -281,6 +291,22 @@ impl Supervisor {
             }
             (Console::Operator, _) => self.operators_program_ended(number, name, ending),
             _ => log!("init: {name} {ending}"),
+        }
+    }
+
+    fn tell_parent(&mut self, parent: u32, end: (u32, u8, bool)) {
+        let Some(parent) = self.component(u64::from(parent)) else { return };
+        // At most as many as there are components: each number once.
+        parent.ended.retain(|(number, ..)| *number != end.0);
+        parent.ended.push(end);
+        parent.wake();
+    }
+
+    /// What a component started that is no more goes with it.
+    fn orphan(&mut self, parent: u32) {
+        let children = self.components().filter(|(_, each)| each.parent == Some(parent));
+        for child in children.map(|(number, _)| number).collect::<Vec<_>>() {
+            self.end(child, &Ending::Killed);
         }
     }
 
@@ -292,7 +318,17 @@ impl Supervisor {
                 self.end(number as u32, &Ending::Exited(request.words[0] as u8));
                 None
             }
-            Some(Request::Inventory) => Some(self.inventory(number)),
+            Some(Request::Inventory) if self.holds(number, Right::Inventory) => {
+                Some(Message::of(OK, machine::inventory()))
+            }
+            Some(Request::Run) if self.holds(number, Right::Control) => Some(self.run_child(number, request)),
+            Some(Request::Ended) if self.holds(number, Right::Control) => {
+                Some(self.child_ended(number, request.words[0]))
+            }
+            Some(Request::End) if self.holds(number, Right::Control) => {
+                Some(self.end_child(number, request.words[0]))
+            }
+            Some(_) => Some(refused(Refusal::NotAllowed)),
             None => Some(refused(Refusal::Malformed)),
         }
     }
@@ -361,11 +397,57 @@ impl Supervisor {
         refused(Refusal::NotNow)
     }
 
-    fn inventory(&mut self, number: u64) -> Message {
-        match self.component(number) {
-            Some(component) if component.may_ask_inventory => Message::of(OK, machine::inventory()),
-            _ => refused(Refusal::NotAllowed),
+    fn holds(&mut self, number: u64, right: Right) -> bool {
+        self.component(number).is_some_and(|component| component.entry.holds.contains(&right))
+    }
+
+    fn run_child(&mut self, parent: u64, request: &Asked) -> Message {
+        let length = usize::try_from(request.words[0]).unwrap_or(usize::MAX);
+        let arguments = request.bytes.get(..length).and_then(|bytes| core::str::from_utf8(bytes).ok());
+        let (Some(arguments), Some(parent_is)) = (arguments, self.component(parent)) else {
+            return refused(Refusal::Malformed);
+        };
+        let console = parent_is.console;
+        match self.run(arguments, console) {
+            Ok(number) => {
+                if let Some(child) = self.component(u64::from(number)) {
+                    child.parent = Some(parent as u32);
+                    child.input_ended = true;
+                }
+                Message::of(OK, [u64::from(number)])
+            }
+            Err(RunError::NoSuchProgram | RunError::NotInManifest) => refused(Refusal::Unknown),
+            Err(error) => {
+                log!("init: {} is not started: {error}", arguments.split('\0').next().unwrap_or_default());
+                refused(Refusal::Short)
+            }
         }
+    }
+
+    fn child_ended(&mut self, parent: u64, child: u64) -> Message {
+        if self.is_child(parent, child) {
+            return self.not_now(parent);
+        }
+        let Some(parent) = self.component(parent) else { return refused(Refusal::Malformed) };
+        match parent.ended.iter().position(|(number, ..)| u64::from(*number) == child) {
+            Some(at) => {
+                let (_, status, crashed) = parent.ended.swap_remove(at);
+                Message::of(OK, [u64::from(status), u64::from(crashed)])
+            }
+            None => refused(Refusal::Unknown),
+        }
+    }
+
+    fn end_child(&mut self, parent: u64, child: u64) -> Message {
+        if !self.is_child(parent, child) {
+            return refused(Refusal::Unknown);
+        }
+        self.end(child as u32, &Ending::Killed);
+        Message::new(OK)
+    }
+
+    fn is_child(&mut self, parent: u64, child: u64) -> bool {
+        self.component(child).is_some_and(|each| each.parent.map(u64::from) == Some(parent))
     }
 
     /// Adds to a component's input; `None` ends it.
@@ -409,7 +491,7 @@ impl Supervisor {
     }
 
     fn take_commands(&mut self) {
-        while let Some(command) = self.host.as_mut().and_then(Channel::next) {
+        while let Some(command) = self.host.as_mut().and_then(Channel::take) {
             match command {
                 Command::Exec(arguments) => self.exec(&arguments),
                 Command::Stdin(text) => self.input(Console::Host, None, Some(&text)),

@@ -1,12 +1,12 @@
-# Entries of the slow path: traps, system calls that the fast path (fastpath.s) leaves, and the way back.
-#
-# A trap from user code saves everything in the thread's Tcb before any Rust runs, vector registers too, and
-# goes on at the top of the CPU's own stack. A system call saves what the call convention keeps and the
-# message registers; vector registers are dead there. Nothing in a user's registers is trusted, nor its FS and
-# GS: the CPU's data (objects::Cpu) is found through a word above the stack that the trap arrives on.
-#
-# stack at a trap, from its top down: cpu (kept there), ss, rsp, rflags, cs, rip (pushed by the CPU), error (by
-# the CPU, or 0), vector
+// Entries of the slow path: traps, system calls that the fast path (fastpath.s) leaves, and the way back.
+//
+// A trap from user code saves everything in the thread's Tcb before any Rust runs, vector registers too, and
+// goes on at the top of the CPU's own stack. A system call saves what the call convention keeps and the
+// message registers; vector registers are dead there. Nothing in a user's registers is trusted, nor its FS and
+// GS: the CPU's data (objects::Cpu) is found through a word above the stack that the trap arrives on.
+//
+// stack at a trap, from its top down: cpu (kept there), ss, rsp, rflags, cs, rip (pushed by the CPU), error (by
+// the CPU, or 0), vector
 
 .section .text.entry, "ax", @progbits
 .set vector, 0
@@ -16,7 +16,7 @@
     .else
     push 0
     .endif
-    .byte 0x68                          # push imm32
+    .byte 0x68                          // push imm32
     .long vector
     jmp trap_common
     .set vector, vector + 1
@@ -24,13 +24,13 @@
     .balign 16
 trap_stubs_end:
 
-# In: the stack above. Out: to trap_user(rdi = cpu, rsi = vector, rdx = error), whose answer is resumed.
+// In: the stack above. Out: to trap_user(rdi = cpu, rsi = vector, rdx = error), whose answer is resumed.
 trap_common:
-    test byte ptr [rsp + 24], 3         # cs: from user code?
+    test byte ptr [rsp + 24], 3         // cs: from user code?
     jz trap_kernel
     push rax
-    mov rax, [rsp + 64]                 # cpu
-    mov rax, [rax + {CURRENT}]          # its thread
+    mov rax, [rsp + 64]                 // cpu
+    mov rax, [rax + {CURRENT}]          // its thread
     mov [rax + {RBX}], rbx
     mov [rax + {RCX}], rcx
     mov [rax + {RDX}], rdx
@@ -46,14 +46,14 @@ trap_common:
     mov [rax + {W6}], r14
     mov [rax + {W7}], r15
     pop [rax + {RAX}]
-    pop rsi                             # vector
-    pop r12                             # error
+    pop rsi                             // vector
+    pop r12                             // error
     pop [rax + {RIP}]
-    pop rcx                             # cs
+    pop rcx                             // cs
     pop [rax + {RFLAGS}]
     pop [rax + {RSP}]
-    pop rcx                             # ss
-    pop rdi                             # cpu
+    pop rcx                             // ss
+    pop rdi                             // cpu
     mov rbx, rax
     rdfsbase rcx
     mov [rbx + {FS_BASE}], rcx
@@ -63,27 +63,27 @@ trap_common:
     xor edx, edx
     xsave64 [rbx + {VECTORS}]
     mov byte ptr [rbx + {INTERRUPTED}], 1
-    mov rsp, [rdi + {STACK}]            # off an exception's own stack at once
-    push 2                              # no AC, DF, NT
+    mov rsp, [rdi + {STACK}]            // off an exception's own stack at once
+    push 2                              // no AC, DF, NT
     popfq
     xor ebp, ebp
     mov rdx, r12
     call {trap_user}
     jmp resume
 
-# From the kernel itself: an interrupt while idle, or the panic screen.
+// From the kernel itself: an interrupt while idle, or the panic screen.
 trap_kernel:
     cmp dword ptr [rsp], 0x20
     jb trap_panic
-    pop rsi                             # vector
-    add rsp, 48                         # error, rip, cs, rflags, rsp, ss
-    pop rdi                             # cpu
-    mov rsp, [rdi + {STACK}]            # the idle loop kept nothing
+    pop rsi                             // vector
+    add rsp, 48                         // error, rip, cs, rflags, rsp, ss
+    pop rdi                             // cpu
+    mov rsp, [rdi + {STACK}]            // the idle loop kept nothing
     xor ebp, ebp
     call {trap_idle}
     jmp resume
 
-# stack at the call: the one above with rax, rbx, rcx, rdx, rsi, rdi, rbp, r8 to r15 (machine::panic::TrapFrame)
+// stack at the call: the one above with rax, rbx, rcx, rdx, rsi, rdi, rbp, r8 to r15 (machine::panic::TrapFrame)
 trap_panic:
     cld
     push rax
@@ -106,14 +106,14 @@ trap_panic:
     call {trap_panic}
     ud2
 
-# A system call that takes the slow path. The lock is held.
-# In: rsp = Tcb, with rip, rsp, rflags, rbx, rbp saved; rax, rdx, rsi and the words as the user gave them;
-#     ebx = CPU number * 8, and nothing of worth in rcx, r11, rbp.
+// A system call that takes the slow path. The lock is held.
+// In: rsp = Tcb, with rip, rsp, rflags, rbx, rbp saved; rax, rdx, rsi and the words as the user gave them;
+//     ebx = CPU number * 8, and nothing of worth in rcx, r11, rbp.
 syscall_slow:
     lea rcx, [rip + {syscall_slow}]
     jmp 1f
 
-# The same without the lock. In: ebp = the ticket drawn.
+// The same without the lock. In: ebp = the ticket drawn.
 syscall_contended:
     lea rcx, [rip + {syscall_contended}]
 1:  mov [rsp + {RAX}], rax
@@ -132,13 +132,13 @@ syscall_contended:
     rdgsbase rax
     mov [rsp + {GS_BASE}], rax
     lea rdi, [rip + kernel_cpu_table]
-    mov rdi, [rdi + rbx]                # cpu
+    mov rdi, [rdi + rbx]                // cpu
     mov rsp, [rdi + {STACK}]
-    mov esi, ebp                        # the ticket
+    mov esi, ebp                        // the ticket
     xor ebp, ebp
     call rcx
 
-# In: rax = the thread to run, or 0 for none; rdx = cpu. The lock is held, the thread's root table loaded.
+// In: rax = the thread to run, or 0 for none; rdx = cpu. The lock is held, the thread's root table loaded.
 resume:
     test rax, rax
     jz idle
@@ -149,7 +149,7 @@ resume:
     wrgsbase rcx
     cmp byte ptr [rbx + {INTERRUPTED}], 0
     jne resume_interrupted
-    mov eax, 7                          # vector registers as at start: the kernel's own use of them must not show
+    mov eax, 7                          // vector registers as at start: the kernel's own use of them must not show
     xor edx, edx
     xrstor64 [rip + {INITIAL_VECTORS}]
     mov rdi, [rbx + {W0}]
@@ -176,10 +176,10 @@ resume_interrupted:
     mov eax, 7
     xor edx, edx
     xrstor64 [rbx + {VECTORS}]
-    push 0x1b                           # ss
+    push 0x1b                           // ss
     push [rbx + {RSP}]
     push [rbx + {RFLAGS}]
-    push 0x23                           # cs
+    push 0x23                           // cs
     push [rbx + {RIP}]
     mov rdi, [rbx + {W0}]
     mov r8, [rbx + {W1}]
@@ -199,8 +199,8 @@ resume_interrupted:
     inc dword ptr [rip + kernel_lock + 4]
     iretq
 
-# Nothing to run: interrupts are let in, and lead to trap_kernel, which does not come back here.
-# In: rdx = cpu, the lock held.
+// Nothing to run: interrupts are let in, and lead to trap_kernel, which does not come back here.
+// In: rdx = cpu, the lock held.
 idle:
     mov rsp, [rdx + {STACK}]
     inc dword ptr [rip + kernel_lock + 4]
@@ -209,22 +209,22 @@ idle:
     cli
     jmp 1b
 
-# The preemption window: lets interrupts in that are due, else goes on. In: rdi = cpu, the lock not held.
-# Out: to trap_idle as if idle, with vector 0 when no interrupt came.
+// The preemption window: lets interrupts in that are due, else goes on. In: rdi = cpu, the lock not held.
+// Out: to trap_idle as if idle, with vector 0 when no interrupt came.
 .globl preemption_window
 preemption_window:
     mov rsp, [rdi + {STACK}]
     sti
-    nop                                 # (STI holds interrupts off for one instruction)
+    nop                                 // (STI holds interrupts off for one instruction)
     nop
     cli
-    mov rdi, [rsp]                      # cpu
+    mov rdi, [rsp]                      // cpu
     xor esi, esi
     xor ebp, ebp
     call {trap_idle}
     jmp resume
 
-# Begins a CPU's work. In: rdi = cpu.
+// Begins a CPU's work. In: rdi = cpu.
 .globl start_running
 start_running:
     mov rsp, [rdi + {STACK}]

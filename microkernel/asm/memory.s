@@ -1,6 +1,6 @@
-# memcpy, memmove, memset, memcmp, bcmp: what compiled code expects of its C library (System V ABI:
-# rdi, rsi, rdx in; rax out). Short copies go by overlapping words, long ones by `rep movsq`: few
-# instructions, no start-up cost on short ones, and no dependence on ERMS. Vector registers xmm0 to xmm3.
+// memcpy, memmove, memset, memcmp, bcmp: what compiled code expects of its C library (System V ABI:
+// rdi, rsi, rdx in; rax out). Short copies go by overlapping words, long ones by `rep movsq`: few
+// instructions, no start-up cost on short ones, and no dependence on ERMS. Vector registers xmm0 to xmm3.
 
 .section .text.memory, "ax", @progbits
 .balign 16
@@ -8,7 +8,7 @@
 .type memmove, @function
 memmove:
     mov rax, rdi
-    sub rax, rsi                        # destination within [source, source + size): copy downwards
+    sub rax, rsi                        // destination within [source, source + size): copy downwards
     cmp rax, rdx
     jb 7f
 .globl memcpy
@@ -24,7 +24,7 @@ memcpy:
     movups [rdi], xmm0
     movups [rdi + rdx - 16], xmm1
     ret
-2:  mov r8, [rsi + rdx - 8]             # the last word, which overlaps; read before anything is written
+2:  mov r8, [rsi + rdx - 8]             // the last word, which overlaps; read before anything is written
     lea r9, [rdi + rdx - 8]
     lea rcx, [rdx - 1]
     shr rcx, 3
@@ -47,7 +47,7 @@ memcpy:
     ret
 5:  test edx, edx
     jz 6f
-    mov r10d, edx                       # 1 to 3 bytes: first, middle, last
+    mov r10d, edx                       // 1 to 3 bytes: first, middle, last
     shr r10d, 1
     movzx ecx, byte ptr [rsi]
     movzx r8d, byte ptr [rsi + rdx - 1]
@@ -57,7 +57,7 @@ memcpy:
     mov [rdi + r10], r9b
 6:  ret
 7:  mov rax, rdi
-    cmp rdx, 32                         # the short ways read all before they write
+    cmp rdx, 32                         // the short ways read all before they write
     jbe memcpy
     lea rsi, [rsi + rdx - 8]
     lea rdi, [rdi + rdx - 8]
@@ -124,7 +124,7 @@ bcmp:
     jmp 3b
 6:  xor eax, eax
     ret
-4:  bswap rax                           # the first byte that differs decides
+4:  bswap rax                           // the first byte that differs decides
     bswap rcx
     cmp rcx, rax
     sbb eax, eax

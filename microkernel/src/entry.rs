@@ -23,7 +23,7 @@ use crate::machine::panic::{self, TrapFrame};
 use crate::remote;
 
 const fn word(at: usize) -> usize {
-    offset_of!(Tcb, context) + offset_of!(Context, words) + 8 * at
+    offset_of!(Tcb, context).wrapping_add(offset_of!(Context, words)).wrapping_add(at.wrapping_mul(8))
 }
 
 global_asm!(

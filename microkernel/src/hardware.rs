@@ -8,6 +8,7 @@ use objects::machine::Flush;
 use objects::memory::Memory;
 use objects::{Cpu, Kernel, Machine, Ref, Tcb};
 use x86_64::instructions::port::Port;
+use x86_64::structures::port::{PortRead, PortWrite};
 
 use crate::entry::{self, INITIAL_MXCSR};
 use crate::machine::layout::WINDOW;
@@ -123,6 +124,16 @@ pub fn init_cpu(here: &Cpu) {
     follow_fast_path(number);
 }
 
+fn read<T: PortRead>(port: u16) -> T {
+    // SAFETY: who holds the IoPort capability may do to the device what it likes; no port is the kernel's memory.
+    unsafe { Port::new(port).read() }
+}
+
+fn write<T: PortWrite>(port: u16, value: T) {
+    // SAFETY: as for reading.
+    unsafe { Port::new(port).write(value) }
+}
+
 impl Machine for Hardware {
     fn now(&self) -> u64 {
         let now = cpu::tsc().max(LATEST.load(Ordering::Relaxed));
@@ -174,25 +185,18 @@ impl Machine for Hardware {
     }
 
     fn port_read(&self, port: u16, width: u64) -> u64 {
-        // SAFETY: who holds the IoPort capability may do to the device what it likes; the kernel's own ports
-        // are not memory.
-        unsafe {
-            match width {
-                1 => u64::from(Port::<u8>::new(port).read()),
-                2 => u64::from(Port::<u16>::new(port).read()),
-                _ => u64::from(Port::<u32>::new(port).read()),
-            }
+        match width {
+            1 => u64::from(read::<u8>(port)),
+            2 => u64::from(read::<u16>(port)),
+            _ => u64::from(read::<u32>(port)),
         }
     }
 
     fn port_write(&self, port: u16, width: u64, value: u64) {
-        // SAFETY: as for reading.
-        unsafe {
-            match width {
-                1 => Port::new(port).write(value as u8),
-                2 => Port::new(port).write(value as u16),
-                _ => Port::new(port).write(value as u32),
-            }
+        match width {
+            1 => write(port, value as u8),
+            2 => write(port, value as u16),
+            _ => write(port, value as u32),
         }
     }
 

@@ -11,7 +11,7 @@ fn stops_in_the_kernel(tool: &Tool) -> Outcome {
     let script = ["-batch", "-ex", "hbreak microkernel::kernel_main", "-ex", "continue", "-ex", "backtrace"];
     let run = tool.run([&["debug", "--"], &script[..]].concat())?;
     run.ended_with(0)?;
-    for part in ["Breakpoint 1, microkernel::kernel_main", "microkernel/src/main.rs"] {
+    for part in ["\nBreakpoint 1, ", "microkernel::kernel_main () at microkernel/src/main.rs"] {
         if !run.stdout.contains(part) {
             return Err(run.told(&format!("gdb should have said {part:?}")));
         }

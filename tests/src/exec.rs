@@ -9,9 +9,11 @@ pub const TESTS: &[Test] = &[
     Test::case("exec/a_program_that_fails_gives_its_status", |tool| guest(tool, &["false"])?.ended_with(1)),
     Test::case("exec/output_passes_through_and_nothing_else_does", output_passes_through),
     Test::case("exec/output_longer_than_a_frame_passes_through_whole", long_output_passes_through),
+    Test::case("exec/input_passes_through_to_its_end", input_passes_through),
     Test::case("exec/a_command_that_is_not_there_gives_127_and_says_so", no_such_command),
     Test::case("exec/a_program_that_never_ends_gives_124_and_says_where_it_is", timeout),
     Test::case("exec/a_program_that_crashes_gives_a_readable_report", crash_report),
+    Test::case("exec/a_program_that_panics_gives_its_message", panic_report),
     Test::case("exec/a_kernel_panic_gives_101_and_a_readable_report", kernel_panic),
     Test::case("exec/the_kernel_log_is_shown_when_asked_for", verbose),
     Test::case("exec/counting_instructions_changes_nothing_in_what_a_program_does", icount),
@@ -34,6 +36,13 @@ fn long_output_passes_through(tool: &Tool) -> Outcome {
     run.printed(&format!("{words}\n"))
 }
 
+fn input_passes_through(tool: &Tool) -> Outcome {
+    let text: String = (0..2000).map(|number| format!("line {number}\n")).collect();
+    let run = tool.run_with_input(["exec", "--", "cat"], text.clone().into_bytes())?;
+    run.ended_with(0)?;
+    run.printed(&text)
+}
+
 fn no_such_command(tool: &Tool) -> Outcome {
     let run = guest(tool, &["no-such-command"])?;
     run.ended_with(127)?;
@@ -53,17 +62,34 @@ fn timeout(tool: &Tool) -> Outcome {
 }
 
 fn crash_report(tool: &Tool) -> Outcome {
-    let run = guest(tool, &["crash"])?;
-    if matches!(run.status, Some(0 | 101 | 102 | 124 | 125 | 127)) {
-        return Err(run.told("the program's own failure should have been the status"));
-    }
+    let run = guest(tool, &["crash", "write"])?;
+    ended_by_its_own_failure(&run)?;
     run.complained_of(&[
         "component crash crashed: page fault at address 0x",
-        "rip ",
+        "rip 00",
+        "crash::write  user/programs/src/bin/crash.rs:",
         "backtrace",
-        "crash.rs:",
+        "crash::main  user/programs/src/bin/crash.rs:",
         "last lines of the kernel log",
     ])
+}
+
+fn panic_report(tool: &Tool) -> Outcome {
+    let run = guest(tool, &["crash", "panic"])?;
+    ended_by_its_own_failure(&run)?;
+    run.complained_of(&[
+        "component crash crashed: panic: asked to",
+        "crash::main  user/programs/src/bin/crash.rs:",
+    ])
+}
+
+fn ended_by_its_own_failure(run: &Run) -> Outcome {
+    match run.status {
+        Some(0 | 101 | 102 | 124 | 125 | 127) | None => {
+            Err(run.told("the program's own failure should have been the status"))
+        }
+        Some(_) => Ok(()),
+    }
 }
 
 /// The boot option `panic=test` makes the kernel panic as soon as it is up.

@@ -1,9 +1,9 @@
 //! The host tool as its user has it: a program, run with arguments.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 
 use xtask::{programs, workspace};
@@ -65,12 +65,31 @@ impl Tool {
 
     /// Runs the tool to its end.
     pub fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Result<Run, String> {
-        let output = self.command(arguments).output().map_err(|error| error.to_string())?;
-        Ok(Run {
-            status: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
+        self.command(arguments).output().map(Run::from).map_err(|error| error.to_string())
+    }
+
+    /// Runs the tool to its end with `input` as its standard input.
+    pub fn run_with_input<A: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+        input: Vec<u8>,
+    ) -> Result<Run, String> {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| error.to_string())?;
+        let stdin = child.stdin.take();
+        // A tool that ends before it has read everything shows in what it printed.
+        let writer = thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&input)));
+        let output = child.wait_with_output().map_err(|error| error.to_string())?;
+        let _ = writer.join();
+        Ok(output.into())
+    }
+}
+
+impl From<Output> for Run {
+    fn from(output: Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Run { status: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }
 }
 

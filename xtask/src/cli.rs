@@ -65,6 +65,8 @@ pub enum Command {
     Bench(BenchOptions),
     /// Boot stopped, with gdb attached
     Debug(DebugOptions),
+    /// Write docs/kernel.md from the table of the kernel's interface
+    Reference,
 }
 
 /// Options of `run`.

@@ -17,6 +17,7 @@ pub mod machine;
 pub mod programs;
 pub mod qemu;
 pub mod qmp;
+pub mod reference;
 pub mod report;
 pub mod run;
 pub mod session;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use xtask::cli::{Cli, Command};
-use xtask::{bench, debug, exec, run};
+use xtask::{bench, debug, exec, reference, run};
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command() {
@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         Command::Exec(options) => exec::exec(&options),
         Command::Bench(options) => bench::bench(&options),
         Command::Debug(options) => debug::debug(&options),
+        Command::Reference => reference::write(),
     };
     done.map_or_else(
         |error| {

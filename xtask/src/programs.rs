@@ -101,7 +101,8 @@ pub fn build() -> Result<Programs> {
     let status = child.wait().context("cannot wait for cargo")?;
     let complaints = complaints.and_then(|reader| reader.join().ok()).unwrap_or_default();
     if !status.success() {
-        bail!("{complaints}the guest does not build: mend what cargo says above");
+        eprint!("{complaints}");
+        bail!("the guest does not build: mend what cargo says above");
     }
     sorted(built)
 }

@@ -65,10 +65,10 @@ macro_rules! interface {
                     /// Derive a capability with the same rights and badge.
                     copy = 0x202 (slot: u64, from: CPtr, from_slot: u64) -> 0 [OutOfRange, SlotOccupied, Busy];
                     /// Move a capability; what was derived from it stays derived.
-                    relocate = 0x203 (slot: u64, from: CPtr, from_slot: u64) -> 0 [OutOfRange, SlotOccupied, Busy];
+                    relocate = 0x203 (slot: u64, from: CPtr, from_slot: u64) -> 0 [OutOfRange, SlotOccupied];
                     /// Delete the capability in `slot`; of an owner, with the object and everything derived. What
                     /// was derived from any other stays, derived from its parent. An empty slot is no error.
-                    delete = 0x204 (slot: u64) -> 0 [OutOfRange, Busy];
+                    delete = 0x204 (slot: u64) -> 0 [OutOfRange];
                     /// Delete everything derived from the capability in `slot`; of an Untyped, every object made
                     /// from it.
                     revoke = 0x205 (slot: u64) -> 0 [OutOfRange, NoCapability];

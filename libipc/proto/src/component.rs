@@ -21,6 +21,15 @@ pub enum Request {
     /// What init has left, for tests that look for leaks: words 0 and 1 of the answer are free bytes and free
     /// slots. Asked by components that hold the right `inventory` only.
     Inventory = 4,
+    /// Start the program that word 0's number of bytes name: arguments, each ended by NUL. Word 0 of the answer is
+    /// the number of the new component, which prints where the caller does. Asked by components that hold the
+    /// right `control` only, as are the following.
+    Run = 5,
+    /// How the component of number word 0, which the caller had started, has ended: word 0 of the answer is the
+    /// exit status, word 1 is not 0 if it crashed or was ended. It is told once. [`Refusal::NotNow`]: it runs.
+    Ended = 6,
+    /// End the component of number word 0, which the caller had started.
+    End = 7,
 }
 
 impl Request {
@@ -31,6 +40,9 @@ impl Request {
             2 => Some(Request::Read),
             3 => Some(Request::Exit),
             4 => Some(Request::Inventory),
+            5 => Some(Request::Run),
+            6 => Some(Request::Ended),
+            7 => Some(Request::End),
             _ => None,
         }
     }
@@ -70,6 +82,10 @@ pub enum Refusal {
     Malformed = 2,
     /// The manifest does not give the component this right.
     NotAllowed = 3,
+    /// No such program or component.
+    Unknown = 4,
+    /// There is not enough memory for it, or something else that it needs.
+    Short = 5,
 }
 
 impl Refusal {
@@ -79,6 +95,8 @@ impl Refusal {
             1 => Some(Refusal::NotNow),
             2 => Some(Refusal::Malformed),
             3 => Some(Refusal::NotAllowed),
+            4 => Some(Refusal::Unknown),
+            5 => Some(Refusal::Short),
             _ => None,
         }
     }

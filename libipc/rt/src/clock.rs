@@ -11,3 +11,8 @@ pub fn now() -> u64 {
 pub fn microseconds(count: u64) -> u64 {
     (u128::from(count) * u128::from(crate::env::tsc_hz()) / 1_000_000) as u64
 }
+
+/// Microseconds in so many ticks.
+pub fn to_microseconds(ticks: u64) -> u64 {
+    (u128::from(ticks) * 1_000_000 / u128::from(crate::env::tsc_hz().max(1))) as u64
+}

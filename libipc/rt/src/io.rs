@@ -8,7 +8,7 @@ use ipc::{Message, buffer, bytes};
 use proto::component::{MAX_BYTES, OK, Refusal, Request, Stream};
 use proto::start::names;
 
-use crate::{env, panic};
+use crate::{clock, env, panic};
 
 fn init() -> CPtr {
     static INIT: AtomicU32 = AtomicU32::new(0);
@@ -37,6 +37,8 @@ impl fmt::Display for IoError {
             IoError::Refused(Refusal::NotNow) => "not now",
             IoError::Refused(Refusal::Malformed) => "init did not understand the request",
             IoError::Refused(Refusal::NotAllowed) => "the manifest does not allow it",
+            IoError::Refused(Refusal::Unknown) => "no such program or component",
+            IoError::Refused(Refusal::Short) => "init is short of something that it needs",
             IoError::Kernel(error) => error.meaning().trim_start(),
         })
     }
@@ -48,11 +50,19 @@ fn ask(message: Message) -> Result<Message, IoError> {
         let answer = ipc::call(init(), message).map_err(IoError::Kernel)?;
         match (answer.label(), Refusal::from_label(answer.label())) {
             (OK, _) => return Ok(answer),
-            (_, Some(Refusal::NotNow)) => {
-                ipc::wait(env::required(names::READY)).map_err(IoError::Kernel)?;
-            }
+            (_, Some(Refusal::NotNow)) => wait_until_ready()?,
             (_, refusal) => return Err(IoError::Refused(refusal.unwrap_or(Refusal::Malformed))),
         }
+    }
+}
+
+/// Waits until init says that it is worth asking again. It says so once, and another thread may have heard it:
+/// so not for ever.
+fn wait_until_ready() -> Result<(), IoError> {
+    let a_while = clock::now().saturating_add(clock::microseconds(10_000));
+    match ipc::wait_until(env::required(names::READY), a_while) {
+        Ok(_) | Err(Error::TimedOut) => Ok(()),
+        Err(error) => Err(IoError::Kernel(error)),
     }
 }
 
@@ -78,6 +88,38 @@ pub fn read(place: &mut [u8]) -> Result<usize, IoError> {
 pub fn inventory() -> Result<[u64; 2], IoError> {
     let answer = ask(Message::new(Request::Inventory as u32))?;
     Ok([answer.words[0], answer.words[1]])
+}
+
+/// Starts a program: `arguments` are each ended by NUL, the first is its name. For components with the right
+/// `control`, as are the following. Gives its number.
+pub fn run(arguments: &str) -> Result<u64, IoError> {
+    let length = arguments.len();
+    if length > MAX_BYTES {
+        return Err(IoError::Refused(Refusal::Malformed));
+    }
+    let words = bytes::put(&buffer().words, arguments.as_bytes());
+    let answer = ask(Message::of(Request::Run as u32, [length as u64]).with(words, 0))?;
+    Ok(answer.words[0])
+}
+
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Its exit status.
+    pub status: u8,
+    /// It did not end by itself.
+    pub crashed: bool,
+}
+
+/// Waits for the end of a program that [`run`] started.
+pub fn wait_for(number: u64) -> Result<Ended, IoError> {
+    let answer = ask(Message::of(Request::Ended as u32, [number]))?;
+    Ok(Ended { status: answer.words[0] as u8, crashed: answer.words[1] != 0 })
+}
+
+/// Ends a program that [`run`] started, wherever it is. [`wait_for`] tells of it all the same.
+pub fn end(number: u64) -> Result<(), IoError> {
+    ask(Message::of(Request::End as u32, [number])).map(|_| ())
 }
 
 /// Ends the program with this status (0: all went well).

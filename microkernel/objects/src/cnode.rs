@@ -46,7 +46,7 @@ impl<M: Machine> Kernel<M> {
     /// CNode.mint
     pub(crate) fn cnode_mint(
         &self,
-        here: &Cpu,
+        _: &Cpu,
         me: Ref<Tcb>,
         cnode: Ref<Slot>,
         [to, from_cnode, from, rights, badge, ..]: [u64; 8],
@@ -54,7 +54,6 @@ impl<M: Machine> Kernel<M> {
         if rights > u64::from(Rights::ALL.0) {
             return Err(Error::InvalidArgument.into());
         }
-        self.pace(here);
         let (from, to) = self.pair(me, cnode, to, from_cnode, from)?;
         self.derive(from, to, Rights(rights as u8), badge)?;
         Ok([0; 8])
@@ -63,12 +62,11 @@ impl<M: Machine> Kernel<M> {
     /// CNode.copy
     pub(crate) fn cnode_copy(
         &self,
-        here: &Cpu,
+        _: &Cpu,
         me: Ref<Tcb>,
         cnode: Ref<Slot>,
         [to, from_cnode, from, ..]: [u64; 8],
     ) -> Outcome {
-        self.pace(here);
         let (from, to) = self.pair(me, cnode, to, from_cnode, from)?;
         self.derive(from, to, Rights::ALL, 0)?;
         Ok([0; 8])

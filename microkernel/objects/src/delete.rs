@@ -81,18 +81,25 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// To be called before anything is derived: helps a revocation along that has given way.
+    /// To be called before anything is derived, and before anything is looked up for that: helps a revocation along that has given way.
     pub(crate) fn pace(&self, here: &Cpu) {
+        if self.revoking.get().is_none() {
+            return;
+        }
+        // No more than half of the work, so that the caller comes forward, too.
+        let half = self.work.get() / 2;
+        self.work.set(half);
         for _ in 0..PACE_STEPS {
-            let Some(slot) = self.revoking.get() else { return };
+            let Some(slot) = self.revoking.get() else { break };
             if self.revoke_step(here, slot).is_err() {
-                return;
+                break;
             }
             // (The step may have deleted the root itself, and so ended the revocation.)
             if self.revoking.get() == Some(slot) && slot.first.get().is_none() {
                 self.revoking.set(None);
             }
         }
+        self.work.set(half);
     }
 
     /// Takes a capability out of the tree (its children move up) and empties its slot.
@@ -130,16 +137,8 @@ impl<M: Machine> Kernel<M> {
     /// Destroys the object that `slot` owns; nothing is derived from it any more.
     fn destroy(&self, here: &Cpu, slot: Ref<Slot>) -> Step<()> {
         match slot.kind.get() {
-            Kind::Endpoint => {
-                if self.cancel_one(here, slot) {
-                    return Ok(());
-                }
-            }
-            Kind::Notification => {
-                if self.cancel_waiter(here, slot) {
-                    return Ok(());
-                }
-            }
+            Kind::Endpoint if self.cancel_one(here, slot) => return Ok(()),
+            Kind::Notification if self.cancel_waiter(here, slot) => return Ok(()),
             Kind::Reply => {
                 if let Ok(reply) = self.reply_in(slot) {
                     self.destroy_reply(here, reply);

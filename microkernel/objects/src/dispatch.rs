@@ -30,7 +30,22 @@ macro_rules! row {
 }
 
 /// Bytes of the SYSCALL instruction: a call that gave way goes back to it.
-const SYSCALL_LENGTH: u64 = 2;
+pub(crate) const SYSCALL_LENGTH: u64 = 2;
+
+/// Whether a method makes a new capability, if only in a thread's or interrupt's own slot.
+fn derives(number: u64) -> bool {
+    const DERIVING: [u32; 8] = [
+        method::Untyped::retype,
+        method::CNode::mint,
+        method::CNode::copy,
+        method::Tcb::configure,
+        method::Tcb::set_fault_handler,
+        method::IrqControl::handler,
+        method::IrqControl::msi,
+        method::IrqHandler::bind,
+    ];
+    DERIVING.iter().any(|&method| u64::from(method) == number)
+}
 
 impl<M: Machine> Kernel<M> {
     /// The current thread made a system call that the fast path did not take; its registers are saved. True: it
@@ -80,9 +95,9 @@ impl<M: Machine> Kernel<M> {
             Syscall::call => self.send(here, me, Sending::Call),
             Syscall::reply_recv => self.reply_recv(here, me),
             Syscall::send => self.send(here, me, Sending::Send).map(|()| me.finish(0)),
-            Syscall::recv => self.recv(here, me),
+            Syscall::recv => self.recv(here, me, true),
             Syscall::try_send => self.send(here, me, Sending::Try).map(|()| me.finish(0)),
-            Syscall::try_recv => self.receive(here, me, false, 0),
+            Syscall::try_recv => self.recv(here, me, false),
             Syscall::reply => self.reply(here, me).map(|()| me.finish(0)),
             Syscall::wait => self.wait(here, me, true),
             Syscall::poll => self.wait(here, me, false),
@@ -117,13 +132,13 @@ impl<M: Machine> Kernel<M> {
         self.receive(here, me, true, deadline)
     }
 
-    fn recv(&self, here: &Cpu, me: Ref<Tcb>) -> Step<()> {
+    fn recv(&self, here: &Cpu, me: Ref<Tcb>, block: bool) -> Step<()> {
         let info = me.info();
         if !info.is_valid() {
             return Err(Error::InvalidArgument.into());
         }
         let deadline = if info.has_deadline() { me.words().first().map_or(0, |&at| at.max(1)) } else { 0 };
-        self.receive(here, me, true, deadline)
+        self.receive(here, me, block, deadline)
     }
 
     fn reply(&self, here: &Cpu, me: Ref<Tcb>) -> Step<()> {
@@ -136,6 +151,10 @@ impl<M: Machine> Kernel<M> {
 
     fn invoke(&self, here: &Cpu, me: Ref<Tcb>) -> Step<()> {
         let number = me.context.rsi.get();
+        if derives(number) {
+            // Before anything is looked up: what a revocation takes now is found gone.
+            self.pace(here);
+        }
         let slot = self.slot(me, me.context.rdx.get())?;
         if slot.is_empty() || slot.flags().contains(Flags::DYING) {
             return Err(Error::NoCapability.into());

@@ -216,6 +216,7 @@ impl<M: Machine> Kernel<M> {
         let faulted = tcb.state.get() == State::Faulting;
         self.unblock(here, tcb);
         if faulted {
+            self.repeat_fault(tcb);
             tcb.state.set(State::Inactive);
         } else {
             tcb.finish(Error::Cancelled as u64);

@@ -4,6 +4,7 @@ use abi::MsgInfo;
 use abi::message::fault;
 
 use crate::cpu::Cpu;
+use crate::dispatch::SYSCALL_LENGTH;
 use crate::endpoint::Endpoint;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
@@ -39,6 +40,14 @@ impl<M: Machine> Kernel<M> {
             }
         }
         true
+    }
+
+    /// The fault that `tcb` waits with will not be answered: it is to strike again once the thread runs. (A
+    /// foreign system call has gone past its instruction.)
+    pub(crate) fn repeat_fault(&self, tcb: Ref<Tcb>) {
+        if tcb.fault.first().is_some_and(|kind| kind.get() == fault::FOREIGN_CALL) {
+            tcb.context.rip.set(tcb.context.rip.get().wrapping_sub(SYSCALL_LENGTH));
+        }
     }
 
     /// Writes the fault message of `sender` into `receiver`'s registers.

@@ -79,12 +79,11 @@ impl<M: Machine> Kernel<M> {
     /// IrqControl.handler
     pub(crate) fn irq_handler(
         &self,
-        here: &Cpu,
+        _: &Cpu,
         me: Ref<Tcb>,
         control: Ref<Slot>,
         [cnode, at, gsi, cpu, flags, ..]: [u64; 8],
     ) -> Outcome {
-        self.pace(here);
         let slot = self.new_slot(me, cnode, at)?;
         let gsi = u32::try_from(gsi).map_err(|_| Error::OutOfRange)?;
         if cpu >= self.cpu_count() as u64 || flags > 3 {
@@ -106,12 +105,11 @@ impl<M: Machine> Kernel<M> {
     /// IrqControl.msi
     pub(crate) fn irq_msi(
         &self,
-        here: &Cpu,
+        _: &Cpu,
         me: Ref<Tcb>,
         control: Ref<Slot>,
         [cnode, at, cpu, ..]: [u64; 8],
     ) -> Outcome {
-        self.pace(here);
         let slot = self.new_slot(me, cnode, at)?;
         if cpu >= self.cpu_count() as u64 {
             return Err(Error::InvalidArgument.into());

@@ -106,7 +106,7 @@ impl<M: Machine> Kernel<M> {
         if let Some(context) = self.recall(here, reply) {
             caller.runs_on.set(Some(context));
         } else if reply.loan.get() != Loan::Apart {
-            caller.runs_on.set(caller.sched_context.get());
+            self.fall_back(caller);
         }
         reply.loan.set(Loan::Lent);
         reply.no_grant.set(false);
@@ -124,8 +124,7 @@ impl<M: Machine> Kernel<M> {
         }
         if let Some(reply) = self.loan_of(tcb) {
             self.owe(reply, Some(runs_on));
-            tcb.runs_on.set(Some(own));
-            self.move_to_own_cpu(tcb);
+            self.fall_back(tcb);
         }
     }
 
@@ -197,6 +196,8 @@ impl<M: Machine> Kernel<M> {
         let Some(caller) = self.unlink_call(here, reply) else { return };
         if caller.state.get() == State::Answer {
             caller.finish(Error::PeerDied as u64);
+        } else {
+            self.repeat_fault(caller);
         }
         self.ready(here, caller);
     }
@@ -257,7 +258,7 @@ impl<M: Machine> Kernel<M> {
         // What an earlier caller lent is not to be spent on the next one.
         if let Some(earlier) = self.loan_of(me) {
             self.owe(earlier, me.runs_on.get());
-            me.runs_on.set(me.sched_context.get());
+            self.fall_back(me);
         }
         self.turn_to(me, reply);
         Ok(reply)

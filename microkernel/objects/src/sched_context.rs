@@ -87,15 +87,7 @@ impl<M: Machine> Kernel<M> {
                 tcb.runs_on.set(Some(context));
             }
         } else if !waits {
-            let runnable = tcb.is_runnable();
-            if runnable {
-                self.unready(here, tcb);
-            }
-            self.move_thread(tcb, context.cpu.get());
-            tcb.runs_on.set(Some(context));
-            if runnable {
-                self.ready(here, tcb);
-            }
+            self.set_running_on(here, tcb, Some(context));
         }
         Ok([0; 8])
     }
@@ -150,7 +142,9 @@ impl<M: Machine> Kernel<M> {
         context.refill_at.set(self.machine.now().saturating_add(period));
         context.cpu.set(cpu);
         context.fault_when_out.set(flags & 1 == 1);
-        if let Some(tcb) = bound {
+        if let Some(tcb) = bound
+            && tcb.runs_on.get() == Some(context)
+        {
             self.move_thread(tcb, cpu);
         }
         Ok([0; 8])
@@ -234,6 +228,9 @@ impl<M: Machine> Kernel<M> {
             self.unready(here, tcb);
         }
         tcb.runs_on.set(context);
+        if let Some(context) = context {
+            self.move_thread(tcb, context.cpu.get());
+        }
         if runnable {
             self.ready(here, tcb);
         }

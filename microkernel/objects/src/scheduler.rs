@@ -391,8 +391,7 @@ impl<M: Machine> Kernel<M> {
             // It was lent: an active server goes on with its own, and owes this one to its caller.
             self.owe(reply, Some(context));
             here.current.set(Some(here.idle_thread()));
-            me.runs_on.set(me.sched_context.get());
-            self.move_to_own_cpu(me);
+            self.fall_back(me);
             self.ready(here, me);
             return;
         }
@@ -417,9 +416,11 @@ impl<M: Machine> Kernel<M> {
         self.throttle(here, me, context.refill_at.get());
     }
 
-    /// A thread that falls back on its own SchedContext goes to that one's CPU.
-    pub(crate) fn move_to_own_cpu(&self, tcb: Ref<Tcb>) {
-        if let Some(own) = tcb.sched_context.get() {
+    /// Leaves a thread that is in no ready queue with its own SchedContext, on that one's CPU.
+    pub(crate) fn fall_back(&self, tcb: Ref<Tcb>) {
+        let own = tcb.sched_context.get();
+        tcb.runs_on.set(own);
+        if let Some(own) = own {
             self.move_thread(tcb, own.cpu.get());
         }
     }

@@ -264,6 +264,11 @@ impl Tcb {
         !matches!(self.state.get(), State::Inactive | State::Ready | State::Throttled)
     }
 
+    /// Whether it waits with a fault.
+    pub fn is_faulted(&self) -> bool {
+        matches!(self.state.get(), State::Faulting | State::FaultAnswer)
+    }
+
     /// Whether a CPU could come to run it.
     pub fn is_runnable(&self) -> bool {
         matches!(self.state.get(), State::Ready | State::Throttled)
@@ -312,12 +317,18 @@ impl Tcb {
         }
     }
 
-    /// Sets them. Refuses addresses that SYSRET, IRET or WRFSBASE would fault on in the kernel.
-    pub fn set_registers(&self, registers: &Registers) -> Result<(), Error> {
+    /// Refuses addresses that SYSRET, IRET or WRFSBASE would fault on in the kernel.
+    pub fn check_registers(registers: &Registers) -> Result<(), Error> {
         let canonical = |address: u64| (address as i64) << 16 >> 16 == address as i64;
         if registers.rip >= USER_TOP || !canonical(registers.fs_base) || !canonical(registers.gs_base) {
             return Err(Error::InvalidArgument);
         }
+        Ok(())
+    }
+
+    /// Sets them, if they pass [`Tcb::check_registers`].
+    pub fn set_registers(&self, registers: &Registers) -> Result<(), Error> {
+        Tcb::check_registers(registers)?;
         let c = &self.context;
         let [r8, r9, r10, r11, r12, r13, r14, r15] = registers.r;
         c.rip.set(registers.rip);
@@ -367,8 +378,11 @@ impl<M: Machine> Kernel<M> {
     pub fn stop_thread(&self, here: &Cpu, tcb: Ref<Tcb>) {
         self.settle(here, tcb);
         if tcb.is_blocked() {
+            let faulted = tcb.is_faulted();
             self.unblock(here, tcb);
-            if !tcb.interrupted.get() {
+            if faulted {
+                self.repeat_fault(tcb);
+            } else {
                 tcb.finish(Error::Cancelled as u64);
             }
         } else if tcb.is_runnable() {
@@ -397,14 +411,13 @@ impl<M: Machine> Kernel<M> {
         }
         if let Some(frame) = buffer {
             let size = abi::message::IPC_BUFFER_SIZE as u64;
-            if frame.flags().contains(crate::slot::Flags::DEVICE) || offset % size != 0 {
+            if frame.flags().contains(crate::slot::Flags::DEVICE) || !offset.is_multiple_of(size) {
                 return Err(Error::InvalidArgument.into());
             }
             if offset >= frame.size() {
                 return Err(Error::OutOfRange.into());
             }
         }
-        self.pace(here);
         if let Some(cnode) = cspace {
             self.set_thread_slot(here, tcb, slots::CSPACE, cnode);
             tcb.cspace.set(cnode.object.get());
@@ -498,11 +511,15 @@ impl<M: Machine> Kernel<M> {
             return Err(Error::NotConfigured.into());
         }
         let words: [u64; Registers::WORDS] = core::array::from_fn(|at| buffer.word(at));
+        let registers = Registers::from_words(&words);
+        Tcb::check_registers(&registers)?;
         let fault_answer = tcb.state.get() == State::FaultAnswer;
         if !fault_answer || resume == 1 {
             self.stop_thread(here, tcb);
         }
-        tcb.set_registers(&Registers::from_words(&words))?;
+        tcb.set_registers(&registers)?;
+        // (What it was in a fault with is overwritten, and will not strike again.)
+        tcb.fault.iter().for_each(|word| word.set(0));
         if resume == 1 {
             self.ready(here, tcb);
         }

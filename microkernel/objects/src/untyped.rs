@@ -41,18 +41,7 @@ struct Request {
 
 impl<M: Machine> Kernel<M> {
     /// Untyped.retype
-    pub(crate) fn untyped_retype(
-        &self,
-        here: &Cpu,
-        me: Ref<Tcb>,
-        slot: Ref<Slot>,
-        args: [u64; 8],
-    ) -> Outcome {
-        self.pace(here);
-        // Helping a revocation may have taken the capability itself.
-        if slot.kind.get() != Kind::Untyped {
-            return Err(Error::NoCapability.into());
-        }
+    pub(crate) fn untyped_retype(&self, _: &Cpu, me: Ref<Tcb>, slot: Ref<Slot>, args: [u64; 8]) -> Outcome {
         let request = self.check_retype(me, slot, args)?;
         self.clear_for(slot, &request)?;
         for at in 0..request.count {
@@ -84,7 +73,7 @@ impl<M: Machine> Kernel<M> {
                 return Err(Error::SlotOccupied.into());
             }
         }
-        // Once: a retype that gave way while it cleared goes on where it was.
+        // (Bytes clear but not used yet are progress of a retype that gave way: they stay.)
         if untyped.first.get().is_none() && untyped.badge.get() != 0 {
             untyped.badge.set(0);
             untyped.extra.set(0);
@@ -118,6 +107,8 @@ impl<M: Machine> Kernel<M> {
             self.spend(CLEAR_UNITS)?;
             self.memory.clear(untyped.object.get().wrapping_add(clear), share);
             clear = clear.wrapping_add(share);
+            // A gap before the first object is used up now: it was not cleared, and lies below `extra`.
+            untyped.badge.set(untyped.badge.get().max(request.start));
             untyped.extra.set(clear);
         }
         Ok(())

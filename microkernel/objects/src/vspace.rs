@@ -102,7 +102,7 @@ struct Mapping {
 
 /// log2 of the bytes an entry of a table at `level` covers.
 const fn level_bits(level: u32) -> u32 {
-    12 + 9 * level
+    9u32.wrapping_mul(level).wrapping_add(12)
 }
 
 /// Bytes an entry at `level` covers.
@@ -135,7 +135,7 @@ fn access_bits(flags: MapFlags, rights: Rights) -> Result<u64, Error> {
 
 /// The end of a range of pages in the user half.
 fn range_end(address: u64, pages: u64) -> Result<u64, Error> {
-    if address % PAGE_SIZE != 0 {
+    if !address.is_multiple_of(PAGE_SIZE) {
         return Err(Error::InvalidArgument);
     }
     let bytes = pages_to_bytes(pages).ok_or(Error::OutOfRange)?;
@@ -149,6 +149,11 @@ impl VSpace {
 
     fn is_purged(&self) -> bool {
         self.purged.get() >= USER_TOP
+    }
+
+    /// Whether memory that it is made of is being taken away, or has been.
+    fn is_closed(&self) -> bool {
+        self.purged.get() != 0
     }
 }
 
@@ -293,7 +298,7 @@ impl<M: Machine> Kernel<M> {
             if let Err(missing) = self.descend(space, at, level) {
                 // Each table is counted where the range first touches it.
                 for above in level..missing.level {
-                    let first = at == address || at % level_size(above.saturating_add(1)) == 0;
+                    let first = at == address || at.is_multiple_of(level_size(above.saturating_add(1)));
                     needed = needed.saturating_add(u64::from(first));
                 }
             }
@@ -311,9 +316,9 @@ impl<M: Machine> Kernel<M> {
         let pair = self.take_pair(space)?;
         self.memory.clear(pair, PAIR);
         self.spent(104);
-        let size = core::mem::size_of::<Record>() as u64;
-        for at in 0..PAIR / size {
-            if let Some(record) = self.memory.object::<Record>(pair.wrapping_add(at.wrapping_mul(size))) {
+        const SIZE: u64 = core::mem::size_of::<Record>() as u64;
+        for at in 0..PAIR / SIZE {
+            if let Some(record) = self.memory.object::<Record>(pair.wrapping_add(at.wrapping_mul(SIZE))) {
                 record.next.set(space.free_records.replace(Some(record)));
             }
         }
@@ -425,6 +430,9 @@ impl<M: Machine> Kernel<M> {
         }
         if level > 0 {
             bits |= entry::LEAF;
+        }
+        if space.is_closed() {
+            return Err(Error::OutOfTables.into());
         }
         // A range takes three tables more than it spans at the lowest level, and a pair for records, at most.
         let bound = (bytes >> level_bits(level.saturating_add(1))).saturating_add(5);
@@ -599,7 +607,7 @@ impl<M: Machine> Kernel<M> {
         let mut any = false;
         for level in 1..=3 {
             let Some(start) = at.checked_sub(level_size(level)).filter(|&start| start >= from) else { break };
-            if at % level_size(level) != 0 {
+            if !at.is_multiple_of(level_size(level)) {
                 break;
             }
             let Ok(table) = self.descend(space, start, level) else { continue };
@@ -644,7 +652,7 @@ impl<M: Machine> Kernel<M> {
 
     /// Whether an end of a range lies inside a large page.
     fn splits_page(&self, space: Ref<VSpace>, address: u64) -> bool {
-        self.leaf(space, address).is_some_and(|leaf| address % level_size(leaf.level) != 0)
+        self.leaf(space, address).is_some_and(|leaf| !address.is_multiple_of(level_size(leaf.level)))
     }
 
     /// VSpace.unmap
@@ -788,7 +796,7 @@ impl<M: Machine> Kernel<M> {
         if untyped.flags().contains(Flags::DEVICE) || untyped.size() < PAIR {
             return Err(Error::InvalidArgument.into());
         }
-        if space.is_purged() {
+        if space.is_closed() {
             return Err(Error::InvalidArgument.into());
         }
         if untyped.first.get().is_some() || self.revoking.get() == Some(untyped) {

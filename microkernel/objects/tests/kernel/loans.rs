@@ -317,3 +317,40 @@ fn a_budget_bound_or_taken_while_a_server_works_on_a_lent_one_is_seen_after() {
         assert_eq!(server.runs_on.get().is_some(), !unbind);
     }
 }
+
+#[test]
+fn a_server_bound_to_another_cpu_while_at_work_goes_there_after() {
+    let w = World::with_cpus(2);
+    let endpoint = w.make(Kind::Endpoint, 0);
+    let (cap, context, server) = w.active_on(0);
+    w.recv(server, endpoint);
+    w.delete(context);
+    let client = w.thread();
+    w.call(client, endpoint, 0, 0);
+    let there = w.budget_from(root::UNTYPED, 1, TURN, TURN);
+    w.bind(there, cap);
+    w.run(server);
+    w.reply(server, 0);
+    assert_eq!((server.cpu(), server.state.get()), (1, State::Ready));
+}
+
+#[test]
+fn a_budget_moved_while_its_thread_is_at_work_on_a_lent_one_does_not_move_the_thread() {
+    let w = World::with_cpus(2);
+    let (endpoint, faults) = (w.make(Kind::Endpoint, 0), w.make(Kind::Endpoint, 0));
+    let (cap, context, server) = w.active_on(0);
+    let client = w.thread();
+    w.invoke(cap, method::Tcb::set_fault_handler, &[u64::from(faults)]).unwrap();
+    w.recv(server, endpoint);
+    w.call(client, endpoint, 0, 0);
+    w.run(server);
+    w.fault(0, [14, 0, 0x1000]);
+    assert_eq!(server.state.get(), State::Faulting);
+    let args = [u64::from(context), 1, TURN, TURN, 0];
+    w.invoke(root::SCHED_CONTROL, method::SchedControl::configure, &args).unwrap();
+    assert!(matches!(w.recv(w.root, faults), Done::With(Ok(_))));
+    w.reply(w.root, 0);
+    assert_eq!(server.cpu(), 0);
+    w.reply(server, 0);
+    assert_eq!(server.cpu(), 1);
+}

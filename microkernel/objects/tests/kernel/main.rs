@@ -2,10 +2,14 @@
 
 #![allow(dead_code, reason = "a bench for many tests")]
 
+mod capabilities;
 mod fastpath;
 mod invariants;
 mod ipc;
 mod loans;
 mod machine;
+mod memory;
 mod schedule;
+mod spaces;
+mod threads;
 mod world;

@@ -216,6 +216,11 @@ impl World {
         Ref::at(self.cnode + 64 * u64::from(cptr)).unwrap()
     }
 
+    /// A slot of the CNode in slot `cnode`.
+    pub fn slot_of(&self, cnode: u32, at: u64) -> Ref<Slot> {
+        self.kernel.slot_at(self.slot(cnode).object.get(), at).unwrap()
+    }
+
     /// An empty slot that was never handed out before.
     pub fn free_slot(&self) -> u32 {
         self.free_slots(1)

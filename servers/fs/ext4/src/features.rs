@@ -10,6 +10,8 @@ pub mod compat {
     pub const DIR_INDEX: u32 = 0x20;
     /// There is a journal.
     pub const HAS_JOURNAL: u32 = 0x4;
+    /// Extended attributes are in use.
+    pub const EXT_ATTR: u32 = 0x8;
     /// Backup superblocks lie in two named groups only.
     pub const SPARSE_SUPER2: u32 = 0x200;
     /// A file holds the numbers of orphaned inodes.

@@ -12,6 +12,9 @@ pub(crate) const INODE_UNINIT: u16 = 1;
 /// The block bitmap on disk was never written: only the group's own metadata is in use.
 pub(crate) const BLOCK_UNINIT: u16 = 2;
 
+/// The inode table is zeroed.
+pub(crate) const INODE_ZEROED: u16 = 4;
+
 const CHECKSUM_AT: usize = 0x1e;
 
 /// One group: its descriptor, and hints for the allocator that are never stored.

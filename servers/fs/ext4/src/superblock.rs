@@ -200,6 +200,11 @@ impl Superblock {
         self.raw[0x274] = (high32(time as u64) & 0xff) as u8;
     }
 
+    /// Notes in which group this copy lies.
+    pub(crate) fn set_group_number(&mut self, group: u32) {
+        put_le16(&mut self.raw, 0x5a, (group & 0xffff) as u16);
+    }
+
     pub(crate) fn uuid(&self) -> &[u8] {
         &self.raw[0x68..0x78]
     }

@@ -4,7 +4,9 @@ mod disk;
 mod linux;
 
 use disk::{Disk, Volume, pattern};
-use ext4::{Error, Fallocate, FileType, InodeNumber, NewInode, Rename, SetXattr};
+use ext4::{
+    Error, Fallocate, FileType, FormatOptions, InodeNumber, NewInode, Rename, SetXattr, Time, WriteBackCache,
+};
 
 const ROOT: InodeNumber = InodeNumber::ROOT;
 
@@ -130,4 +132,42 @@ fn images_with_small_inodes_are_written() {
 #[test]
 fn images_without_indexed_directories_are_written() {
     exercise(&["-b", "1024", "-O", "^dir_index"]);
+}
+
+fn format(megabytes: u64, options: &FormatOptions) -> Disk {
+    let disk = Disk::new(vec![0xa5; (megabytes << 20) as usize]);
+    let mut cache = WriteBackCache::new(disk.clone(), 64);
+    ext4::format(&mut cache, options).unwrap();
+    disk
+}
+
+fn exercise_own_format(megabytes: u64, block_size: usize) {
+    let now = Time { seconds: 1_700_000_000, nanoseconds: 0 };
+    let options =
+        FormatOptions { block_size, label: b"skink".to_vec(), ..FormatOptions::new([0x5c; 16], now) };
+    let disk = format(megabytes, &options);
+    linux::assert_clean(&disk.bytes(), "freshly made");
+    let mut volume = disk.mount(2000).unwrap();
+    assert_eq!(volume.label(), b"skink");
+    fill(&mut volume);
+    volume.unmount().unwrap();
+    linux::assert_clean(&disk.bytes(), "made and filled");
+    verify(&disk.mount(2000).unwrap());
+}
+
+#[test]
+fn volumes_of_our_own_with_blocks_of_1_kib_are_clean_for_linux() {
+    exercise_own_format(8, 1024);
+    exercise_own_format(200, 1024);
+}
+
+#[test]
+fn volumes_of_our_own_with_blocks_of_2_kib_are_clean_for_linux() {
+    exercise_own_format(40, 2048);
+}
+
+#[test]
+fn volumes_of_our_own_with_blocks_of_4_kib_are_clean_for_linux() {
+    exercise_own_format(16, 4096);
+    exercise_own_format(700, 4096);
 }

@@ -33,6 +33,15 @@ struct History {
     steps: Vec<Step>,
 }
 
+impl History {
+    /// Whether all names are durable after a step: it synced everything, or committed (which takes two flushes).
+    fn makes_names_durable(&self, step: &Step) -> bool {
+        let flushes =
+            self.events[step.began..step.ended].iter().filter(|event| matches!(event, Event::Flush)).count();
+        step.durable == Durable::All || step.durable != Durable::Nothing && flushes >= 2
+    }
+}
+
 /// Works on a new image and records everything.
 fn record(seed: u64, operations: usize, options: &[&str], cache: usize, mix: Mix) -> History {
     let image = linux::make_image(8, options);
@@ -130,7 +139,7 @@ fn found_names(view: &View, path: &PathBuf, out: &mut Names) {
 }
 
 /// Checks the files that are durable and were not touched since.
-fn check_contents(view: &View, history: &History, at: &Step, last: usize, cut: usize) {
+fn check_contents(view: &View, image: &[u8], history: &History, at: &Step, last: usize, cut: usize) {
     for (path, inode) in names_of(&at.model) {
         let Content::File(bytes) = &at.model.nodes[&inode].content else { continue };
         let touched = history.steps[last].model.nodes.get(&inode).map_or(usize::MAX, |node| node.touched);
@@ -145,16 +154,18 @@ fn check_contents(view: &View, history: &History, at: &Step, last: usize, cut: u
         });
         if durable {
             let path = ext4_view::Path::try_from(path.as_slice()).unwrap();
-            assert!(view.read(path).unwrap() == **bytes, "durable content of {path:?} is lost");
+            // ext4-view 1.0 shows the blocks of unwritten extents as they are; where it disagrees, debugfs decides.
+            let same = view.read(path).unwrap() == **bytes || linux::dump(image, inode.0) == **bytes;
+            assert!(same, "durable content of {path:?} ({inode:?}, {} bytes) is lost", bytes.len());
         }
     }
 }
 
 /// Checks that an image holds what was promised at `cut`.
 fn check_state(history: &History, image: &[u8], cut: usize) {
-    let last = history.steps.iter().rposition(|step| step.began < cut || step.began == 0).unwrap();
+    let last = history.steps.iter().rposition(|step| step.began <= cut).unwrap();
     let durable =
-        history.steps.iter().rposition(|step| step.ended <= cut && step.durable != Durable::Nothing);
+        history.steps.iter().rposition(|step| step.ended <= cut && history.makes_names_durable(step));
     let view = View::load(Box::new(image.to_vec())).unwrap();
     let mut found = Names::new();
     found_names(&view, &PathBuf::new("/"), &mut found);
@@ -166,7 +177,7 @@ fn check_state(history: &History, image: &[u8], cut: usize) {
         let extra: Vec<_> = found.iter().filter(|e| expected.get(e.0) != Some(e.1)).collect();
         panic!("names match none of operations {candidates:?}; missing {missing:?}, extra {extra:?}");
     };
-    check_contents(&view, history, &history.steps[at], last, cut);
+    check_contents(&view, image, history, &history.steps[at], last, cut);
 }
 
 /// Mounting replays the journal and works off orphans; unmounting leaves it clean.

@@ -41,6 +41,7 @@ fn write() {
 }
 
 fn execute() {
+    // A return instruction, on the stack.
     let data = [0xc3u8; 16];
     // SAFETY: the stack is not executable, so the call faults, which is the purpose.
     unsafe { asm!("call {0}", in(reg) data.as_ptr()) };
@@ -75,5 +76,5 @@ extern crate alloc;
 
 /// More memory than any budget has, where the caller cannot be told.
 fn heap() {
-    drop(alloc::vec![0u8; 1 << 40]);
+    core::hint::black_box(alloc::vec![0u8; 1 << 40]);
 }

@@ -14,7 +14,7 @@ use crate::metadata::Kind;
 use crate::volume::Ext4;
 
 pub(crate) use edit::{INSERT_CREDITS, REMOVE_CREDITS};
-pub(crate) use node::{Extent, LARGEST_UNWRITTEN, LARGEST_WRITTEN, empty_root};
+pub(crate) use node::{Extent, LARGEST_UNWRITTEN, LARGEST_WRITTEN, empty_root, put_root};
 use node::{Node, check};
 
 /// Deeper trees than this are not possible with 32-bit block numbers.

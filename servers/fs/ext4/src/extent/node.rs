@@ -135,6 +135,15 @@ pub(crate) fn empty_root() -> [u8; 60] {
     root
 }
 
+/// A root of at most four extents.
+pub(crate) fn put_root(extents: &[Extent]) -> [u8; 60] {
+    let mut root = empty_root();
+    for (index, extent) in extents.iter().take(4).enumerate() {
+        insert_extent(&mut root, index, extent);
+    }
+    root
+}
+
 /// An empty node.
 pub(super) fn format(bytes: &mut [u8], max: usize, depth: usize) {
     put_le16(bytes, 0, MAGIC);

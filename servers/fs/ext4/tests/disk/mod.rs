@@ -77,7 +77,7 @@ impl Disk {
 
     /// Mounts it for writing with a cache of `blocks` blocks.
     pub fn mount(&self, blocks: usize) -> ext4::Result<Volume> {
-        let now = Time { seconds: 1_800_000_000, nanoseconds: 5 };
+        let now = Time { seconds: 1_700_000_000, nanoseconds: 5 };
         Ext4::mount(WriteBackCache::new(self.clone(), blocks), &MountOptions { read_only: false, now })
     }
 

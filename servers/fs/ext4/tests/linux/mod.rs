@@ -128,3 +128,11 @@ pub fn debugfs(path: &Path, writing: bool, commands: &str) -> String {
     child.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
     text(&child.wait_with_output().unwrap())
 }
+
+/// A file's content as debugfs reads it.
+pub fn dump(image: &[u8], inode: u32) -> Vec<u8> {
+    let file = Scratch::holding("image", image);
+    let out = Scratch::new("dump");
+    debugfs(&file.0, false, &format!("dump <{inode}> {}\n", out.0.display()));
+    out.read()
+}
