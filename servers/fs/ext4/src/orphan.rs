@@ -187,8 +187,10 @@ impl<C: BlockCache> Ext4<C> {
         let mut empty: Vec<u8> = buffer.bytes().into();
         drop(buffer);
         empty[..end].fill(0);
-        let sum = self.orphan_block_checksum(file, inode, place, &empty);
-        put_le32(&mut empty, end + 4, sum);
+        if self.sb.has_checksums() {
+            let sum = self.orphan_block_checksum(file, inode, place, &empty);
+            put_le32(&mut empty, end + 4, sum);
+        }
         self.transact(2, |t| {
             t.edit(place, Kind::Plain)?.copy_from_slice(&empty);
             Ok(())

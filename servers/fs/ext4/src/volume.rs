@@ -78,6 +78,12 @@ impl<C: BlockCache> Ext4<C> {
         Ok(buffer)
     }
 
+    /// Whether a block's checksum need not be looked at: it was found right before, or the block was changed in memory
+    /// since, and gets its checksum when it is committed.
+    pub(crate) fn is_trusted(&self, block: u64, buffer: &Buffer) -> bool {
+        buffer.is_verified(0) || self.dirty.get(block).is_some()
+    }
+
     /// Where `number` lies in the inode tables.
     pub(crate) fn inode_place(&self, number: InodeNumber) -> Result<InodePlace> {
         let index = number.0.checked_sub(1).filter(|index| *index < self.sb.inodes).ok_or(Error::NotFound)?;
