@@ -260,7 +260,12 @@ fn change(image: &str, work: impl FnOnce(&mut Volume) -> Answer<()>) -> Answer<(
 
 fn remove(volume: &mut Volume, path: &str, is_dir: bool) -> Answer<()> {
     let (dir, name) = split(volume, path)?;
-    Ok(if is_dir { volume.rmdir(dir, name)? } else { volume.unlink(dir, name)? })
+    if is_dir {
+        volume.rmdir(dir, name)?
+    } else {
+        volume.unlink(dir, name)?
+    }
+    Ok(())
 }
 
 fn run(arguments: &[&str]) -> Answer<()> {

@@ -14,6 +14,7 @@ use crate::inode::{Inode, InodeNumber, checksum_seed, is_sealed};
 use crate::journal::Journal;
 use crate::metadata::Kind;
 use crate::superblock::{Counters, Superblock};
+use crate::survive::Survivor;
 use crate::time::Time;
 use crate::transaction::{DirtyBlocks, Running, Transaction, Undo};
 
@@ -46,6 +47,8 @@ pub struct Ext4<C> {
     pub(crate) aborted: bool,
     /// Whether the blocks reserved for the superuser may be used.
     pub(crate) use_reserve: bool,
+    /// Where what must survive a killed server is kept.
+    pub(crate) survivor: Option<Survivor>,
     /// Seed of the next new inode's generation.
     pub(crate) generation: u32,
 }
