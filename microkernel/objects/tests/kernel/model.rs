@@ -261,8 +261,13 @@ impl Model {
 
     fn derived(&self, from: Id, rights: u8, badge: u64, place: Place) -> Result<Cap> {
         let from = &self.caps[&from];
-        let mut cap =
-            Cap { rights: from.rights & rights, owner: false, children: VecDeque::new(), place, ..from.clone() };
+        let mut cap = Cap {
+            rights: from.rights & rights,
+            owner: false,
+            children: VecDeque::new(),
+            place,
+            ..from.clone()
+        };
         match from.kind {
             Kind::Untyped => return Err(Error::Busy),
             Kind::Endpoint | Kind::Notification if badge != 0 && from.badge != 0 => {
@@ -287,7 +292,8 @@ impl Model {
 
     /// The CSpace of a thread: its CNode and how many slots that has.
     fn cspace(&self, thread: Object) -> (Object, u64) {
-        self.threads[&thread].slots[CSPACE].map_or((0, 0), |id| (self.caps[&id].object, 1 << self.caps[&id].bits))
+        self.threads[&thread].slots[CSPACE]
+            .map_or((0, 0), |id| (self.caps[&id].object, 1 << self.caps[&id].bits))
     }
 
     fn slot(&self, thread: Object, cptr: u64) -> Result<Option<Id>> {
@@ -600,7 +606,16 @@ impl Model {
         let Thread { state, send_badge, send_grant, fault, .. } = self.threads[&sender];
         if state == State::Faulting {
             let context = &w.tcb_at(sender).context;
-            let words = [fault[0], fault[1], context.rip.get(), fault[2], context.rsp.get(), context.rflags.get(), 0, 0];
+            let words = [
+                fault[0],
+                fault[1],
+                context.rip.get(),
+                fault[2],
+                context.rsp.get(),
+                context.rflags.get(),
+                0,
+                0,
+            ];
             let info = MsgInfo::plain(abi::message::fault::LABEL).0;
             self.thread(receiver).registers = Registers { status: 0, badge: send_badge, info, words };
         } else {
@@ -838,7 +853,8 @@ impl Model {
                 self.check_info(me).and_then(|_| self.answer(w, me, me)).map(|()| Ended::With([0; 8]))
             }
             Syscall::signal => {
-                let found = self.find(me, self.threads[&me].registers.badge, Kind::Notification, Rights::WRITE);
+                let found =
+                    self.find(me, self.threads[&me].registers.badge, Kind::Notification, Rights::WRITE);
                 found.map(|id| {
                     let Cap { object, badge, .. } = self.caps[&id];
                     self.notify(object, badge.max(1));
@@ -874,9 +890,10 @@ impl Model {
             return Err(Error::WrongKind);
         }
         let needed = match number {
-            method::CNode::identify | method::VSpace::query | method::Frame::physical | method::Tcb::status => {
-                Rights::NONE
-            }
+            method::CNode::identify
+            | method::VSpace::query
+            | method::Frame::physical
+            | method::Tcb::status => Rights::NONE,
             method::Tcb::read_registers | method::SchedContext::consumed => Rights::READ,
             _ => Rights::WRITE,
         };
@@ -1108,8 +1125,11 @@ impl Model {
     fn identify(&self, id: Id) -> [u64; 8] {
         let cap = &self.caps[&id];
         let (bits, full) = (u64::from(cap.bits), 1u64 << cap.bits);
-        let identity =
-            if matches!(cap.kind, Kind::Untyped | Kind::Frame) { cap.object | bits << 56 } else { cap.object };
+        let identity = if matches!(cap.kind, Kind::Untyped | Kind::Frame) {
+            cap.object | bits << 56
+        } else {
+            cap.object
+        };
         let (badge, last) = match cap.kind {
             Kind::Untyped if cap.children.is_empty() => (0, full),
             Kind::Untyped => (0, full - cap.badge),
@@ -1142,7 +1162,11 @@ impl Model {
         let allowed = rights.has(Rights::READ)
             && (rights.has(Rights::WRITE) || !flags.has(MapFlags::WRITE))
             && (rights.has(Rights::EXECUTE) || !flags.has(MapFlags::EXECUTE));
-        if allowed { Ok(1 | flags.0 & (MapFlags::WRITE.0 | MapFlags::EXECUTE.0)) } else { Err(Error::NoRights) }
+        if allowed {
+            Ok(1 | flags.0 & (MapFlags::WRITE.0 | MapFlags::EXECUTE.0))
+        } else {
+            Err(Error::NoRights)
+        }
     }
 
     fn map(&mut self, me: Object, space: Object, args: [u64; 8], seen: u64) -> Result<()> {

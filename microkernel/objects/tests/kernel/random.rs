@@ -82,9 +82,8 @@ impl Run {
             return u64::from(choice >> 5) % 140;
         }
         let guarded = matches!(kind, Kind::Tcb | Kind::SchedContext);
-        let fitting = |&(_, id): &(u64, Id)| {
-            self.m.caps[&id].kind == kind && !(guarded && self.is_root_own(id))
-        };
+        let fitting =
+            |&(_, id): &(u64, Id)| self.m.caps[&id].kind == kind && !(guarded && self.is_root_own(id));
         let count = self.named(me).filter(fitting).count();
         if count == 0 {
             return 0;
@@ -468,7 +467,11 @@ impl Run {
             let expected = cap.children.iter().map(|&child| self.slot(child).map(Ref::address));
             assert!(children.zip(expected).all(|(found, child)| child.is_none_or(|child| child == found)));
             assert_eq!(tree::children(slot).count(), cap.children.len(), "children of a {:?}", cap.kind);
-            let badge = if cap.kind == Kind::Untyped && cap.children.is_empty() { slot.badge.get() } else { cap.badge };
+            let badge = if cap.kind == Kind::Untyped && cap.children.is_empty() {
+                slot.badge.get()
+            } else {
+                cap.badge
+            };
             let found = (slot.kind.get(), slot.rights.get().0, slot.badge.get(), u32::from(slot.bits.get()));
             if cap.place != Place::Universe {
                 assert_eq!(found, (cap.kind, cap.rights, badge, cap.bits));
