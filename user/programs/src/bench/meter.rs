@@ -57,7 +57,7 @@ pub struct Amount {
 impl Amount {
     /// For operations of some hundred instructions.
     pub const SHORT: Amount = Amount { batch: 1_000, samples: 100 };
-    /// For operations of some ten thousand.
+    /// For operations of some ten thousand, or of some microseconds between CPUs.
     pub const LONG: Amount = Amount { batch: 10, samples: 100 };
 }
 
