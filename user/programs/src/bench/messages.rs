@@ -78,7 +78,7 @@ pub fn other_cpu(bench: &Bench) -> Result<Samples, Failure> {
         return Err(Failure::LeftOut("instructions of two CPUs cannot be told apart"));
     }
     let (endpoint, _) = server(&bench.resources, Space::Other, 1, echo)?;
-    call_with_nothing(bench, endpoint, Amount::LONG)
+    call_with_nothing(bench, endpoint, Amount::SINGLE)
 }
 
 /// A capability each way. Each call receives into a slot of its own; they are emptied between batches.
