@@ -366,6 +366,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// One entry less of a record; the last one frees it.
+    #[inline(always)]
     fn drop_pages(&self, record: Ref<Record>, pages: u64) {
         let live = record.live.get().saturating_sub(pages);
         record.live.set(live);
@@ -687,6 +688,7 @@ impl<M: Machine> Kernel<M> {
         any
     }
 
+    #[inline(always)]
     fn clear_in_table(
         &self,
         table: Ref<Table>,
