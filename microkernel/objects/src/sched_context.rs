@@ -75,6 +75,10 @@ impl<M: Machine> Kernel<M> {
         let context = self.context_in(slot)?;
         let found = self.find(me, tcb, Kind::Tcb, Rights::WRITE)?;
         let tcb = self.tcb_in(found)?;
+        // (Without a budget its thread would have a timer that strikes all the time.)
+        if context.period.get() == 0 {
+            return Err(Error::NotConfigured.into());
+        }
         if context.tcb.get().is_some() || tcb.sched_context.get().is_some() {
             return Err(Error::Busy.into());
         }
