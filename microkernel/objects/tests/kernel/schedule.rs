@@ -117,3 +117,36 @@ fn a_deadline_ends_a_wait_on_time_and_not_before() {
         assert_eq!(w.word(tcb), Err(abi::Error::TimedOut));
     }
 }
+
+#[test]
+fn processor_time_that_nobody_gave_is_not_bound() {
+    let w = World::new();
+    let (cap, _) = w.passive();
+    let context = w.make(Kind::SchedContext, 0);
+    let bind = || w.invoke(context, method::SchedContext::bind, &[u64::from(cap)]).map(|_| ());
+    assert_eq!(bind(), Err(abi::Error::NotConfigured));
+    w.invoke(root::SCHED_CONTROL, method::SchedControl::configure, &[u64::from(context), 0, TURN, TURN, 0])
+        .unwrap();
+    assert_eq!(bind(), Ok(()));
+    assert_eq!(bind(), Err(abi::Error::Busy));
+}
+
+#[test]
+fn a_short_call_that_found_the_lock_taken_leaves_in_the_right_address_space() {
+    // (Then it comes by the general way, which had not noted what is loaded.)
+    let w = World::new();
+    let other = w.thread();
+    assert_ne!(other.cr3.get(), w.root.cr3.get());
+    w.run(w.root);
+    w.run(other);
+    assert_eq!(w.syscall(other, Syscall::nop, 0, 0, [0; 8]), Done::With(w.result(other)));
+    w.prepare(other, Syscall::yield_now, 0, 0, [0; 8]);
+    w.trap(0);
+    assert_eq!(w.cpus[0].thread(), w.root);
+    w.prepare(w.root, Syscall::yield_now, 0, 0, [0; 8]);
+    w.trap(0);
+    assert_eq!(w.cpus[0].thread(), other);
+    w.prepare(other, Syscall::yield_now, 0, 0, [0; 8]);
+    w.trap(0);
+    assert_eq!(w.machine.roots[0].get(), w.cpus[0].thread().cr3.get());
+}
