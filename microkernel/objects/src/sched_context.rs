@@ -12,7 +12,7 @@ use crate::cpu::Cpu;
 use crate::kernel::{Kernel, Outcome};
 use crate::machine::Machine;
 use crate::memory::Ref;
-use crate::reply::Loan;
+use crate::reply::{Loan, Reply};
 use crate::slot::Slot;
 use crate::tcb::{State, Tcb};
 
@@ -85,7 +85,8 @@ impl<M: Machine> Kernel<M> {
         context.tcb.set(Some(tcb));
         tcb.sched_context.set(Some(context));
         // A passive server that is at work on a lent one keeps to that until it answers.
-        let waits = matches!(tcb.state.get(), State::Answer | State::FaultAnswer);
+        let waits = matches!(tcb.state.get(), State::Answer | State::FaultAnswer)
+            && Ref::<Reply>::at(tcb.blocked_on.get()).is_some_and(|reply| reply.loan.get() != Loan::Apart);
         if self.running_on(here, tcb).is_some() {
             if here.current.get() != Some(tcb) && self.cpu(tcb.cpu()).current.get() == Some(tcb) {
                 tcb.runs_on.set(Some(context));

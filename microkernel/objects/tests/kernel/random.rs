@@ -23,6 +23,17 @@ const EPISODE: usize = 2_500;
 /// log2 of the slots of the root CSpace.
 const SLOTS: u32 = 7;
 
+/// How much is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    /// Threads after each operation, everything now and then.
+    Loosely,
+    /// Everything after each operation.
+    Closely,
+    /// And each system call is told.
+    Loudly,
+}
+
 struct Run {
     w: World,
     m: Model,
@@ -31,17 +42,16 @@ struct Run {
     /// Something happened that the model does not follow to its end: nothing more is compared.
     over: bool,
     performed: usize,
-    /// Everything is compared after each operation, not now and then.
-    closely: bool,
+    watch: Watch,
 }
 
 impl Run {
-    fn new(closely: bool) -> Run {
+    fn new(watch: Watch) -> Run {
         let w = World::of_size(Size { cpus: 2, slots: SLOTS, untyped: 19 });
         let m = Model::of(&w);
         let cnode = w.memory.physical(w.slot(root::CNODE).object.get());
         let root = w.memory.physical(w.root.address());
-        let mut run = Run { w, m, cnode, root, over: false, performed: 0, closely };
+        let mut run = Run { w, m, cnode, root, over: false, performed: 0, watch };
         run.furnish();
         run
     }
@@ -138,6 +148,11 @@ impl Run {
         (registers.status, registers.badge) = (u64::from(which.number()), cap);
         (registers.info, registers.words) = (info, words);
         self.performed += 1;
+        if self.watch == Watch::Loudly {
+            let method = abi::table::find_method(info as u32).map_or("", |method| method.name);
+            let number = self.m.threads.keys().position(|&thread| thread == me).unwrap_or(0);
+            eprintln!("thread {number}: {which:?} {method} cap {cap:#x} info {info:#x} {words:x?}");
+        }
         let mut gave_way = false;
         for rounds in 0.. {
             assert!(rounds < 10_000, "a system call that gives way for ever");
@@ -148,14 +163,18 @@ impl Run {
             if self.w.poked().is_some() {
                 self.w.answer_pokes();
             }
-            if me != self.root && which == Syscall::invoke && info & !0xff == 0x200 {
-                // It may have taken itself apart half way; what remains is for whoever revokes next.
+            let overtaken = self.w.cpus[tcb.cpu()].thread().priority.get() > tcb.priority.get();
+            if overtaken || me != self.root && which == Syscall::invoke && info & !0xff == 0x200 {
+                // Someone more urgent goes on, or it may have taken itself apart half way.
                 self.over = true;
                 return;
             }
             self.w.run(tcb);
         }
         let seen = tcb.context.rax.get();
+        if self.watch == Watch::Loudly {
+            eprintln!("    {:?} {:?}", tcb.state.get(), Error::from_status(seen));
+        }
         self.m.syscall(&self.w, me, seen);
         if gave_way && which == Syscall::invoke && info & !0xff == 0x300 {
             // A range that was worked off in parts has its arguments used up.
@@ -440,7 +459,7 @@ impl Run {
             let r = &thread.registers;
             assert_eq!(found, (r.status, r.badge, r.info, r.words), "registers of thread {object:#x}");
         }
-        if self.closely || step % 8 == 0 {
+        if self.watch != Watch::Loosely || step % 8 == 0 {
             crate::invariants::check(&self.w);
             self.compare_objects();
             self.compare_tree();
@@ -535,8 +554,8 @@ fn check_documented(which: Syscall, info: u64, error: Option<Error>) {
 }
 
 /// Runs operations; where it failed, if it did, and how many system calls were made.
-fn run(choices: &[Choice], closely: bool) -> (Option<usize>, usize) {
-    let mut run = Run::new(closely);
+fn run(choices: &[Choice], watch: Watch) -> (Option<usize>, usize) {
+    let mut run = Run::new(watch);
     for (step, choice) in choices.iter().enumerate() {
         let done = catch_unwind(AssertUnwindSafe(|| {
             run.perform(choice);
@@ -563,7 +582,7 @@ fn episode(seed: u64) -> Vec<Choice> {
 fn shrink(mut choices: Vec<Choice>) -> Vec<Choice> {
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    if let (Some(last), _) = run(&choices, true) {
+    if let (Some(last), _) = run(&choices, Watch::Closely) {
         choices.truncate(last + 1);
     }
     let mut share = choices.len() / 2;
@@ -572,7 +591,7 @@ fn shrink(mut choices: Vec<Choice>) -> Vec<Choice> {
         while at < choices.len() {
             let mut fewer = choices.clone();
             fewer.drain(at..(at + share).min(choices.len()));
-            match run(&fewer, true) {
+            match run(&fewer, Watch::Closely) {
                 (Some(last), _) => {
                     fewer.truncate(last + 1);
                     choices = fewer;
@@ -595,12 +614,12 @@ fn the_kernel_does_what_the_model_says() {
     let mut seed = first;
     while performed < wanted {
         let choices = episode(seed);
-        let (failed, calls) = run(&choices, false);
+        let (failed, calls) = run(&choices, Watch::Loosely);
         if failed.is_some() {
             eprintln!("seed {seed}: shrinking");
             let fewest = shrink(choices);
             eprintln!("{} operations: {fewest:x?}", fewest.len());
-            run(&fewest, true);
+            run(&fewest, Watch::Loudly);
             panic!("seed {seed} fails after {} operations (SKINK_SEED={seed} to see it again)", fewest.len());
         }
         performed += calls;
