@@ -123,9 +123,11 @@ impl<M: Machine> Kernel<M> {
             return;
         }
         self.charge(cpu, self.machine.now());
-        old.runs_on.set(cpu.charged.take());
+        let charged = cpu.charged.take();
         cpu.current.set(Some(cpu.idle_thread()));
         if cpu.number.get() != here.number.get() {
+            // (Of this CPU's own thread `runs_on` is true already, and `charged` may have been taken back.)
+            old.runs_on.set(charged);
             cpu.abandoned.set(true);
             self.machine.poke(cpu.number.get());
         } else if cpu.root.get() != self.root.get() {

@@ -176,6 +176,9 @@ impl Run {
             eprintln!("    {:?} {:?}", tcb.state.get(), Error::from_status(seen));
         }
         self.m.syscall(&self.w, me, seen);
+        // A long range that was refused may have been worked off in part.
+        self.over |= seen != 0 && info & !0xff == 0x300 && words[3].max(words[1]) > 512 && gave_way;
+        self.over |= seen != 0 && info == u64::from(method::VSpace::map) && words[3] > 512;
         if gave_way && which == Syscall::invoke && info & !0xff == 0x300 {
             // A range that was worked off in parts has its arguments used up.
             self.m.thread(me).registers.words = tcb.words();
