@@ -118,6 +118,8 @@ pub struct Model {
     pub spaces: BTreeMap<Object, Space>,
     /// SchedContexts that have a budget.
     configured: BTreeSet<Object>,
+    /// What lay in the caller's IPC buffer before its system call.
+    pub sent: [u64; 8],
     graves: Vec<(Id, u64)>,
     next: Id,
 }
@@ -162,6 +164,7 @@ impl Model {
             contexts: BTreeMap::new(),
             spaces: BTreeMap::new(),
             configured: BTreeSet::new(),
+            sent: [0; 8],
             graves: Vec::new(),
             next: 1,
         };
@@ -571,7 +574,7 @@ impl Model {
 
     // Messages.
 
-    fn transfer(&mut self, w: &World, from: Object, to: Object, badge: u64, grant: bool) {
+    fn transfer(&mut self, w: &World, me: Object, from: Object, to: Object, badge: u64, grant: bool) {
         let registers = self.threads[&from].registers;
         let info = MsgInfo(registers.info);
         let (mut extra, mut caps) = (0, 0);
@@ -580,7 +583,8 @@ impl Model {
             let [from_buffer, to_buffer] = [from, to].map(|thread| w.buffer_at(thread));
             extra = info.extra();
             for at in 0..extra {
-                assert_eq!(from_buffer.word(at), to_buffer.word(at), "a word of the message is missing");
+                let sent = if from == me { self.sent[at] } else { from_buffer.word(at) };
+                assert_eq!(sent, to_buffer.word(at), "a word of the message is missing");
             }
             if grant {
                 let pairs = from_buffer.caps().into_iter().zip(to_buffer.receive_slots());
@@ -607,7 +611,7 @@ impl Model {
     }
 
     /// The message of `sender` goes to `receiver`.
-    fn pass(&mut self, w: &World, sender: Object, receiver: Object) {
+    fn pass(&mut self, w: &World, me: Object, sender: Object, receiver: Object) {
         let Thread { state, send_badge, send_grant, fault, .. } = self.threads[&sender];
         if state == State::Faulting {
             let context = &w.tcb_at(sender).context;
@@ -624,7 +628,7 @@ impl Model {
             let info = MsgInfo::plain(abi::message::fault::LABEL).0;
             self.thread(receiver).registers = Registers { status: 0, badge: send_badge, info, words };
         } else {
-            self.transfer(w, sender, receiver, send_badge, send_grant);
+            self.transfer(w, me, sender, receiver, send_badge, send_grant);
         }
         if matches!(state, State::Faulting | State::Calling) {
             let reply = self.threads[&receiver].receives_with.unwrap_or(receiver);
@@ -643,7 +647,7 @@ impl Model {
             return false;
         };
         self.thread(receiver).deadline = 0;
-        self.pass(w, sender, receiver);
+        self.pass(w, sender, sender, receiver);
         self.ready(receiver);
         true
     }
@@ -695,7 +699,7 @@ impl Model {
             self.thread(caller).state = if resumes { State::Ready } else { State::Inactive };
             return Ok(());
         }
-        self.transfer(w, me, caller, 0, !no_grant);
+        self.transfer(w, me, me, caller, 0, !no_grant);
         self.ready(caller);
         Ok(())
     }
@@ -738,7 +742,7 @@ impl Model {
             return Ok(Ended::Said);
         }
         if let Some(sender) = self.endpoints.get_mut(&endpoint).unwrap().senders.pop_front() {
-            self.pass(w, sender, me);
+            self.pass(w, me, sender, me);
             if self.threads[&sender].state == State::Sending {
                 self.finish(sender, 0);
                 self.ready(sender);

@@ -153,6 +153,9 @@ impl Run {
             let number = self.m.threads.keys().position(|&thread| thread == me).unwrap_or(0);
             eprintln!("thread {number}: {which:?} {method} cap {cap:#x} info {info:#x} {words:x?}");
         }
+        let buffer = tcb.ipc_buffer();
+        self.m.sent = core::array::from_fn(|at| buffer.map_or(0, |buffer| buffer.word(at)));
+        let slots = tcb.cspace_slots.get();
         let mut gave_way = false;
         for rounds in 0.. {
             assert!(rounds < 10_000, "a system call that gives way for ever");
@@ -164,8 +167,11 @@ impl Run {
                 self.w.answer_pokes();
             }
             let overtaken = self.w.cpus[tcb.cpu()].thread().priority.get() > tcb.priority.get();
-            if overtaken || me != self.root && which == Syscall::invoke && info & !0xff == 0x200 {
-                // Someone more urgent goes on, or it may have taken itself apart half way.
+            let itself = tcb.state.get() != State::Ready
+                || tcb.cspace_slots.get() != slots
+                || self.w.cpus[tcb.cpu()].thread() != tcb && tcb.runs_on.get().is_none();
+            if overtaken || itself {
+                // Someone more urgent goes on, or it has taken itself apart half way.
                 self.over = true;
                 return;
             }
