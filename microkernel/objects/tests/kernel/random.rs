@@ -183,8 +183,14 @@ impl Run {
         }
         self.m.syscall(&self.w, me, seen);
         // A long range that was refused may have been worked off in part.
-        self.over |= seen != 0 && info & !0xff == 0x300 && words[3].max(words[1]) > 512 && gave_way;
-        self.over |= seen != 0 && info == u64::from(method::VSpace::map) && words[3] > 512;
+        let in_part = [Error::AlreadyMapped, Error::OutOfTables, Error::NotMapped, Error::NoRights];
+        let refused = in_part.iter().any(|&error| error as u64 == seen);
+        self.over |= refused
+            && match u32::try_from(info) {
+                Ok(method::VSpace::map) => words[3] > 512,
+                Ok(method::VSpace::protect) => words[1] > 512,
+                _ => false,
+            };
         if gave_way && which == Syscall::invoke && info & !0xff == 0x300 {
             // A range that was worked off in parts has its arguments used up.
             self.m.thread(me).registers.words = tcb.words();
@@ -339,7 +345,9 @@ impl Run {
         // A handful of places, near and far, about the borders of tables.
         let bases = [0, 0x40_0000, 0x3f_e000, 0x60_0000, 1 << 39, abi::USER_TOP - 0x3000];
         let address = bases[rest[1] as usize % 6] + u64::from(rest[1] >> 8) % 4 * 0x1000;
-        let pages = [1, 1, 2, 3, 0, 512, 4, 1024][(rest[1] >> 16) as usize % 8];
+        let pages =
+            [1, 1, 2, 3, 0, 512, 4, if kind == 52 { 1024 } else { if rest[4] % 8 == 0 { 1024 } else { 5 } }]
+                [(rest[1] >> 16) as usize % 8];
         match kind {
             50..=51 => {
                 let frame = self.pick(me, Kind::Frame, rest[2]);
