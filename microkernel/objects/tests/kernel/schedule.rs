@@ -150,3 +150,19 @@ fn a_short_call_that_found_the_lock_taken_leaves_in_the_right_address_space() {
     w.trap(0);
     assert_eq!(w.machine.roots[0].get(), w.cpus[0].thread().cr3.get());
 }
+
+#[test]
+fn a_deadline_that_another_cpu_sets_is_kept_although_the_thread_there_goes_on() {
+    let w = World::with_cpus(2);
+    let endpoint = w.make(Kind::Endpoint, 0);
+    let (_, context, tcb) = w.active_on(0);
+    let (_, _, other) = w.active_on(1);
+    let at = w.machine.now.get() + 500;
+    w.syscall(tcb, Syscall::recv, u64::from(endpoint), abi::MsgInfo::DEADLINE, [at, 0, 0, 0, 0, 0, 0, 0]);
+    // The wait moves over, with its deadline.
+    let args = [u64::from(context), 1, TURN, TURN, 0];
+    w.invoke(root::SCHED_CONTROL, method::SchedControl::configure, &args).unwrap();
+    assert_eq!(w.cpus[1].thread(), other);
+    w.pass(500);
+    assert_eq!(w.word(tcb), Err(abi::Error::TimedOut));
+}

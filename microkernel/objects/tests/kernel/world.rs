@@ -291,7 +291,11 @@ impl World {
 
     /// The CPU looks at its queues (an IPI).
     pub fn look(&self, cpu: usize) {
+        let asked = (self.machine.pokes.get() | self.machine.halted.get()) & 1 << cpu != 0;
         let (here, _) = self.begin(cpu);
+        if asked {
+            self.kernel.arm(here);
+        }
         self.end(here);
     }
 
