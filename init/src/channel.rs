@@ -50,7 +50,7 @@ impl Channel {
     }
 
     /// The next command that has come whole.
-    pub fn next(&mut self) -> Option<Command> {
+    pub fn take(&mut self) -> Option<Command> {
         while let Some(byte) = self.serial.uart.receive() {
             match self.reader.push::<ToGuest>(byte) {
                 None => {}

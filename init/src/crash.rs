@@ -6,8 +6,6 @@
 
 extern crate alloc;
 
-use alloc::vec::Vec;
-
 use abi::message::fault;
 use abi::object::{FIRST_SLOT, PAGE_SIZE};
 use abi::{CPtr, Kind, MapFlags, Registers};
@@ -23,8 +21,9 @@ use crate::machine::{CNODE, PEEK};
 
 /// Return addresses in a record.
 const DEPTH: usize = 16;
-/// Vector of the invalid-opcode exception (SDM vol. 3, table 6-1), which a panic raises.
+/// Vectors (SDM vol. 3, table 6-1): of the invalid-opcode exception, which a panic raises, and of the page fault.
 const INVALID_OPCODE: u64 = 6;
+const PAGE_FAULT: u64 = 14;
 
 /// A crash.
 #[derive(Debug)]
@@ -88,19 +87,15 @@ impl Record {
         }
         log!("  rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}", r.rax, r.rbx, r.rcx, r.rdx);
         log!("  rsi {:016x} rdi {:016x} rbp {:016x} rsp {:016x}", r.rsi, r.rdi, r.rbp, r.rsp);
-        for (first, four) in [8, 12].into_iter().zip(r.r.chunks_exact(4)) {
-            let [a, b, c, d] = [four[0], four[1], four[2], four[3]];
-            log!("  r{first} {a:016x} {b:016x} {c:016x} {d:016x}");
-        }
+        let [r8, r9, r10, r11, r12, r13, r14, r15] = r.r;
+        log!("  r8  {r8:016x} r9  {r9:016x} r10 {r10:016x} r11 {r11:016x}");
+        log!("  r12 {r12:016x} r13 {r13:016x} r14 {r14:016x} r15 {r15:016x}");
         log!("  rip {:016x} rflags {:x}", r.rip, r.rflags);
         for address in self.backtrace.iter().take_while(|&&address| address != 0) {
             log!("  called from {address:#x}");
         }
     }
 }
-
-/// Vector of the page fault.
-const PAGE_FAULT: u64 = 14;
 
 /// The registers of the thread that stands where the fault message says: the main one, or another one that the
 /// component made itself.
@@ -206,11 +201,8 @@ fn read_in_page(parts: &Parts, address: u64, bytes: &mut [u8]) -> Option<()> {
             return look(slot, offset).ok();
         }
     }
-    let frames: Vec<_> = own(parts, Kind::Frame)
-        .filter_map(|(slot, is)| Some((slot, offset_in(is, physical)?)))
-        .take(1)
-        .collect();
-    let &(slot, offset) = frames.first()?;
+    let mut frames = own(parts, Kind::Frame);
+    let (slot, offset) = frames.find_map(|(slot, is)| Some((slot, offset_in(is, physical)?)))?;
     borrowed(parts, slot, |frame| look(frame, offset)).ok()
 }
 
@@ -219,6 +211,6 @@ fn offset_in(frame: ipc::Identity, physical: u64) -> Option<u64> {
     if frame.kind != Kind::Frame {
         return None;
     }
-    let start = frame.identity & (1 << 56) - 1;
+    let start = frame.identity & ((1 << 56) - 1);
     physical.checked_sub(start).filter(|offset| offset >> frame.bits == 0)
 }

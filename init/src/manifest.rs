@@ -63,6 +63,15 @@ pub enum Budget {
     Half,
 }
 
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Budget::Bits(bits) => write!(f, "{} KiB", (1u64 << bits) / 1024),
+            Budget::Half => f.write_str("half"),
+        }
+    }
+}
+
 /// A right over the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right {

@@ -14,7 +14,7 @@ use objects::queue::Queue;
 use objects::reply::Reply;
 use objects::slot::Flags;
 use objects::tcb::{Context, State, Tcb, VectorArea};
-use objects::{Cpu, Slot};
+use objects::{Cpu, Ref, Slot};
 use x86_64::registers::control::Cr2;
 
 use crate::hardware::{self, KERNEL};
@@ -23,7 +23,7 @@ use crate::machine::panic::{self, TrapFrame};
 use crate::remote;
 
 const fn word(at: usize) -> usize {
-    offset_of!(Tcb, context) + offset_of!(Context, words) + 8 * at
+    offset_of!(Tcb, context).wrapping_add(offset_of!(Context, words)).wrapping_add(at.wrapping_mul(8))
 }
 
 global_asm!(
@@ -189,12 +189,17 @@ fn leave(here: &Cpu) -> Resume {
 #[inline(always)]
 fn leave_from(here: &Cpu, root: u64) -> Resume {
     let next = here.thread();
-    if root != next.cr3.get() {
-        here.root.set(next.cr3.get());
-        hardware::load_root(next.cr3.get());
-    }
+    load_other(next, root);
     let tcb = if here.is_idle() { 0 } else { next.address() };
     Resume { tcb, cpu: here }
+}
+
+/// Loads the root table of `next` unless it is `root`, which is loaded.
+#[inline(always)]
+fn load_other(next: Ref<Tcb>, root: u64) {
+    if root != next.cr3.get() {
+        hardware::load_root(next.cr3.get());
+    }
 }
 
 /// A system call; the assembly holds the lock.
@@ -223,8 +228,9 @@ extern "C" fn wait_call(here: &'static Cpu, cptr: u64) -> Resume {
 /// yield, likewise.
 extern "C" fn yield_call(here: &'static Cpu) -> Resume {
     let root = here.thread().cr3.get();
-    KERNEL.yield_call(here);
-    leave_from(here, root)
+    let next = KERNEL.yield_call(here);
+    load_other(next, root);
+    Resume { tcb: next.address(), cpu: here }
 }
 
 /// A system call that did not get the lock at once: `ticket` is drawn. While it waits, another CPU may have

@@ -1,6 +1,7 @@
 //! The kernel on this machine: its one instance, and the logic's [`Machine`] on top of the machine layer.
 
 use core::arch::asm;
+use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::trace::MAX_CPUS;
@@ -8,6 +9,7 @@ use objects::machine::Flush;
 use objects::memory::Memory;
 use objects::{Cpu, Kernel, Machine, Ref, Tcb};
 use x86_64::instructions::port::Port;
+use x86_64::structures::port::{PortRead, PortWrite};
 
 use crate::entry::{self, INITIAL_MXCSR};
 use crate::machine::layout::WINDOW;
@@ -48,7 +50,7 @@ static LATEST: AtomicU64 = AtomicU64::new(0);
 
 /// Longest time in the kernel and where, and whether it is measured.
 static LONGEST: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
-static MEASURING: AtomicBool = AtomicBool::new(false);
+static MEASURING: Locked<Cell<bool>> = Locked(Cell::new(false));
 /// When and why each CPU last entered the slow path.
 static ENTERED: [[AtomicU64; 2]; MAX_CPUS] = [const { [const { AtomicU64::new(0) }; 2] }; MAX_CPUS];
 
@@ -93,7 +95,7 @@ pub fn flush_here(address: u64, pages: u64) {
 
 /// Notes that this CPU has the lock, for [`Machine::latency`].
 pub fn note_entering(here: &Cpu, place: u64) {
-    if MEASURING.load(Ordering::Relaxed)
+    if MEASURING.get()
         && let Some([since, why]) = ENTERED.get(here.number.get())
     {
         since.store(cpu::tsc(), Ordering::Relaxed);
@@ -103,7 +105,7 @@ pub fn note_entering(here: &Cpu, place: u64) {
 
 /// Notes that it is about to give it back.
 pub fn note_leaving(here: &Cpu) {
-    if MEASURING.load(Ordering::Relaxed)
+    if MEASURING.get()
         && let Some([since, why]) = ENTERED.get(here.number.get())
     {
         let [longest, place] = &LONGEST;
@@ -121,6 +123,16 @@ pub fn init_cpu(here: &Cpu) {
     stacks::name_cpu(number, Ref::address_of(here));
     here.stack.set(stacks::trap_top(stacks::main_top(number)));
     follow_fast_path(number);
+}
+
+fn read<T: PortRead>(port: u16) -> T {
+    // SAFETY: who holds the IoPort capability may do to the device what it likes; no port is the kernel's memory.
+    unsafe { Port::new(port).read() }
+}
+
+fn write<T: PortWrite>(port: u16, value: T) {
+    // SAFETY: as for reading.
+    unsafe { Port::new(port).write(value) }
 }
 
 impl Machine for Hardware {
@@ -174,25 +186,18 @@ impl Machine for Hardware {
     }
 
     fn port_read(&self, port: u16, width: u64) -> u64 {
-        // SAFETY: who holds the IoPort capability may do to the device what it likes; the kernel's own ports
-        // are not memory.
-        unsafe {
-            match width {
-                1 => u64::from(Port::<u8>::new(port).read()),
-                2 => u64::from(Port::<u16>::new(port).read()),
-                _ => u64::from(Port::<u32>::new(port).read()),
-            }
+        match width {
+            1 => u64::from(read::<u8>(port)),
+            2 => u64::from(read::<u16>(port)),
+            _ => u64::from(read::<u32>(port)),
         }
     }
 
     fn port_write(&self, port: u16, width: u64, value: u64) {
-        // SAFETY: as for reading.
-        unsafe {
-            match width {
-                1 => Port::new(port).write(value as u8),
-                2 => Port::new(port).write(value as u16),
-                _ => Port::new(port).write(value as u32),
-            }
+        match width {
+            1 => write(port, value as u8),
+            2 => write(port, value as u16),
+            _ => write(port, value as u32),
         }
     }
 
@@ -212,7 +217,7 @@ impl Machine for Hardware {
     }
 
     fn latency(&self) -> (u64, u64) {
-        MEASURING.store(true, Ordering::Relaxed);
+        MEASURING.set(true);
         let [longest, place] = &LONGEST;
         (longest.swap(0, Ordering::Relaxed), place.swap(0, Ordering::Relaxed))
     }

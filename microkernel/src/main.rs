@@ -33,6 +33,7 @@ pub extern "C" fn kernel_main(boot: &'static Boot) -> ! {
     for (entry, value) in KERNEL.kernel_entries.iter().zip(paging::kernel_entries()) {
         entry.set(value);
     }
+    assert!(!boot.option("panic=test"), "asked for, by the boot option panic=test");
     KERNEL.tsc_hz.set(boot.tsc_hz);
     KERNEL.trace_rings.set(window(boot.trace));
     KERNEL.start_cpus(boot.cpus);

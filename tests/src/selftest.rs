@@ -1,25 +1,35 @@
-//! The tests inside the guest: its program `selftest`, on one, two and four CPUs, each counted apart.
+//! The tests inside the guest: its program `selftest`, on one, two and four CPUs, and once where instructions
+//! are counted, which is where bounds on them can be tested. Each is counted apart.
 
 use crate::harness::{Outcome, Suite, Test};
 use crate::lines::{self, Line};
 use crate::tool::{Tool, follow};
 
-/// The whole table of the guest's tests, with one, two and four CPUs.
+/// The whole table of the guest's tests, on each kind of machine.
 pub const TESTS: &[Test] = &[
-    Test::many("selftest/smp1", |tool, filter, suite| on("1", tool, filter, suite)),
-    Test::many("selftest/smp2", |tool, filter, suite| on("2", tool, filter, suite)),
-    Test::many("selftest/smp4", |tool, filter, suite| on("4", tool, filter, suite)),
+    Test::many("selftest/smp1", |tool, filter, suite| on(&["--smp", "1"], tool, filter, suite)),
+    Test::many("selftest/smp2", |tool, filter, suite| on(&["--smp", "2"], tool, filter, suite)),
+    Test::many("selftest/smp4", |tool, filter, suite| on(&["--smp", "4"], tool, filter, suite)),
+    // Every call by the slow path: it must come to the same results as the fast one.
+    Test::many("selftest/nofast", |tool, filter, suite| on(&["--append", "nofast"], tool, filter, suite)),
+    Test::many("selftest/icount", |tool, filter, suite| on(&[ICOUNT], tool, filter, suite)),
 ];
+
+/// Counts instructions. The tool and the guest's program call it the same.
+const ICOUNT: &str = "--icount";
 
 /// How long the guest may take, in seconds: far more than it needs on a quiet host.
 const PATIENCE: &str = "900";
 /// The same for the long versions.
 const LONG_PATIENCE: &str = "7200";
 
-fn on(cpus: &str, tool: &Tool, filter: Option<&str>, suite: &mut Suite) {
+fn on(machine: &[&str], tool: &Tool, filter: Option<&str>, suite: &mut Suite) {
     let patience = if tool.long() { LONG_PATIENCE } else { PATIENCE };
-    let mut command = tool.command(["exec", "--smp", cpus, "--timeout", patience, "--", "selftest"]);
-    command.args(tool.long().then_some("--long")).args(filter);
+    let mut command = tool.command(["exec", "--timeout", patience]);
+    command.args(machine).args(["--", "selftest"]);
+    command.args(machine.contains(&ICOUNT).then_some(ICOUNT));
+    command.args(tool.long().then_some("--long"));
+    command.args(filter.map(|filter| ["--filter", filter]).into_iter().flatten());
     let mut tally = Tally::default();
     let ended = follow(&mut command, |line| tally.take(line, suite));
     let complete = ended.and_then(|(status, complaints)| {

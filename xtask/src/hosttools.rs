@@ -19,6 +19,12 @@ pub const QEMU: HostTool = HostTool { program: "qemu-system-x86_64", package: "q
 /// The debugger.
 pub const GDB: HostTool = HostTool { program: "gdb", package: "gdb" };
 
+/// Makes and checks ext4 file systems.
+pub const E2FSPROGS: HostTool = HostTool { program: "mke2fs", package: "e2fsprogs" };
+
+/// Where programs of the administrator's lie, which not every PATH names.
+const SYSTEM_FOLDERS: [&str; 2] = ["/usr/sbin", "/sbin"];
+
 /// Sees to it that `tool` is there: installs it as root or with a sudo that asks nothing, and otherwise
 /// says what to run.
 pub fn ensure(tool: HostTool) -> Result<()> {
@@ -49,10 +55,11 @@ pub fn ensure(tool: HostTool) -> Result<()> {
     Ok(())
 }
 
-/// Where a program lies on the PATH.
+/// Where a program lies: on the PATH, or among the administrator's.
 pub fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| is_executable(file))
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(SYSTEM_FOLDERS.map(PathBuf::from));
+    folders.map(|folder| folder.join(program)).find(|file| is_executable(file))
 }
 
 fn is_executable(file: &Path) -> bool {

@@ -8,7 +8,7 @@ use ipc::{Message, buffer, bytes};
 use proto::component::{MAX_BYTES, OK, Refusal, Request, Stream};
 use proto::start::names;
 
-use crate::{env, panic};
+use crate::{clock, env, panic};
 
 fn init() -> CPtr {
     static INIT: AtomicU32 = AtomicU32::new(0);
@@ -50,11 +50,19 @@ fn ask(message: Message) -> Result<Message, IoError> {
         let answer = ipc::call(init(), message).map_err(IoError::Kernel)?;
         match (answer.label(), Refusal::from_label(answer.label())) {
             (OK, _) => return Ok(answer),
-            (_, Some(Refusal::NotNow)) => {
-                ipc::wait(env::required(names::READY)).map_err(IoError::Kernel)?;
-            }
+            (_, Some(Refusal::NotNow)) => wait_until_ready()?,
             (_, refusal) => return Err(IoError::Refused(refusal.unwrap_or(Refusal::Malformed))),
         }
+    }
+}
+
+/// Waits until init says that it is worth asking again. It says so once, and another thread may have heard it:
+/// so not for ever.
+fn wait_until_ready() -> Result<(), IoError> {
+    let a_while = clock::now().saturating_add(clock::microseconds(10_000));
+    match ipc::wait_until(env::required(names::READY), a_while) {
+        Ok(_) | Err(Error::TimedOut) => Ok(()),
+        Err(error) => Err(IoError::Kernel(error)),
     }
 }
 

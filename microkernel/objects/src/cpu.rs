@@ -45,6 +45,12 @@ pub struct Cpu {
     pub idle: Tcb,
 }
 
+impl Default for Cpu {
+    fn default() -> Self {
+        Cpu::new()
+    }
+}
+
 impl Cpu {
     /// A CPU out of service.
     pub const fn new() -> Cpu {

@@ -137,16 +137,8 @@ impl<M: Machine> Kernel<M> {
     /// Destroys the object that `slot` owns; nothing is derived from it any more.
     fn destroy(&self, here: &Cpu, slot: Ref<Slot>) -> Step<()> {
         match slot.kind.get() {
-            Kind::Endpoint => {
-                if self.cancel_one(here, slot) {
-                    return Ok(());
-                }
-            }
-            Kind::Notification => {
-                if self.cancel_waiter(here, slot) {
-                    return Ok(());
-                }
-            }
+            Kind::Endpoint if self.cancel_one(here, slot) => return Ok(()),
+            Kind::Notification if self.cancel_waiter(here, slot) => return Ok(()),
             Kind::Reply => {
                 if let Ok(reply) = self.reply_in(slot) {
                     self.destroy_reply(here, reply);

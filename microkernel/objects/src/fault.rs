@@ -1,7 +1,7 @@
 //! Faults: an exception in user code becomes a message to the thread's handler.
 
-use abi::MsgInfo;
 use abi::message::fault;
+use abi::{Kind, MsgInfo, Rights};
 
 use crate::cpu::Cpu;
 use crate::dispatch::SYSCALL_LENGTH;
@@ -9,7 +9,8 @@ use crate::endpoint::Endpoint;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::memory::Ref;
-use crate::tcb::{State, Tcb, slots};
+use crate::reply::Loan;
+use crate::tcb::{State, Tcb, key, slots};
 
 impl<M: Machine> Kernel<M> {
     /// The current thread met an exception: kind, error code, address. Without a handler it stops for good.
@@ -17,9 +18,76 @@ impl<M: Machine> Kernel<M> {
         let me = here.thread();
         let [kind, _, address] = what;
         self.trace(here, abi::trace::Event::Fault, kind, address);
+        if self.raise_over(here, me, what) {
+            return;
+        }
         if !self.raise(here, me, what) {
             me.state.set(State::Inactive);
         }
+    }
+
+    /// The expected case, as the fast path has it for calls: the handler waits here, with nothing unusual about
+    /// it, and nobody more urgent is ready. The CPU goes over to it on what the faulting thread ran on.
+    #[inline(always)]
+    fn raise_over(&self, here: &Cpu, me: Ref<Tcb>, what: [u64; 3]) -> bool {
+        let Some(handler) = me.slot(slots::FAULT).filter(|slot| !slot.is_empty()) else { return false };
+        let Some(endpoint) = Ref::<Endpoint>::at(handler.object.get()) else { return false };
+        let Some(receiver) = endpoint.receivers.head.get() else { return false };
+        if receiver.key.get() as usize != here.number.get() || receiver.priority.get() < here.top.get() {
+            return false;
+        }
+        endpoint.receivers.pop();
+        for (cell, word) in me.fault.iter().zip(what) {
+            cell.set(word);
+        }
+        me.send_badge.set(handler.badge.get());
+        self.transfer_fault(me, receiver);
+        me.state.set(State::FaultAnswer);
+        me.blocked_on.set(receiver.address());
+        me.set_key(key::SLOW_ANSWER, true);
+        receiver.reply.caller.set(Some(me));
+        self.continue_as(here, receiver);
+        true
+    }
+
+    /// The same for the answer that resumes a faulted thread: reply_recv as a whole, if nothing waits to be
+    /// received.
+    #[inline(always)]
+    pub(crate) fn answer_fault_over(&self, here: &Cpu, me: Ref<Tcb>) -> bool {
+        let Some(caller) = me.reply.caller.get() else { return false };
+        let usual = caller.state.get() == State::FaultAnswer
+            && me.context.rsi.get() == 0
+            && me.reply.loan.get() == Loan::Lent
+            && caller.key.get() == here.number.get() as u32 | key::SLOW_ANSWER
+            && caller.priority.get() >= here.top.get()
+            && me.receive_reply.get().is_none()
+            && !me.bound_pending.get();
+        if !usual {
+            return false;
+        }
+        // (A name of another Reply, in the high half, is beyond any CSpace.)
+        let found = self.find(me, me.context.rdx.get(), Kind::Endpoint, Rights::READ);
+        let Ok(endpoint) = found.and_then(|slot| self.endpoint_in(slot)) else { return false };
+        if !endpoint.senders.is_empty() || !endpoint.receivers.is_empty() {
+            return false;
+        }
+        me.reply.caller.set(None);
+        caller.set_key(key::SLOW_ANSWER, false);
+        me.state.set(State::Receiving);
+        me.blocked_on.set(endpoint.address());
+        me.runs_on.set(me.sched_context.get());
+        endpoint.receivers.push(me);
+        self.continue_as(here, caller);
+        self.stay(caller);
+        true
+    }
+
+    /// The CPU goes on as `next`, on what it charges already.
+    #[inline(always)]
+    fn continue_as(&self, here: &Cpu, next: Ref<Tcb>) {
+        next.state.set(State::Ready);
+        next.runs_on.set(here.charged.get());
+        here.current.set(Some(next));
     }
 
     /// Sends the fault message of `tcb`, which runs or just ran here; false if it has no handler.

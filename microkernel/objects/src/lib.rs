@@ -10,6 +10,7 @@
 //! out of memory half way. Fields are Cells and objects are reached by [`Ref`]; one lock, held by the machine
 //! layer, makes every entry exclusive.
 #![cfg_attr(not(test), no_std)]
+#![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod boot;
 pub mod cnode;

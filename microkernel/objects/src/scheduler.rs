@@ -11,8 +11,15 @@ use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::memory::Ref;
 use crate::notification::Notification;
+use crate::sched_context::SchedContext;
 use crate::tcb::{State, Tcb, key};
 use crate::timer;
+
+/// The address of a SchedContext, or 0: two of them are compared by two loads and one comparison.
+#[inline(always)]
+fn address(context: Option<Ref<SchedContext>>) -> u64 {
+    context.map_or(0, Ref::address)
+}
 
 impl<M: Machine> Kernel<M> {
     /// Charges the CPU's SchedContext for the time since the last charge.
@@ -141,13 +148,14 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// yield_now: the system call as a whole.
+    /// yield_now: the system call as a whole; the thread that runs on.
     #[inline(always)]
-    pub fn yield_call(&self, here: &Cpu) {
+    pub fn yield_call(&self, here: &Cpu) -> Ref<Tcb> {
         let me = self.enter_short(here);
         me.finish(0);
         if here.top.get() != me.priority.get() {
-            return self.stay(me);
+            self.stay(me);
+            return me;
         }
         // Straight to the next of its queue, which stays as long as it is.
         let queue = here.queue(me.priority.get());
@@ -155,14 +163,18 @@ impl<M: Machine> Kernel<M> {
             Some(next) => {
                 queue.push(me);
                 self.go_over(here, me, next);
+                next
             }
-            None => self.stay(me),
+            None => {
+                self.stay(me);
+                me
+            }
         }
     }
 
     /// The current thread goes on as it was (see [`Tcb::runs_on`]).
     #[inline(always)]
-    fn stay(&self, me: Ref<Tcb>) {
+    pub(crate) fn stay(&self, me: Ref<Tcb>) {
         me.runs_on.set(me.sched_context.get());
     }
 
@@ -287,13 +299,12 @@ impl<M: Machine> Kernel<M> {
     pub fn schedule(&self, here: &Cpu) {
         let me = here.thread();
         let context = me.runs_on.get();
-        // The common case: the thread that came in goes on, on what it ran on.
+        // The common case: the thread that came in goes on, on what it ran on. (So it is not the idle thread,
+        // which is never Ready, and has not moved to another CPU, whose SchedContext it would run on.)
         if me.state.get() == State::Ready
             && here.top.get() <= me.priority.get()
-            && context.is_some()
-            && here.charged.get() == context
-            && me.cpu() == here.number.get()
-            && !here.is_idle()
+            && address(context) != 0
+            && address(context) == address(here.charged.get())
         {
             return self.stay(me);
         }

@@ -411,7 +411,7 @@ impl<M: Machine> Kernel<M> {
         }
         if let Some(frame) = buffer {
             let size = abi::message::IPC_BUFFER_SIZE as u64;
-            if frame.flags().contains(crate::slot::Flags::DEVICE) || offset % size != 0 {
+            if frame.flags().contains(crate::slot::Flags::DEVICE) || !offset.is_multiple_of(size) {
                 return Err(Error::InvalidArgument.into());
             }
             if offset >= frame.size() {

@@ -102,7 +102,7 @@ struct Mapping {
 
 /// log2 of the bytes an entry of a table at `level` covers.
 const fn level_bits(level: u32) -> u32 {
-    12 + 9 * level
+    9u32.wrapping_mul(level).wrapping_add(12)
 }
 
 /// Bytes an entry at `level` covers.
@@ -120,6 +120,7 @@ fn get(table: Ref<Table>, index: usize) -> &'static Cell<u64> {
 }
 
 /// The access bits of `flags`, if `rights` allow them.
+#[inline(always)]
 fn access_bits(flags: MapFlags, rights: Rights) -> Result<u64, Error> {
     let write = flags.has(MapFlags::WRITE);
     let execute = flags.has(MapFlags::EXECUTE);
@@ -135,7 +136,7 @@ fn access_bits(flags: MapFlags, rights: Rights) -> Result<u64, Error> {
 
 /// The end of a range of pages in the user half.
 fn range_end(address: u64, pages: u64) -> Result<u64, Error> {
-    if address % PAGE_SIZE != 0 {
+    if !address.is_multiple_of(PAGE_SIZE) {
         return Err(Error::InvalidArgument);
     }
     let bytes = pages_to_bytes(pages).ok_or(Error::OutOfRange)?;
@@ -298,7 +299,7 @@ impl<M: Machine> Kernel<M> {
             if let Err(missing) = self.descend(space, at, level) {
                 // Each table is counted where the range first touches it.
                 for above in level..missing.level {
-                    let first = at == address || at % level_size(above.saturating_add(1)) == 0;
+                    let first = at == address || at.is_multiple_of(level_size(above.saturating_add(1)));
                     needed = needed.saturating_add(u64::from(first));
                 }
             }
@@ -308,24 +309,37 @@ impl<M: Machine> Kernel<M> {
         needed
     }
 
+    #[inline(always)]
     fn take_record(&self, space: Ref<VSpace>) -> Result<Ref<Record>, Error> {
         if let Some(record) = space.free_records.get() {
             space.free_records.set(record.next.get());
             return Ok(record);
         }
+        self.make_records(space)?;
+        space
+            .free_records
+            .get()
+            .inspect(|record| space.free_records.set(record.next.get()))
+            .ok_or(Error::OutOfTables)
+    }
+
+    /// Turns a pair into free records.
+    #[cold]
+    fn make_records(&self, space: Ref<VSpace>) -> Result<(), Error> {
         let pair = self.take_pair(space)?;
         self.memory.clear(pair, PAIR);
         self.spent(104);
-        let size = core::mem::size_of::<Record>() as u64;
-        for at in 0..PAIR / size {
-            if let Some(record) = self.memory.object::<Record>(pair.wrapping_add(at.wrapping_mul(size))) {
+        const SIZE: u64 = core::mem::size_of::<Record>() as u64;
+        for at in 0..PAIR / SIZE {
+            if let Some(record) = self.memory.object::<Record>(pair.wrapping_add(at.wrapping_mul(SIZE))) {
                 record.next.set(space.free_records.replace(Some(record)));
             }
         }
-        self.take_record(space)
+        Ok(())
     }
 
     /// The record for mapping pages of `frame` at `address`: its latest one if that ends there, or a new one.
+    #[inline(always)]
     fn record_for(&self, space: Ref<VSpace>, frame: Ref<Slot>, address: u64) -> Result<Ref<Record>, Error> {
         let head = Ref::<Record>::at(frame.extra.get());
         if let Some(record) = head
@@ -352,6 +366,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// One entry less of a record; the last one frees it.
+    #[inline(always)]
     fn drop_pages(&self, record: Ref<Record>, pages: u64) {
         let live = record.live.get().saturating_sub(pages);
         record.live.set(live);
@@ -413,16 +428,39 @@ impl<M: Machine> Kernel<M> {
         let space = self.vspace_in(slot)?;
         let frame = self.find(me, frame, Kind::Frame, Rights::NONE)?;
         let flags = MapFlags(flags);
-        if !MapFlags::ALL.has(flags) || flags.has(MapFlags::LARGE.or(MapFlags::HUGE)) || pages == 0 {
+        let size = flags.0 & (MapFlags::LARGE.0 | MapFlags::HUGE.0);
+        if !MapFlags::ALL.has(flags) || pages == 0 {
             return Err(Error::InvalidArgument.into());
         }
-        let level = if flags.has(MapFlags::HUGE) { 2 } else { u32::from(flags.has(MapFlags::LARGE)) };
+        let range = [address, offset, pages];
+        // (Each with its level known to the compiler.)
+        let level = match MapFlags(size) {
+            MapFlags(0) => return self.map_frame(here, me, space, frame, range, flags, 0),
+            MapFlags::LARGE => 1,
+            MapFlags::HUGE => 2,
+            _ => return Err(Error::InvalidArgument.into()),
+        };
+        self.map_frame(here, me, space, frame, range, flags, level)
+    }
+
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments, reason = "the arguments of one method, in part looked up")]
+    fn map_frame(
+        &self,
+        here: &Cpu,
+        me: Ref<Tcb>,
+        space: Ref<VSpace>,
+        frame: Ref<Slot>,
+        [address, offset, pages]: [u64; 3],
+        flags: MapFlags,
+        level: u32,
+    ) -> Outcome {
         let end = range_end(address, pages)?;
         let mask = level_size(level).wrapping_sub(1);
         if (address | offset | end | frame.object.get()) & mask != 0 {
             return Err(Error::InvalidArgument.into());
         }
-        let bytes = pages_to_bytes(pages).ok_or(Error::OutOfRange)?;
+        let bytes = end.wrapping_sub(address);
         offset.checked_add(bytes).filter(|&end| end <= frame.size()).ok_or(Error::OutOfRange)?;
         let mut bits = access_bits(flags, frame.rights.get())? | entry::PRESENT | entry::USER;
         if flags.has(MapFlags::UNCACHED) || frame.flags().contains(Flags::DEVICE) {
@@ -434,20 +472,38 @@ impl<M: Machine> Kernel<M> {
         if space.is_closed() {
             return Err(Error::OutOfTables.into());
         }
+        self.trace(here, abi::trace::Event::Map, address, pages);
+        let physical = frame.object.get().wrapping_add(offset);
+        let mapping = Mapping { frame, physical, bits, level };
+        // A short range, whose table is there.
+        if level == 0
+            && let Some(table) = self.table_around(space, address, end)
+        {
+            self.fill_table(space, table, [address, end], physical, &mapping)?;
+            return Ok([0; 8]);
+        }
+        self.map_long(here, me, space, [address, end], &mapping)
+    }
+
+    #[inline(never)]
+    fn map_long(
+        &self,
+        here: &Cpu,
+        me: Ref<Tcb>,
+        space: Ref<VSpace>,
+        [address, end]: [u64; 2],
+        mapping: &Mapping,
+    ) -> Outcome {
         // A range takes three tables more than it spans at the lowest level, and a pair for records, at most.
-        let bound = (bytes >> level_bits(level.saturating_add(1))).saturating_add(5);
-        if space.pairs_left.get() < bound {
+        let spanned = end.wrapping_sub(address) >> level_bits(mapping.level.saturating_add(1));
+        if space.pairs_left.get() < spanned.saturating_add(5) {
             let records = u64::from(space.free_records.get().is_none());
-            if self.pairs_needed(space, address, end, level).saturating_add(records) > space.pairs_left.get()
-            {
+            let needed = self.pairs_needed(space, address, end, mapping.level);
+            if needed.saturating_add(records) > space.pairs_left.get() {
                 return Err(Error::OutOfTables.into());
             }
         }
-        let physical = frame.object.get().wrapping_add(offset);
-        self.trace(here, abi::trace::Event::Map, address, pages);
-        let mapping = Mapping { frame, physical, bits, level };
-        let done = self.map_range(space, address, end, &mapping);
-        match done {
+        match self.map_range(space, address, end, mapping) {
             Ok(reached) if reached < end => {
                 self.advance(me, reached.wrapping_sub(address), [1, 2], 3);
                 Err(Stop::Preempted)
@@ -483,8 +539,8 @@ impl<M: Machine> Kernel<M> {
         Ok(())
     }
 
-    /// Notes in `me`'s arguments that `bytes` of a range are done: adds to the words `up` (one beyond the last is none), takes pages off
-    /// word `pages`.
+    /// Notes in `me`'s arguments that `bytes` of a range are done: adds to the words `up` (one beyond the last
+    /// is none), takes pages off word `pages`.
     fn advance(&self, me: Ref<Tcb>, bytes: u64, up: [usize; 2], pages: usize) {
         for at in up {
             if let Some(word) = me.context.words.get(at) {
@@ -525,13 +581,23 @@ impl<M: Machine> Kernel<M> {
         done: u64,
         m: &Mapping,
     ) -> Result<(), Error> {
-        let table = match self.lowest_table(space, at) {
-            Some(table) if m.level == 0 => table,
-            _ => self.make_table(space, at, m.level)?,
-        };
+        let table = self.make_table(space, at, m.level)?;
+        self.fill_table(space, table, [at, stop], m.physical.wrapping_add(done), m)
+    }
+
+    /// Fills the entries of `table` for a range that it covers.
+    #[inline(always)]
+    fn fill_table(
+        &self,
+        space: Ref<VSpace>,
+        table: Ref<Table>,
+        [at, stop]: [u64; 2],
+        physical: u64,
+        m: &Mapping,
+    ) -> Result<(), Error> {
         let (first, size) = (index(at, m.level), level_size(m.level));
         let count = (stop.wrapping_sub(at) >> level_bits(m.level)) as usize;
-        let end = first.saturating_add(count);
+        let end = first.wrapping_add(count);
         for at in first..end {
             if get(table, at).get() & entry::PRESENT != 0 {
                 return Err(Error::AlreadyMapped);
@@ -539,16 +605,16 @@ impl<M: Machine> Kernel<M> {
         }
         let record = self.record_for(space, m.frame, at)?;
         let Some(records) = self.records(table) else { return Err(Error::OutOfTables) };
-        let mut physical = m.physical.wrapping_add(done);
+        let mut value = physical | m.bits;
         for at in first..end {
-            get(table, at).set(physical | m.bits);
+            get(table, at).set(value);
             get(records, at).set(record.address());
-            physical = physical.wrapping_add(size);
+            value = value.wrapping_add(size);
         }
         let pages = stop.wrapping_sub(at) / PAGE_SIZE;
-        record.live.set(record.live.get().saturating_add(pages));
-        record.hull.set(record.hull.get().saturating_add(pages));
-        self.spent((count as u32).saturating_add(6));
+        record.live.set(record.live.get().wrapping_add(pages));
+        record.hull.set(record.hull.get().wrapping_add(pages));
+        self.spent((count as u32).wrapping_add(6));
         Ok(())
     }
 
@@ -607,7 +673,7 @@ impl<M: Machine> Kernel<M> {
         let mut any = false;
         for level in 1..=3 {
             let Some(start) = at.checked_sub(level_size(level)).filter(|&start| start >= from) else { break };
-            if at % level_size(level) != 0 {
+            if !at.is_multiple_of(level_size(level)) {
                 break;
             }
             let Ok(table) = self.descend(space, start, level) else { continue };
@@ -622,6 +688,7 @@ impl<M: Machine> Kernel<M> {
         any
     }
 
+    #[inline(always)]
     fn clear_in_table(
         &self,
         table: Ref<Table>,
@@ -652,7 +719,7 @@ impl<M: Machine> Kernel<M> {
 
     /// Whether an end of a range lies inside a large page.
     fn splits_page(&self, space: Ref<VSpace>, address: u64) -> bool {
-        self.leaf(space, address).is_some_and(|leaf| address % level_size(leaf.level) != 0)
+        self.leaf(space, address).is_some_and(|leaf| !address.is_multiple_of(level_size(leaf.level)))
     }
 
     /// VSpace.unmap

@@ -299,7 +299,7 @@ impl World {
         }
     }
 
-    fn poked(&self) -> Option<usize> {
+    pub fn poked(&self) -> Option<usize> {
         let asked = self.machine.pokes.get() | self.machine.halted.get();
         (asked != 0).then(|| asked.trailing_zeros() as usize)
     }
@@ -538,6 +538,16 @@ impl World {
 
     pub fn thread(&self) -> Ref<Tcb> {
         self.active_on(0).2
+    }
+
+    /// The thread at a physical address.
+    pub fn tcb_at(&self, physical: u64) -> Ref<Tcb> {
+        self.memory.object(physical).unwrap()
+    }
+
+    /// The IPC buffer of the thread there.
+    pub fn buffer_at(&self, physical: u64) -> Buffer {
+        self.buffer(self.tcb_at(physical))
     }
 
     /// The IPC buffer of a thread.

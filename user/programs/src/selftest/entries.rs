@@ -682,13 +682,16 @@ fn kernel_segments_cannot_be_loaded(w: &mut World) {
     const KERNEL_CODE: u64 = 8;
     const KERNEL_DATA: u64 = 0x10;
     const TASK: u64 = 0x28;
+    const BEYOND: u64 = 0xfff8;
     let subject = Subject::new(w);
-    let attempts: [(Snippet, u64, u64); 11] = [
+    let attempts: [(Snippet, u64, u64); 13] = [
         (load_ss, KERNEL_DATA, 0),
         (load_ss, KERNEL_DATA | 3, 0),
         (load_ds, KERNEL_CODE, 0),
         (load_ds, KERNEL_DATA | 3, 0),
         (load_ds, TASK | 3, 0),
+        (load_ds, BEYOND, 0),
+        (load_ss, BEYOND, 0),
         (return_far, KERNEL_CODE, 2),
         (return_far, KERNEL_CODE | 3, 2),
         (return_far, TASK | 3, 2),

@@ -46,6 +46,7 @@ pub const TESTS: &[Test] = &[
     row!("faults", a_faulted_thread_can_be_deleted, "a faulted thread can be deleted before and after its fault is heard"),
     row!("faults", faults_are_heard_in_order_with_their_badges, "faults of several threads are heard in the order they happened, each with its own badge"),
     row!("faults", another_thread_answers_by_a_reply_object, "whoever holds the Reply that received a fault resumes the thread"),
+    row!("faults", a_handler_that_faults_has_a_handler, "a thread that faults with another one's fault in hand is heard by its own handler, and goes on to answer"),
     row!("faults", a_fault_brings_nothing_but_its_words, "a fault message has no buffer words or capabilities, whatever lies in the thread's IPC buffer"),
     row!("faults", a_handler_in_another_address_space_pages, "a handler in another address space maps pages into that of the thread it serves"),
     row!("faults", a_handler_on_another_cpu_pages, "faults are heard and answered across CPUs", Need::Cpus(2)),
@@ -809,6 +810,26 @@ fn another_thread_answers_by_a_reply_object(w: &mut World) {
     });
     w.join(&pager);
     assert_eq!(subject.hear().rip, end(read));
+}
+
+fn a_handler_that_faults_has_a_handler(w: &mut World) {
+    let subject = Subject::new(w);
+    subject.run(&Registers { rdi: HERE, ..subject.registers(read) });
+    let inner = subject.faults;
+    let outer = Subject::new(w);
+    outer.thread.run(move || {
+        ipc::recv(inner, CPtr::NULL).must("a fault");
+        // SAFETY: the page is mapped by who hears of this fault.
+        arena::set(0, unsafe { (HERE as *const u64).read_volatile() } + 1);
+        ipc::reply(Message::new(0)).must("an answer");
+    });
+    assert_eq!(outer.hear().what(), [PAGE_FAULT, USER, HERE]);
+    assert_eq!(subject.thread.state(), BLOCKED);
+    let frame = w.frame(1);
+    VSPACE.map(frame, HERE, 0, 1, MapFlags::READ).must("a page");
+    outer.resume();
+    assert_eq!(outer.hear().rip, finish as *const () as u64);
+    assert_eq!((arena::get(0), subject.hear().rip), (1, end(read)));
 }
 
 fn a_fault_brings_nothing_but_its_words(w: &mut World) {
