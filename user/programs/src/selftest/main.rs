@@ -8,6 +8,8 @@
 mod arena;
 mod bench;
 mod capabilities;
+mod devices;
+mod entries;
 mod errors;
 mod faults;
 mod ipc_tests;

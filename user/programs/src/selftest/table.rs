@@ -87,6 +87,8 @@ pub const AREAS: &[&[Test]] = &[
     crate::capabilities::TESTS,
     crate::mapping::TESTS,
     crate::faults::TESTS,
+    crate::entries::TESTS,
+    crate::devices::TESTS,
 ];
 
 /// Every documented error: its call, and how it is provoked (nobody having written that is a failure, too).
