@@ -9,6 +9,8 @@ mod arena;
 mod bench;
 mod capabilities;
 mod components;
+mod devices;
+mod entries;
 mod errors;
 mod faults;
 mod foreign;

@@ -94,6 +94,8 @@ pub const AREAS: &[&[Test]] = &[
     crate::components::TESTS,
     crate::smp::TESTS,
     crate::latency::TESTS,
+    crate::entries::TESTS,
+    crate::devices::TESTS,
 ];
 
 /// Every documented error: its call, and how it is provoked (nobody having written that is a failure, too).
