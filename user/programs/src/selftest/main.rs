@@ -8,18 +8,26 @@
 mod arena;
 mod bench;
 mod capabilities;
+mod components;
 mod devices;
 mod entries;
 mod errors;
 mod faults;
+mod foreign;
 mod ipc_tests;
+mod latency;
+mod machine;
 mod mapping;
 mod notifications;
 mod program;
+mod registers;
 mod replies;
 mod resources;
 mod run;
+mod scheduling;
+mod smp;
 mod table;
+mod vectors;
 mod world;
 
 use resources::Resources;

@@ -87,6 +87,13 @@ pub const AREAS: &[&[Test]] = &[
     crate::capabilities::TESTS,
     crate::mapping::TESTS,
     crate::faults::TESTS,
+    crate::registers::TESTS,
+    crate::foreign::TESTS,
+    crate::scheduling::TESTS,
+    crate::machine::TESTS,
+    crate::components::TESTS,
+    crate::smp::TESTS,
+    crate::latency::TESTS,
     crate::entries::TESTS,
     crate::devices::TESTS,
 ];
