@@ -3,10 +3,10 @@
 use core::sync::atomic::Ordering;
 
 use abi::boot::{
-    self, BOOT_INFO_ADDRESS, BootInfo, INIT_CNODE_BITS, KernelLog, LOG_BYTES, MAX_UNTYPED, slots,
+    self, BOOT_INFO_ADDRESS, BootInfo, INIT_CNODE_BITS, KernelLog, LOG_BYTES, MAX_UNTYPED, UntypedInfo, slots,
 };
 use abi::object::PAGE_SIZE;
-use abi::{CPtr, MapFlags};
+use abi::{CPtr, Kind, MapFlags};
 use ipc::{CNode, SchedControl, VSpace};
 use rt::alloc::{AllocError, Record};
 use rt::lock::Mutex;
@@ -48,6 +48,10 @@ pub struct Machine {
     pub command_line: &'static str,
     /// Bytes of memory that init was given.
     pub memory: u64,
+    /// The largest Untyped of device memory, and log2 of its size.
+    pub device_memory: Option<(CPtr, u32)>,
+    /// Slots with device memory.
+    devices: (u32, u32),
     log: Option<&'static KernelLog>,
 }
 
@@ -60,6 +64,7 @@ pub fn take_over() -> Machine {
     // nobody writes to it.
     let info = unsafe { &*(BOOT_INFO_ADDRESS as *const BootInfo) };
     assert!(info.magic == boot::MAGIC, "the boot information is not of this version");
+    assert!(info.tsc_hz > 0, "the boot information has no clock");
     let untypeds = usize::try_from(info.untyped_count).ok().and_then(|count| info.untyped.get(..count));
     let untypeds = untypeds.unwrap_or_else(|| panic!("more than {MAX_UNTYPED} Untypeds"));
     let records = rt::lock::MutexGuard::leak(RECORDS.lock());
@@ -81,6 +86,12 @@ pub fn take_over() -> Machine {
         archive: archive(info).unwrap_or_else(|what| panic!("the boot archive cannot be mapped: {what}")),
         command_line: command_line(info),
         memory,
+        device_memory: (slots::UNTYPED..)
+            .zip(untypeds)
+            .filter(|(_, untyped)| untyped.device != 0)
+            .map(|(slot, untyped)| (CPtr(slot), untyped.bits))
+            .max_by_key(|(_, bits)| *bits),
+        devices: devices(untypeds),
         log: kernel_log(),
     }
 }
@@ -123,6 +134,21 @@ impl Machine {
         self.command_line.split_ascii_whitespace().any(|each| each == word)
     }
 
+    /// What [`inventory`] says, counted in the kernel's own books: the free bytes of all Untypeds of memory, and the
+    /// empty slots.
+    pub fn counted(&self) -> [u64; 2] {
+        let devices = u64::from(self.devices.0)..u64::from(self.devices.1);
+        let mut count = [0; 2];
+        for slot in (0..1 << INIT_CNODE_BITS).filter(|slot| !devices.contains(slot)) {
+            match CNODE.describe(slot) {
+                Ok(found) if found.kind == Kind::Null => count[1] += 1,
+                Ok(found) if found.kind == Kind::Untyped => count[0] += found.free,
+                _ => {}
+            }
+        }
+        count
+    }
+
     /// The kernel's log, as far as it is kept.
     pub fn log_bytes(&self) -> impl Iterator<Item = u8> {
         let written = self.log.map_or(0, |log| log.written.load(Ordering::Acquire));
@@ -140,16 +166,8 @@ pub fn inventory() -> [u64; 2] {
     memory::with(|objects| Ok([objects.free_bytes(), objects.free_slots()])).unwrap_or_default()
 }
 
-/// The same, counted in the kernel's own books: the free bytes of all Untypeds that nothing was made of, and the
-/// empty slots.
-pub fn counted() -> [u64; 2] {
-    let mut count = [0; 2];
-    for slot in 0..1 << INIT_CNODE_BITS {
-        match CNODE.describe(slot) {
-            Ok(found) if found.kind == abi::Kind::Null => count[1] += 1,
-            Ok(found) if found.kind == abi::Kind::Untyped => count[0] += found.free,
-            _ => {}
-        }
-    }
-    count
+/// The slots with device memory, first to behind the last: the kernel puts it behind all other memory.
+fn devices(untypeds: &[UntypedInfo]) -> (u32, u32) {
+    let memory = untypeds.iter().take_while(|untyped| untyped.device == 0).count() as u32;
+    (slots::UNTYPED + memory, slots::UNTYPED + untypeds.len() as u32)
 }

@@ -29,7 +29,7 @@ fn last_words(message: &str) -> ! {
     log!("init: panic: {message}");
     loop {
         // Where the machine does not go down, nothing is left to do.
-        let _ = ipc::System(CPtr(slots::SYSTEM)).shutdown(u64::from(proto::host::EXIT_PANIC));
+        let _ = ipc::System(CPtr(slots::SYSTEM)).shutdown(u64::from(proto::host::EXIT_INIT_PANIC));
         ipc::yield_now();
     }
 }

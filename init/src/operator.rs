@@ -36,12 +36,14 @@ pub struct Terminal {
     pub serial: Serial,
     line: Line,
     foreground: Option<u32>,
+    /// A command is being carried out: the prompt comes when it is done.
+    busy: bool,
 }
 
 impl Terminal {
     /// A terminal without a prompt yet.
     pub fn new(serial: Serial) -> Terminal {
-        Terminal { serial, line: Line::new(), foreground: None }
+        Terminal { serial, line: Line::new(), foreground: None, busy: false }
     }
 
     /// Shows text, with the line ends of a terminal.
@@ -55,8 +57,11 @@ impl Terminal {
         }
     }
 
-    /// Shows the prompt and what was typed behind it.
+    /// Shows the prompt and what was typed behind it, unless something else is to come first.
     fn prompt(&mut self) {
+        if self.busy || self.foreground.is_some() {
+            return;
+        }
         self.show(PROMPT.as_bytes());
         self.serial.uart.send(self.line.text().as_bytes());
     }
@@ -118,7 +123,7 @@ impl Supervisor {
         match terminal.line.key(key) {
             Typed::Show(text) => {
                 terminal.serial.uart.send(text.as_bytes());
-                if text.starts_with('\r') && foreground.is_none() {
+                if text.starts_with('\r') {
                     terminal.prompt();
                 }
             }
@@ -147,6 +152,7 @@ impl Supervisor {
 
     fn command(&mut self, line: &str) {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        self.busy(true);
         match words[..] {
             [] => {}
             ["help"] => self.say(format_args!("{HELP}")),
@@ -162,8 +168,15 @@ impl Supervisor {
             [ref words @ .., "&"] => self.run_command(words, false),
             ref words => self.run_command(words, true),
         }
-        if let Some(terminal) = self.terminal.as_mut().filter(|terminal| terminal.foreground.is_none()) {
+        self.busy(false);
+        if let Some(terminal) = &mut self.terminal {
             terminal.prompt();
+        }
+    }
+
+    fn busy(&mut self, busy: bool) {
+        if let Some(terminal) = &mut self.terminal {
+            terminal.busy = busy;
         }
     }
 
@@ -186,18 +199,15 @@ impl Supervisor {
     pub fn operators_program_ended(&mut self, number: u32, name: &str, ending: &Ending) {
         let Some(terminal) = &mut self.terminal else { return };
         let was_foreground = terminal.foreground == Some(number);
-        let silent = was_foreground && matches!(ending, Ending::Exited(0));
-        if !silent {
-            let start = if was_foreground { "" } else { "\n" };
-            // The terminal takes everything.
-            let _ = writeln!(terminal, "{start}[{name} {ending}]");
-        }
         if was_foreground {
             terminal.foreground = None;
         }
-        if was_foreground || terminal.foreground.is_none() {
-            terminal.prompt();
+        if !was_foreground || !matches!(ending, Ending::Exited(0)) {
+            let start = if was_foreground || terminal.busy { "" } else { "\n" };
+            // The terminal takes everything.
+            let _ = writeln!(terminal, "{start}[{name} {ending}]");
         }
+        terminal.prompt();
     }
 
     fn list_programs(&mut self) {
@@ -206,9 +216,13 @@ impl Supervisor {
     }
 
     fn list_components(&mut self) {
-        let list: Vec<String> =
-            self.components().map(|(number, each)| alloc::format!("{number:3} {}\n", each.name)).collect();
-        self.say(format_args!("{}", list.concat()));
+        let line = |(number, each): (u32, &Component)| {
+            let [state, cpu, priority] = each.parts.tcb.status().unwrap_or_default();
+            let state = ["inactive", "ready", "waiting", "out of budget"].get(state as usize).unwrap_or(&"?");
+            alloc::format!("{number:3} {:16} {state:13} CPU {cpu}, priority {priority}\n", each.name)
+        };
+        let list: String = self.components().map(line).collect();
+        self.say(format_args!("{list}"));
     }
 
     fn list_capabilities(&mut self, name: Option<&str>) {
@@ -230,11 +244,11 @@ impl Supervisor {
     }
 
     fn tell_memory(&mut self) {
-        let ([free, slots], [counted, counted_slots]) = (machine::inventory(), machine::counted());
+        let ([free, slots], [counted, counted_slots]) = (machine::inventory(), self.machine.counted());
         let all = self.machine.memory;
         self.say(format_args!("{} KiB of {} KiB free, {slots} slots free\n", free >> 10, all >> 10));
         self.say(format_args!(
-            "the kernel counts {} KiB free, devices included, and {counted_slots} empty slots\n",
+            "the kernel counts {} KiB in Untypeds and {counted_slots} empty slots\n",
             counted >> 10
         ));
     }
@@ -249,7 +263,7 @@ impl Supervisor {
         for entry in &manifest.components {
             let holds: Vec<&str> = entry.holds.iter().map(|right| right.name()).collect();
             self.say(format_args!(
-                "{:12} memory {:?}, priority {}, CPU {}; holds {}; serves {}; calls {}\n",
+                "{:12} memory {}, priority {}, CPU {}; holds {}; serves {}; calls {}\n",
                 entry.name,
                 entry.memory,
                 entry.priority,

@@ -88,6 +88,8 @@ pub enum RunError {
     NotInManifest,
     /// Too many components run.
     TooMany,
+    /// It runs already, and serves or keeps something that there is only once.
+    Runs,
     /// It could not be built.
     Build(BuildError),
 }
@@ -98,6 +100,7 @@ impl fmt::Display for RunError {
             RunError::NoSuchProgram => f.write_str("no such program; `ls` lists them"),
             RunError::NotInManifest => f.write_str("the manifest does not provide for it"),
             RunError::TooMany => f.write_str("too many components run"),
+            RunError::Runs => f.write_str("it runs already"),
             RunError::Build(error) => error.fmt(f),
         }
     }
@@ -222,6 +225,10 @@ impl Supervisor {
     ) -> Result<u32, RunError> {
         let file =
             self.machine.archive.file(&alloc::format!("bin/{program}")).ok_or(RunError::NoSuchProgram)?;
+        let only_once = entry.durable.is_some() || !entry.serves.is_empty();
+        if only_once && self.components().any(|(_, each)| each.entry.name == entry.name) {
+            return Err(RunError::Runs);
+        }
         let place = self.components.iter().position(Option::is_none).ok_or(RunError::TooMany)?;
         let number = place as u32 + 1;
         let durable = self.durable_of(entry.name).map_err(|error| RunError::Build(error.into()))?;
@@ -550,8 +557,10 @@ impl Component {
     }
 }
 
+/// A component's line for the log, which goes to terminals: nothing in it controls those.
 fn log_line(name: &str, line: &[u8]) {
-    log!("{name}: {}", String::from_utf8_lossy(line));
+    let line = String::from_utf8_lossy(line).replace(|c: char| c.is_control() && c != '\t', "?");
+    log!("{name}: {line}");
 }
 
 fn refused(refusal: Refusal) -> Message {

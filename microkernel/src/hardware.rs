@@ -1,6 +1,7 @@
 //! The kernel on this machine: its one instance, and the logic's [`Machine`] on top of the machine layer.
 
 use core::arch::asm;
+use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::trace::MAX_CPUS;
@@ -49,7 +50,7 @@ static LATEST: AtomicU64 = AtomicU64::new(0);
 
 /// Longest time in the kernel and where, and whether it is measured.
 static LONGEST: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
-static MEASURING: AtomicBool = AtomicBool::new(false);
+static MEASURING: Locked<Cell<bool>> = Locked(Cell::new(false));
 /// When and why each CPU last entered the slow path.
 static ENTERED: [[AtomicU64; 2]; MAX_CPUS] = [const { [const { AtomicU64::new(0) }; 2] }; MAX_CPUS];
 
@@ -94,7 +95,7 @@ pub fn flush_here(address: u64, pages: u64) {
 
 /// Notes that this CPU has the lock, for [`Machine::latency`].
 pub fn note_entering(here: &Cpu, place: u64) {
-    if MEASURING.load(Ordering::Relaxed)
+    if MEASURING.get()
         && let Some([since, why]) = ENTERED.get(here.number.get())
     {
         since.store(cpu::tsc(), Ordering::Relaxed);
@@ -104,7 +105,7 @@ pub fn note_entering(here: &Cpu, place: u64) {
 
 /// Notes that it is about to give it back.
 pub fn note_leaving(here: &Cpu) {
-    if MEASURING.load(Ordering::Relaxed)
+    if MEASURING.get()
         && let Some([since, why]) = ENTERED.get(here.number.get())
     {
         let [longest, place] = &LONGEST;
@@ -216,7 +217,7 @@ impl Machine for Hardware {
     }
 
     fn latency(&self) -> (u64, u64) {
-        MEASURING.store(true, Ordering::Relaxed);
+        MEASURING.set(true);
         let [longest, place] = &LONGEST;
         (longest.swap(0, Ordering::Relaxed), place.swap(0, Ordering::Relaxed))
     }

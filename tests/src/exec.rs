@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = &[
     Test::case("exec/a_program_that_crashes_gives_a_readable_report", crash_report),
     Test::case("exec/a_program_that_panics_gives_its_message", panic_report),
     Test::case("exec/a_kernel_panic_gives_101_and_a_readable_report", kernel_panic),
+    Test::case("exec/no_page_of_the_kernel_is_writable_and_executable", wx),
     Test::case("exec/the_kernel_log_is_shown_when_asked_for", verbose),
     Test::case("exec/counting_instructions_changes_nothing_in_what_a_program_does", icount),
 ];
@@ -90,6 +91,13 @@ fn ended_by_its_own_failure(run: &Run) -> Outcome {
         }
         Some(_) => Ok(()),
     }
+}
+
+/// The boot option `check=wx` walks the kernel's page tables; what it finds is a panic.
+fn wx(tool: &Tool) -> Outcome {
+    let run = tool.run(["exec", "--append", "check=wx", "--verbose", "--", "true"])?;
+    run.ended_with(0)?;
+    run.complained_of(&["W^X holds"])
 }
 
 /// The boot option `panic=test` makes the kernel panic as soon as it is up.

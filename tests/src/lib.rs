@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod components;
 mod debug;
 mod exec;
 mod fuzz;
@@ -24,10 +25,11 @@ use harness::{Report, Test};
 use tool::Tool;
 
 /// All there is, in the order it runs: what is quick and says most comes first.
-const SUITES: [&[Test]; 8] = [
+const SUITES: [&[Test]; 9] = [
     host::TESTS,
     options::TESTS,
     exec::TESTS,
+    components::TESTS,
     terminal::TESTS,
     debug::TESTS,
     selftest::TESTS,

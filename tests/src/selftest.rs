@@ -10,6 +10,8 @@ pub const TESTS: &[Test] = &[
     Test::many("selftest/smp1", |tool, filter, suite| on(&["--smp", "1"], tool, filter, suite)),
     Test::many("selftest/smp2", |tool, filter, suite| on(&["--smp", "2"], tool, filter, suite)),
     Test::many("selftest/smp4", |tool, filter, suite| on(&["--smp", "4"], tool, filter, suite)),
+    // Every call by the slow path: it must come to the same results as the fast one.
+    Test::many("selftest/nofast", |tool, filter, suite| on(&["--append", "nofast"], tool, filter, suite)),
     Test::many("selftest/icount", |tool, filter, suite| on(&[ICOUNT], tool, filter, suite)),
 ];
 

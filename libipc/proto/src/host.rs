@@ -24,6 +24,9 @@ pub const EXIT_PANIC: u8 = 0x10;
 /// Written to [`EXIT_PORT`] at the end of an orderly shutdown.
 pub const EXIT_SHUTDOWN: u8 = 0x11;
 
+/// Written to [`EXIT_PORT`] when init has panicked; its message is in the log.
+pub const EXIT_INIT_PANIC: u8 = 0x12;
+
 /// What the host tool tells the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToGuest<'a> {

@@ -16,36 +16,55 @@ use crate::tcb::Tcb;
 /// A method: takes its arguments from the thread's registers, checks them, acts, and leaves its results there.
 type MethodFn<M> = fn(&Kernel<M>, &Cpu, Ref<Tcb>, Ref<Slot>) -> Step<()>;
 
-/// A row of the table of methods: the rights it needs, the function, its words of result.
+/// A row of the table of methods.
+struct Row<M: Machine> {
+    number: u32,
+    /// What the capability must allow.
+    rights: Rights,
+    /// Whether it makes a new capability, if only in a thread's or interrupt's own slot.
+    derives: bool,
+    method: MethodFn<M>,
+}
+
+impl<M: Machine> Clone for Row<M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M: Machine> Copy for Row<M> {}
+
+const ANY: Rights = Rights::NONE;
+const READ: Rights = Rights::READ;
+const WRITE: Rights = Rights::WRITE;
+const DERIVES: bool = true;
+const PLAIN: bool = false;
+
+/// A row: number, rights, whether it derives, function, words of result.
 macro_rules! row {
-    ($rights:expr, $function:ident, $results:literal) => {
-        ($rights, |kernel, here, me, slot| {
-            let words = kernel.$function(here, me, slot, me.words())?;
-            for (register, word) in me.context.words.iter().zip(words).take($results) {
-                register.set(word);
-            }
-            Ok(())
-        })
+    ($number:expr, $rights:expr, $derives:expr, $function:ident, $results:literal) => {
+        Row {
+            number: $number,
+            rights: $rights,
+            derives: $derives,
+            method: |kernel, here, me, slot| {
+                let words = kernel.$function(here, me, slot, me.words())?;
+                for (register, word) in me.context.words.iter().zip(words).take($results) {
+                    register.set(word);
+                }
+                Ok(())
+            },
+        }
     };
+}
+
+/// Where the method of this number is in the table; beyond it for a number that is none.
+const fn place(number: u64) -> usize {
+    if number & !0xf0f == 0 { (number >> 4 & 0xf0 | number & 0xf) as usize } else { usize::MAX }
 }
 
 /// Bytes of the SYSCALL instruction: a call that gave way goes back to it.
 pub(crate) const SYSCALL_LENGTH: u64 = 2;
-
-/// Whether a method makes a new capability, if only in a thread's or interrupt's own slot.
-fn derives(number: u64) -> bool {
-    const DERIVING: [u32; 8] = [
-        method::Untyped::retype,
-        method::CNode::mint,
-        method::CNode::copy,
-        method::Tcb::configure,
-        method::Tcb::set_fault_handler,
-        method::IrqControl::handler,
-        method::IrqControl::msi,
-        method::IrqHandler::bind,
-    ];
-    DERIVING.iter().any(|&method| u64::from(method) == number)
-}
 
 impl<M: Machine> Kernel<M> {
     /// The current thread made a system call that the fast path did not take; its registers are saved. True: it
@@ -53,23 +72,8 @@ impl<M: Machine> Kernel<M> {
     #[inline(always)]
     pub fn syscall(&self, here: &Cpu) -> bool {
         let me = here.thread();
-        me.interrupted.set(false);
-        let number = me.context.rax.get();
-        // (The entry code leads most of these past here.)
-        match Syscall::from_number(number as u32) {
-            Some(Syscall::yield_now) => {
-                self.yield_call(here);
-            }
-            Some(Syscall::signal) => self.signal_call(here, me.context.rdx.get()),
-            Some(Syscall::wait) if me.info().0 == 0 => self.wait_call(here, me.context.rdx.get()),
-            _ => return self.general_call(here, me, number),
-        }
-        false
-    }
-
-    #[inline(always)]
-    fn general_call(&self, here: &Cpu, me: Ref<Tcb>, number: u64) -> bool {
         self.enter(here);
+        let number = me.context.rax.get();
         self.trace(here, Event::Syscall, number, me.context.rdx.get());
         let result = match Syscall::from_number(number as u32) {
             Some(which) => self.perform(here, me, which),
@@ -78,20 +82,25 @@ impl<M: Machine> Kernel<M> {
                 Err(Stop::Blocked)
             }
         };
-        // A thread that has deleted itself is not written to.
-        let alive = here.current.get() == Some(me);
         match result {
-            Err(Stop::Refused(error)) if alive => me.finish(error as u64),
-            Err(Stop::Preempted) if alive => {
-                me.context.rip.set(me.context.rip.get().wrapping_sub(SYSCALL_LENGTH));
-                self.give_way(here);
-            }
-            _ => {}
+            Ok(()) => {}
+            Err(Stop::Switched) => return false,
+            // (A thread that has deleted itself is not written to.)
+            Err(stop) if here.current.get() == Some(me) => match stop {
+                Stop::Refused(error) => me.finish(error as u64),
+                Stop::Preempted => {
+                    me.context.rip.set(me.context.rip.get().wrapping_sub(SYSCALL_LENGTH));
+                    self.give_way(here);
+                }
+                Stop::Blocked | Stop::Switched => {}
+            },
+            Err(_) => {}
         }
         self.schedule(here);
         result == Err(Stop::Preempted)
     }
 
+    #[inline(always)]
     fn perform(&self, here: &Cpu, me: Ref<Tcb>, which: Syscall) -> Step<()> {
         match which {
             Syscall::call => self.send(here, me, Sending::Call),
@@ -101,10 +110,22 @@ impl<M: Machine> Kernel<M> {
             Syscall::try_send => self.send(here, me, Sending::Try).map(|()| me.finish(0)),
             Syscall::try_recv => self.recv(here, me, false),
             Syscall::reply => self.reply(here, me).map(|()| me.finish(0)),
-            Syscall::wait => self.wait(here, me, true),
             Syscall::poll => self.wait(here, me, false),
-            // (`syscall` has done these.)
-            Syscall::signal | Syscall::yield_now | Syscall::nop => {
+            // (The entry code leads most of the next three past here.)
+            Syscall::yield_now => {
+                self.yield_call(here);
+                Err(Stop::Switched)
+            }
+            Syscall::signal => {
+                self.signal_call(here, me.context.rdx.get());
+                Err(Stop::Switched)
+            }
+            Syscall::wait if me.info().0 == 0 => {
+                self.wait_call(here, me.context.rdx.get());
+                Err(Stop::Switched)
+            }
+            Syscall::wait => self.wait(here, me, true),
+            Syscall::nop => {
                 me.finish(0);
                 Ok(())
             }
@@ -122,7 +143,7 @@ impl<M: Machine> Kernel<M> {
 
     fn reply_recv(&self, here: &Cpu, me: Ref<Tcb>) -> Step<()> {
         if self.answer_fault_over(here, me) {
-            return Err(Stop::Blocked);
+            return Err(Stop::Switched);
         }
         self.check_info(me)?;
         if me.info().caps() > 0 {
@@ -154,9 +175,11 @@ impl<M: Machine> Kernel<M> {
         Ok(self.answer(here, me, Ref::of(&me.get().reply))?)
     }
 
+    #[inline(always)]
     fn invoke(&self, here: &Cpu, me: Ref<Tcb>) -> Step<()> {
         let number = me.context.rsi.get();
-        if derives(number) {
+        let row = Self::method(number);
+        if row.is_some_and(|row| row.derives) {
             // Before anything is looked up: what a revocation takes now is found gone.
             self.pace(here);
         }
@@ -164,71 +187,85 @@ impl<M: Machine> Kernel<M> {
         if slot.is_empty() || slot.flags().contains(Flags::DYING) {
             return Err(Error::NoCapability.into());
         }
-        let Some((rights, method)) = Self::method(number) else {
+        let Some(row) = row else {
             return Err(Error::NoSuchMethod.into());
         };
         if slot.kind.get() as u64 != number >> 8 {
             return Err(Error::WrongKind.into());
         }
-        if !slot.rights.get().has(rights) {
+        if !slot.rights.get().has(row.rights) {
             return Err(Error::NoRights.into());
         }
-        method(self, here, me, slot)?;
+        (row.method)(self, here, me, slot)?;
         me.finish(0);
         Ok(())
     }
 
-    /// The rights a method needs, and what does it.
+    /// The methods.
     #[rustfmt::skip]
-    fn method(number: u64) -> Option<(Rights, MethodFn<M>)> {
-        const ANY: Rights = Rights::NONE;
-        const READ: Rights = Rights::READ;
-        const WRITE: Rights = Rights::WRITE;
-        let found: (Rights, MethodFn<M>) = match u32::try_from(number).ok()? {
-            method::Untyped::retype => row!(WRITE, untyped_retype, 0),
-            method::CNode::mint => row!(WRITE, cnode_mint, 0),
-            method::CNode::copy => row!(WRITE, cnode_copy, 0),
-            method::CNode::relocate => row!(WRITE, cnode_relocate, 0),
-            method::CNode::delete => row!(WRITE, cnode_delete, 0),
-            method::CNode::revoke => row!(WRITE, cnode_revoke, 0),
-            method::CNode::identify => row!(ANY, cnode_identify, 6),
-            method::VSpace::map => row!(WRITE, vspace_map, 0),
-            method::VSpace::unmap => row!(WRITE, vspace_unmap, 0),
-            method::VSpace::protect => row!(WRITE, vspace_protect, 0),
-            method::VSpace::donate => row!(WRITE, vspace_donate, 0),
-            method::VSpace::query => row!(ANY, vspace_query, 3),
-            method::Frame::physical => row!(ANY, frame_physical, 1),
-            method::Tcb::configure => row!(WRITE, tcb_configure, 0),
-            method::Tcb::set_fault_handler => row!(WRITE, tcb_set_fault_handler, 0),
-            method::Tcb::write_registers => row!(WRITE, tcb_write_registers, 0),
-            method::Tcb::read_registers => row!(READ, tcb_read_registers, 0),
-            method::Tcb::resume => row!(WRITE, tcb_resume, 0),
-            method::Tcb::suspend => row!(WRITE, tcb_suspend, 0),
-            method::Tcb::bind_notification => row!(WRITE, tcb_bind_notification, 0),
-            method::Tcb::unbind_notification => row!(WRITE, tcb_unbind_notification, 0),
-            method::Tcb::set_foreign => row!(WRITE, tcb_set_foreign, 0),
-            method::Tcb::kick => row!(WRITE, tcb_kick, 0),
-            method::Tcb::status => row!(ANY, tcb_status, 3),
-            method::SchedContext::bind => row!(WRITE, context_bind, 0),
-            method::SchedContext::unbind => row!(WRITE, context_unbind, 0),
-            method::SchedContext::consumed => row!(READ, context_consumed, 1),
-            method::IrqControl::handler => row!(WRITE, irq_handler, 0),
-            method::IrqControl::msi => row!(WRITE, irq_msi, 2),
-            method::IrqHandler::bind => row!(WRITE, irq_bind, 0),
-            method::IrqHandler::ack => row!(WRITE, irq_ack, 0),
-            method::IrqHandler::unbind => row!(WRITE, irq_unbind, 0),
-            method::IoPort::read => row!(READ, port_read, 1),
-            method::IoPort::write => row!(WRITE, port_write, 0),
-            method::SchedControl::configure => row!(WRITE, control_configure, 0),
-            method::SchedControl::set_priority => row!(WRITE, control_set_priority, 0),
-            method::System::log => row!(WRITE, system_log, 0),
-            method::System::trace => row!(WRITE, system_trace, 0),
-            method::System::latency => row!(READ, system_latency, 2),
-            method::System::shutdown => row!(WRITE, system_shutdown, 0),
-            method::System::verify => row!(READ, system_verify, 1),
-            _ => return None,
-        };
-        Some(found)
+    const ROWS: [Row<M>; abi::table::METHODS.len()] = [
+        row!(method::Untyped::retype, WRITE, DERIVES, untyped_retype, 0),
+        row!(method::CNode::mint, WRITE, DERIVES, cnode_mint, 0),
+        row!(method::CNode::copy, WRITE, DERIVES, cnode_copy, 0),
+        row!(method::CNode::relocate, WRITE, PLAIN, cnode_relocate, 0),
+        row!(method::CNode::delete, WRITE, PLAIN, cnode_delete, 0),
+        row!(method::CNode::revoke, WRITE, PLAIN, cnode_revoke, 0),
+        row!(method::CNode::identify, ANY, PLAIN, cnode_identify, 6),
+        row!(method::VSpace::map, WRITE, PLAIN, vspace_map, 0),
+        row!(method::VSpace::unmap, WRITE, PLAIN, vspace_unmap, 0),
+        row!(method::VSpace::protect, WRITE, PLAIN, vspace_protect, 0),
+        row!(method::VSpace::donate, WRITE, PLAIN, vspace_donate, 0),
+        row!(method::VSpace::query, ANY, PLAIN, vspace_query, 3),
+        row!(method::Frame::physical, ANY, PLAIN, frame_physical, 1),
+        row!(method::Tcb::configure, WRITE, DERIVES, tcb_configure, 0),
+        row!(method::Tcb::set_fault_handler, WRITE, DERIVES, tcb_set_fault_handler, 0),
+        row!(method::Tcb::write_registers, WRITE, PLAIN, tcb_write_registers, 0),
+        row!(method::Tcb::read_registers, READ, PLAIN, tcb_read_registers, 0),
+        row!(method::Tcb::resume, WRITE, PLAIN, tcb_resume, 0),
+        row!(method::Tcb::suspend, WRITE, PLAIN, tcb_suspend, 0),
+        row!(method::Tcb::bind_notification, WRITE, PLAIN, tcb_bind_notification, 0),
+        row!(method::Tcb::unbind_notification, WRITE, PLAIN, tcb_unbind_notification, 0),
+        row!(method::Tcb::set_foreign, WRITE, PLAIN, tcb_set_foreign, 0),
+        row!(method::Tcb::kick, WRITE, PLAIN, tcb_kick, 0),
+        row!(method::Tcb::status, ANY, PLAIN, tcb_status, 3),
+        row!(method::SchedContext::bind, WRITE, PLAIN, context_bind, 0),
+        row!(method::SchedContext::unbind, WRITE, PLAIN, context_unbind, 0),
+        row!(method::SchedContext::consumed, READ, PLAIN, context_consumed, 1),
+        row!(method::IrqControl::handler, WRITE, DERIVES, irq_handler, 0),
+        row!(method::IrqControl::msi, WRITE, DERIVES, irq_msi, 2),
+        row!(method::IrqHandler::bind, WRITE, DERIVES, irq_bind, 0),
+        row!(method::IrqHandler::ack, WRITE, PLAIN, irq_ack, 0),
+        row!(method::IrqHandler::unbind, WRITE, PLAIN, irq_unbind, 0),
+        row!(method::IoPort::read, READ, PLAIN, port_read, 1),
+        row!(method::IoPort::write, WRITE, PLAIN, port_write, 0),
+        row!(method::SchedControl::configure, WRITE, PLAIN, control_configure, 0),
+        row!(method::SchedControl::set_priority, WRITE, PLAIN, control_set_priority, 0),
+        row!(method::System::log, WRITE, PLAIN, system_log, 0),
+        row!(method::System::trace, WRITE, PLAIN, system_trace, 0),
+        row!(method::System::latency, READ, PLAIN, system_latency, 2),
+        row!(method::System::shutdown, WRITE, PLAIN, system_shutdown, 0),
+        row!(method::System::verify, READ, PLAIN, system_verify, 1),
+    ];
+
+    /// The same by kind and number, 16 of each: looked up without a search.
+    #[allow(clippy::indexing_slicing, reason = "done by the compiler, which says so where it fails")]
+    const TABLE: [Option<Row<M>>; 256] = {
+        let mut table: [Option<Row<M>>; 256] = [const { None }; 256];
+        let mut rest: &[Row<M>] = &Self::ROWS;
+        while let [row, others @ ..] = rest {
+            let place = place(row.number as u64);
+            assert!(table[place].is_none(), "two methods have one number");
+            table[place] = Some(*row);
+            rest = others;
+        }
+        table
+    };
+
+    /// The row of the method with this number. (No two numbers have one place.)
+    #[inline(always)]
+    fn method(number: u64) -> Option<&'static Row<M>> {
+        let table: &'static [Option<Row<M>>; 256] = const { &Self::TABLE };
+        table.get(place(number))?.as_ref()
     }
 
     /// Whether a method of this number exists (for the test that holds this table against the interface's).

@@ -18,7 +18,10 @@ impl<M: Machine> Kernel<M> {
         let me = here.thread();
         let [kind, _, address] = what;
         self.trace(here, abi::trace::Event::Fault, kind, address);
-        if !self.raise_over(here, me, what) && !self.raise(here, me, what) {
+        if self.raise_over(here, me, what) {
+            return;
+        }
+        if !self.raise(here, me, what) {
             me.state.set(State::Inactive);
         }
     }
@@ -75,6 +78,7 @@ impl<M: Machine> Kernel<M> {
         me.runs_on.set(me.sched_context.get());
         endpoint.receivers.push(me);
         self.continue_as(here, caller);
+        self.stay(caller);
         true
     }
 

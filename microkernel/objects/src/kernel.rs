@@ -20,6 +20,8 @@ pub enum Stop {
     Preempted,
     /// The thread waits (or is gone): nothing is to be written to its registers.
     Blocked,
+    /// Nothing is left to do: the CPU has gone over to another thread, or stays.
+    Switched,
 }
 
 impl From<Error> for Stop {

@@ -18,7 +18,7 @@ pub struct Flush {
 
 /// The machine below the kernel. `cpu` is always a CPU's number; calls come from the CPU that holds the
 /// kernel lock.
-pub trait Machine {
+pub trait Machine: 'static {
     /// TSC ticks since boot: never goes back, on whatever CPU it is asked.
     fn now(&self) -> u64;
     /// This CPU's TSC: what `now` stands on, but not in step with other CPUs'.

@@ -11,8 +11,15 @@ use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::memory::Ref;
 use crate::notification::Notification;
+use crate::sched_context::SchedContext;
 use crate::tcb::{State, Tcb, key};
 use crate::timer;
+
+/// The address of a SchedContext, or 0: two of them are compared by two loads and one comparison.
+#[inline(always)]
+fn address(context: Option<Ref<SchedContext>>) -> u64 {
+    context.map_or(0, Ref::address)
+}
 
 impl<M: Machine> Kernel<M> {
     /// Charges the CPU's SchedContext for the time since the last charge.
@@ -116,9 +123,11 @@ impl<M: Machine> Kernel<M> {
             return;
         }
         self.charge(cpu, self.machine.now());
-        old.runs_on.set(cpu.charged.take());
+        let charged = cpu.charged.take();
         cpu.current.set(Some(cpu.idle_thread()));
         if cpu.number.get() != here.number.get() {
+            // (Of this CPU's own thread `runs_on` is true already, and `charged` may have been taken back.)
+            old.runs_on.set(charged);
             cpu.abandoned.set(true);
             self.machine.poke(cpu.number.get());
         } else if cpu.root.get() != self.root.get() {
@@ -167,7 +176,7 @@ impl<M: Machine> Kernel<M> {
 
     /// The current thread goes on as it was (see [`Tcb::runs_on`]).
     #[inline(always)]
-    fn stay(&self, me: Ref<Tcb>) {
+    pub(crate) fn stay(&self, me: Ref<Tcb>) {
         me.runs_on.set(me.sched_context.get());
     }
 
@@ -292,13 +301,12 @@ impl<M: Machine> Kernel<M> {
     pub fn schedule(&self, here: &Cpu) {
         let me = here.thread();
         let context = me.runs_on.get();
-        // The common case: the thread that came in goes on, on what it ran on.
+        // The common case: the thread that came in goes on, on what it ran on. (So it is not the idle thread,
+        // which is never Ready, and has not moved to another CPU, whose SchedContext it would run on.)
         if me.state.get() == State::Ready
             && here.top.get() <= me.priority.get()
-            && context.is_some()
-            && here.charged.get() == context
-            && me.cpu() == here.number.get()
-            && !here.is_idle()
+            && address(context) != 0
+            && address(context) == address(here.charged.get())
         {
             return self.stay(me);
         }
@@ -338,8 +346,9 @@ impl<M: Machine> Kernel<M> {
         self.arm(here);
     }
 
-    /// Sets the timer unless it strikes early enough as it is. (Early is harmless: it looks and sets it anew.)
-    fn arm(&self, here: &Cpu) {
+    /// Sets the timer unless it strikes early enough as it is. (Early is harmless: it looks and sets it anew.) A
+    /// CPU that was poked does so, too: another one may have set a deadline for it.
+    pub fn arm(&self, here: &Cpu) {
         let mut at = timer::next(&here.timers).map_or(u64::MAX, |(_, at)| at);
         if let Some(context) = here.charged.get() {
             at = at.min(here.charged_since.get().saturating_add(context.left.get()));

@@ -120,6 +120,7 @@ fn get(table: Ref<Table>, index: usize) -> &'static Cell<u64> {
 }
 
 /// The access bits of `flags`, if `rights` allow them.
+#[inline(always)]
 fn access_bits(flags: MapFlags, rights: Rights) -> Result<u64, Error> {
     let write = flags.has(MapFlags::WRITE);
     let execute = flags.has(MapFlags::EXECUTE);
@@ -308,11 +309,23 @@ impl<M: Machine> Kernel<M> {
         needed
     }
 
+    #[inline(always)]
     fn take_record(&self, space: Ref<VSpace>) -> Result<Ref<Record>, Error> {
         if let Some(record) = space.free_records.get() {
             space.free_records.set(record.next.get());
             return Ok(record);
         }
+        self.make_records(space)?;
+        space
+            .free_records
+            .get()
+            .inspect(|record| space.free_records.set(record.next.get()))
+            .ok_or(Error::OutOfTables)
+    }
+
+    /// Turns a pair into free records.
+    #[cold]
+    fn make_records(&self, space: Ref<VSpace>) -> Result<(), Error> {
         let pair = self.take_pair(space)?;
         self.memory.clear(pair, PAIR);
         self.spent(104);
@@ -322,10 +335,11 @@ impl<M: Machine> Kernel<M> {
                 record.next.set(space.free_records.replace(Some(record)));
             }
         }
-        self.take_record(space)
+        Ok(())
     }
 
     /// The record for mapping pages of `frame` at `address`: its latest one if that ends there, or a new one.
+    #[inline(always)]
     fn record_for(&self, space: Ref<VSpace>, frame: Ref<Slot>, address: u64) -> Result<Ref<Record>, Error> {
         let head = Ref::<Record>::at(frame.extra.get());
         if let Some(record) = head
@@ -352,6 +366,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// One entry less of a record; the last one frees it.
+    #[inline(always)]
     fn drop_pages(&self, record: Ref<Record>, pages: u64) {
         let live = record.live.get().saturating_sub(pages);
         record.live.set(live);
@@ -413,16 +428,39 @@ impl<M: Machine> Kernel<M> {
         let space = self.vspace_in(slot)?;
         let frame = self.find(me, frame, Kind::Frame, Rights::NONE)?;
         let flags = MapFlags(flags);
-        if !MapFlags::ALL.has(flags) || flags.has(MapFlags::LARGE.or(MapFlags::HUGE)) || pages == 0 {
+        let size = flags.0 & (MapFlags::LARGE.0 | MapFlags::HUGE.0);
+        if !MapFlags::ALL.has(flags) || pages == 0 {
             return Err(Error::InvalidArgument.into());
         }
-        let level = if flags.has(MapFlags::HUGE) { 2 } else { u32::from(flags.has(MapFlags::LARGE)) };
+        let range = [address, offset, pages];
+        // (Each with its level known to the compiler.)
+        let level = match MapFlags(size) {
+            MapFlags(0) => return self.map_frame(here, me, space, frame, range, flags, 0),
+            MapFlags::LARGE => 1,
+            MapFlags::HUGE => 2,
+            _ => return Err(Error::InvalidArgument.into()),
+        };
+        self.map_frame(here, me, space, frame, range, flags, level)
+    }
+
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments, reason = "the arguments of one method, in part looked up")]
+    fn map_frame(
+        &self,
+        here: &Cpu,
+        me: Ref<Tcb>,
+        space: Ref<VSpace>,
+        frame: Ref<Slot>,
+        [address, offset, pages]: [u64; 3],
+        flags: MapFlags,
+        level: u32,
+    ) -> Outcome {
         let end = range_end(address, pages)?;
         let mask = level_size(level).wrapping_sub(1);
         if (address | offset | end | frame.object.get()) & mask != 0 {
             return Err(Error::InvalidArgument.into());
         }
-        let bytes = pages_to_bytes(pages).ok_or(Error::OutOfRange)?;
+        let bytes = end.wrapping_sub(address);
         offset.checked_add(bytes).filter(|&end| end <= frame.size()).ok_or(Error::OutOfRange)?;
         let mut bits = access_bits(flags, frame.rights.get())? | entry::PRESENT | entry::USER;
         if flags.has(MapFlags::UNCACHED) || frame.flags().contains(Flags::DEVICE) {
@@ -434,17 +472,8 @@ impl<M: Machine> Kernel<M> {
         if space.is_closed() {
             return Err(Error::OutOfTables.into());
         }
-        // A range takes three tables more than it spans at the lowest level, and a pair for records, at most.
-        let bound = (bytes >> level_bits(level.saturating_add(1))).saturating_add(5);
-        if space.pairs_left.get() < bound {
-            let records = u64::from(space.free_records.get().is_none());
-            if self.pairs_needed(space, address, end, level).saturating_add(records) > space.pairs_left.get()
-            {
-                return Err(Error::OutOfTables.into());
-            }
-        }
-        let physical = frame.object.get().wrapping_add(offset);
         self.trace(here, abi::trace::Event::Map, address, pages);
+        let physical = frame.object.get().wrapping_add(offset);
         let mapping = Mapping { frame, physical, bits, level };
         // A short range, whose table is there.
         if level == 0
@@ -453,8 +482,28 @@ impl<M: Machine> Kernel<M> {
             self.fill_table(space, table, [address, end], physical, &mapping)?;
             return Ok([0; 8]);
         }
-        let done = self.map_range(space, address, end, &mapping);
-        match done {
+        self.map_long(here, me, space, [address, end], &mapping)
+    }
+
+    #[inline(never)]
+    fn map_long(
+        &self,
+        here: &Cpu,
+        me: Ref<Tcb>,
+        space: Ref<VSpace>,
+        [address, end]: [u64; 2],
+        mapping: &Mapping,
+    ) -> Outcome {
+        // A range takes three tables more than it spans at the lowest level, and a pair for records, at most.
+        let spanned = end.wrapping_sub(address) >> level_bits(mapping.level.saturating_add(1));
+        if space.pairs_left.get() < spanned.saturating_add(5) {
+            let records = u64::from(space.free_records.get().is_none());
+            let needed = self.pairs_needed(space, address, end, mapping.level);
+            if needed.saturating_add(records) > space.pairs_left.get() {
+                return Err(Error::OutOfTables.into());
+            }
+        }
+        match self.map_range(space, address, end, mapping) {
             Ok(reached) if reached < end => {
                 self.advance(me, reached.wrapping_sub(address), [1, 2], 3);
                 Err(Stop::Preempted)
@@ -639,6 +688,7 @@ impl<M: Machine> Kernel<M> {
         any
     }
 
+    #[inline(always)]
     fn clear_in_table(
         &self,
         table: Ref<Table>,

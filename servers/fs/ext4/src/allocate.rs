@@ -33,7 +33,7 @@ impl<C: BlockCache> Ext4<C> {
     /// The block bitmap of a group that has one on disk, checked once.
     fn block_bitmap(&self, number: u32, group: &Group) -> Result<Buffer> {
         let buffer = self.load(group.block_bitmap, Kind::Plain)?;
-        if !buffer.is_verified(0) {
+        if !self.is_trusted(group.block_bitmap, &buffer) {
             let bits = self.sb.blocks_per_group;
             if self.sb.has_checksums()
                 && bitmap_checksum(&self.sb, bits, buffer.bytes()) != group.block_bitmap_csum

@@ -13,7 +13,7 @@ use crate::volume::Ext4;
 impl<C: BlockCache> Ext4<C> {
     fn inode_bitmap(&self, group: &Group) -> Result<Buffer> {
         let buffer = self.load(group.inode_bitmap, Kind::Plain)?;
-        if !buffer.is_verified(0) {
+        if !self.is_trusted(group.inode_bitmap, &buffer) {
             let sum = bitmap_checksum(&self.sb, self.sb.inodes_per_group, buffer.bytes());
             if self.sb.has_checksums() && sum != group.inode_bitmap_csum {
                 return Err(Error::Corrupt("inode bitmap checksum"));

@@ -132,10 +132,14 @@ impl<C: BlockCache> Ext4<C> {
     /// Notes one more user of an inode: it stays readable and writable when its last name goes.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// [`Error::NotFound`]; [`Error::NoMemory`] when the state area's table of open files is full.
     pub fn open(&mut self, number: InodeNumber) -> Result<()> {
         self.inode(number)?;
-        *self.open.entry(number).or_insert(0) += 1;
+        let users = self.open.get(&number).copied().unwrap_or(0) + 1;
+        if let Some(survivor) = &mut self.survivor {
+            survivor.set_open(number, users)?;
+        }
+        self.open.insert(number, users);
         Ok(())
     }
 
@@ -148,7 +152,11 @@ impl<C: BlockCache> Ext4<C> {
     pub fn close(&mut self, number: InodeNumber) -> Result<()> {
         let users = self.open.get_mut(&number).ok_or(Error::Invalid)?;
         *users -= 1;
-        if *users > 0 {
+        let left = *users;
+        if let Some(survivor) = &mut self.survivor {
+            survivor.set_open(number, left)?;
+        }
+        if left > 0 {
             return Ok(());
         }
         self.open.remove(&number);

@@ -37,8 +37,15 @@ pub trait BlockDevice {
 /// system then undoes the operation, and the caller repeats it when the block has come. Writes and barriers may
 /// complete later, as long as their order is kept; a failure is reported by the next barrier.
 pub trait BlockCache {
-    /// Chooses the unit of all block numbers that follow, in bytes (a power of two from 1,024 to 65,536). What is
-    /// cached is dropped.
+    /// Fills `out` from byte `offset` of the device on, past the cache. Used for the superblock at mount, before the
+    /// size of blocks is known.
+    ///
+    /// # Errors
+    /// [`IoError::Pending`] or [`IoError::Failed`].
+    fn read_bytes(&self, offset: u64, out: &mut [u8]) -> Result<(), IoError>;
+
+    /// Chooses the unit of all block numbers that follow, in bytes (a power of two from 1,024 to 65,536). What is cached
+    /// is dropped, unless that is the unit already: a restarted server finds its cache as it was.
     ///
     /// # Errors
     /// [`IoError::Failed`] when the device cannot be used in such units.

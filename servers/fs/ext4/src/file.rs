@@ -150,8 +150,12 @@ impl<C: BlockCache> Transaction<'_, C> {
         if essential {
             self.order_data(number);
         }
-        (inode.modified, inode.changed) = (self.now, self.now);
-        self.write_inode(number, &inode, essential)?;
+        let now = (self.now, self.now);
+        // Writing again within one tick of the caller's clock changes nothing but the data.
+        if essential || (inode.modified, inode.changed) != now {
+            (inode.modified, inode.changed) = now;
+            self.write_inode(number, &inode, essential)?;
+        }
         Ok(done)
     }
 

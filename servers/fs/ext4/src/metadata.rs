@@ -53,6 +53,31 @@ impl Kind {
         }
     }
 
+    /// The kind as two words of a record.
+    pub(crate) fn to_words(self) -> (u64, u64) {
+        match self {
+            Kind::Plain => (0, 0),
+            Kind::DirLeaf(seed) => (1, u64::from(seed)),
+            Kind::DirRoot(seed) => (2, u64::from(seed)),
+            Kind::DirNode(seed) => (3, u64::from(seed)),
+            Kind::Extents(seed) => (4, u64::from(seed)),
+            Kind::Xattr(block) => (5, block),
+        }
+    }
+
+    pub(crate) fn from_words(tag: u64, value: u64) -> Result<Self> {
+        let seed = (value & 0xffff_ffff) as u32;
+        Ok(match tag {
+            0 => Kind::Plain,
+            1 => Kind::DirLeaf(seed),
+            2 => Kind::DirRoot(seed),
+            3 => Kind::DirNode(seed),
+            4 => Kind::Extents(seed),
+            5 => Kind::Xattr(value),
+            _ => return Err(Error::Corrupt("record of the running transaction")),
+        })
+    }
+
     fn name(self) -> &'static str {
         match self {
             Kind::Plain => "block",

@@ -1,5 +1,6 @@
 //! Mounting, unmounting, and making things durable.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -14,6 +15,7 @@ use crate::group::Group;
 use crate::inode::InodeNumber;
 use crate::metadata::Kind;
 use crate::superblock::{Counters, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET, Superblock};
+use crate::survive::{StateArea, Survivor};
 use crate::time::Time;
 use crate::transaction::{DirtyBlocks, Running, Transaction, Undo};
 use crate::volume::Ext4;
@@ -31,13 +33,33 @@ impl<C: BlockCache> Ext4<C> {
     /// Mounts the volume in `cache`. A journal that was not emptied is replayed (in memory only when mounting
     /// read-only), and what the last user was still deleting is deleted.
     ///
-    /// A volume with unknown read-only features, or without a journal, is mounted read-only.
+    /// A volume with unknown read-only features, or without a journal, is mounted read-only. When a block is still being
+    /// read the mount fails with [`Error::Io`] and can be repeated: a caller whose cache answers `Pending` passes in a
+    /// handle to it.
     ///
     /// Worst case: reads all group descriptors; replays the whole journal; frees every orphan's space.
     ///
     /// # Errors
     /// [`Error::UnsupportedFeatures`], [`Error::Unsupported`], [`Error::Corrupt`], [`Error::Io`].
-    pub fn mount(mut cache: C, options: &MountOptions) -> Result<Self> {
+    pub fn mount(cache: C, options: &MountOptions) -> Result<Self> {
+        Self::mount_surviving(cache, options, None)
+    }
+
+    /// Mounts like [`mount`](Self::mount), for a server that keeps what must survive it in `state`: what its predecessor
+    /// had done but not committed is done again, in memory, and what it had open stays open. From now on every operation
+    /// is recorded there before it answers.
+    ///
+    /// The predecessor's unwritten file data must still be in `cache`. Without any state the area is taken as new.
+    ///
+    /// Worst case: like [`mount`](Self::mount), and reads the area once.
+    ///
+    /// # Errors
+    /// Those of [`mount`](Self::mount); [`Error::Invalid`] when the area is too small.
+    pub fn mount_surviving(
+        mut cache: C,
+        options: &MountOptions,
+        state: Option<Box<dyn StateArea>>,
+    ) -> Result<Self> {
         let (sb, counters) = read_superblock(&mut cache)?;
         let has_journal = sb.compat & compat::HAS_JOURNAL != 0 && sb.journal_inode != 0;
         let writable = !options.read_only && sb.ro_compat & !ro_compat::KNOWN == 0 && has_journal;
@@ -62,6 +84,7 @@ impl<C: BlockCache> Ext4<C> {
             aborted: false,
             use_reserve: true,
             generation,
+            survivor: state.map(Survivor::new).transpose()?,
         };
         volume.groups = volume.read_groups()?;
         if has_journal && (writable || volume.sb.incompat & incompat::RECOVER != 0) {
@@ -119,6 +142,7 @@ impl<C: BlockCache> Ext4<C> {
         self.sb.note_mount(self.now.seconds);
         self.write_superblock()?;
         self.start_log()?;
+        self.restore_survived()?;
         self.process_orphans()?;
         self.commit()
     }
@@ -280,13 +304,12 @@ impl<C: BlockCache> Transaction<'_, C> {
 }
 
 fn read_superblock<C: BlockCache>(cache: &mut C) -> Result<(Superblock, Counters)> {
-    cache.set_block_size(SUPERBLOCK_BYTES)?;
-    let device = cache.block_count().saturating_mul(SUPERBLOCK_BYTES as u64);
-    if device < 2 * SUPERBLOCK_OFFSET {
-        return Err(Error::Corrupt("the device is too small"));
-    }
-    let raw = cache.get(1)?;
-    let (sb, counters) = Superblock::parse(raw.bytes(), device)?;
+    let mut raw = [0; SUPERBLOCK_BYTES];
+    cache.read_bytes(SUPERBLOCK_OFFSET, &mut raw)?;
+    let (sb, counters) = Superblock::parse(&raw, u64::MAX)?;
     cache.set_block_size(sb.block_size)?;
+    if cache.block_count() < sb.blocks {
+        return Err(Error::Corrupt("superblock: larger than the device"));
+    }
     Ok((sb, counters))
 }

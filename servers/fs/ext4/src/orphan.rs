@@ -99,7 +99,10 @@ impl<C: BlockCache> Ext4<C> {
     /// Worst case: frees every extent of every orphan.
     pub(crate) fn process_orphans(&mut self) -> Result<()> {
         self.read_orphan_list()?;
-        while let Some(number) = self.orphans.last().copied() {
+        // What a killed predecessor had open is still in use.
+        let unused = |orphan: &&InodeNumber| !self.open.contains_key(*orphan);
+        let unused: Vec<InodeNumber> = self.orphans.iter().rev().filter(unused).copied().collect();
+        for number in unused {
             self.process_orphan(number)?;
         }
         if self.sb.compat & compat::ORPHAN_FILE != 0 && self.sb.orphan_file_inode != 0 {
@@ -187,8 +190,10 @@ impl<C: BlockCache> Ext4<C> {
         let mut empty: Vec<u8> = buffer.bytes().into();
         drop(buffer);
         empty[..end].fill(0);
-        let sum = self.orphan_block_checksum(file, inode, place, &empty);
-        put_le32(&mut empty, end + 4, sum);
+        if self.sb.has_checksums() {
+            let sum = self.orphan_block_checksum(file, inode, place, &empty);
+            put_le32(&mut empty, end + 4, sum);
+        }
         self.transact(2, |t| {
             t.edit(place, Kind::Plain)?.copy_from_slice(&empty);
             Ok(())

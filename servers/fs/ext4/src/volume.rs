@@ -14,6 +14,7 @@ use crate::inode::{Inode, InodeNumber, checksum_seed, is_sealed};
 use crate::journal::Journal;
 use crate::metadata::Kind;
 use crate::superblock::{Counters, Superblock};
+use crate::survive::Survivor;
 use crate::time::Time;
 use crate::transaction::{DirtyBlocks, Running, Transaction, Undo};
 
@@ -46,6 +47,8 @@ pub struct Ext4<C> {
     pub(crate) aborted: bool,
     /// Whether the blocks reserved for the superuser may be used.
     pub(crate) use_reserve: bool,
+    /// Where what must survive a killed server is kept.
+    pub(crate) survivor: Option<Survivor>,
     /// Seed of the next new inode's generation.
     pub(crate) generation: u32,
 }
@@ -76,6 +79,12 @@ impl<C: BlockCache> Ext4<C> {
             buffer.set_verified(0);
         }
         Ok(buffer)
+    }
+
+    /// Whether a block's checksum need not be looked at: it was found right before, or the block was changed in memory
+    /// since, and gets its checksum when it is committed.
+    pub(crate) fn is_trusted(&self, block: u64, buffer: &Buffer) -> bool {
+        buffer.is_verified(0) || self.dirty.get(block).is_some()
     }
 
     /// Where `number` lies in the inode tables.

@@ -2,6 +2,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use hashbrown::HashMap;
 use spin::Mutex;
@@ -13,7 +14,7 @@ use crate::error::IoError;
 /// Transfers of at least this many bytes go past the cache, straight between caller and device.
 const BYPASS_BYTES: usize = 64 * 1024;
 
-/// A cache of at most `limit` blocks over a device.
+/// A cache of `limit` blocks over a device, twice as many while most are dirty.
 #[derive(Debug)]
 pub struct WriteBackCache<D> {
     device: D,
@@ -60,7 +61,7 @@ impl<D: BlockDevice> WriteBackCache<D> {
         block.checked_mul(self.block_size as u64).ok_or(IoError::Failed)
     }
 
-    /// Room for one more; a dirty block is never dropped here, so readers need no write access to the device.
+    /// Makes room for one more if that is easy; a dirty block is never dropped here, so readers need no write access to the device.
     fn insert_clean(&self, slots: &mut Slots, block: u64, content: Buffer) {
         if slots.map.len() >= self.limit {
             for _ in 0..16 {
@@ -77,7 +78,9 @@ impl<D: BlockDevice> WriteBackCache<D> {
                     None => {}
                 }
             }
-            if slots.map.len() >= self.limit {
+            // Where all is dirty or in use the limit gives way: a reader that waits for several blocks must find the
+            // first when the last has come.
+            if slots.map.len() >= 2 * self.limit {
                 return;
             }
         }
@@ -147,9 +150,15 @@ impl<D: BlockDevice> WriteBackCache<D> {
 }
 
 impl<D: BlockDevice> BlockCache for WriteBackCache<D> {
+    fn read_bytes(&self, offset: u64, out: &mut [u8]) -> Result<(), IoError> {
+        self.device.read(offset, out)
+    }
+
     fn set_block_size(&mut self, bytes: usize) -> Result<(), IoError> {
-        self.block_size = bytes;
-        *self.slots.get_mut() = Slots::default();
+        if bytes != self.block_size {
+            self.block_size = bytes;
+            *self.slots.get_mut() = Slots::default();
+        }
         Ok(())
     }
 
@@ -216,13 +225,23 @@ impl<D: BlockDevice> BlockCache for WriteBackCache<D> {
 
     fn write_back(&mut self, start: u64, count: u64) -> Result<(), IoError> {
         let slots = self.slots.get_mut();
-        for block in start..start.saturating_add(count) {
-            if let Some(slot) = slots.map.get_mut(&block).filter(|slot| slot.dirty) {
+        let mut write = |block: u64, slot: &mut Slot| {
+            if slot.dirty {
                 self.device.write(block * self.block_size as u64, slot.content.bytes())?;
                 slot.dirty = false;
             }
+            Ok(())
+        };
+        if count > slots.map.len() as u64 {
+            let mut blocks: Vec<u64> =
+                slots.map.keys().copied().filter(|b| b.wrapping_sub(start) < count).collect();
+            blocks.sort_unstable();
+            return blocks
+                .into_iter()
+                .try_for_each(|b| slots.map.get_mut(&b).map_or(Ok(()), |slot| write(b, slot)));
         }
-        Ok(())
+        (start..start.saturating_add(count))
+            .try_for_each(|b| slots.map.get_mut(&b).map_or(Ok(()), |slot| write(b, slot)))
     }
 
     fn discard(&mut self, start: u64, count: u64) {

@@ -67,7 +67,7 @@ impl<C: BlockCache> Ext4<C> {
         } else {
             Kind::DirLeaf(seed)
         };
-        if !buffer.is_verified(0) {
+        if !self.is_trusted(place, &buffer) {
             kind.verify(&self.sb, buffer.bytes())?;
             buffer.set_verified(0);
         }

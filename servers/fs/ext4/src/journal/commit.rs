@@ -29,7 +29,9 @@ impl<C: BlockCache> Ext4<C> {
             return Err(Error::Unsupported("an operation larger than the journal"));
         }
         let largest = journal.largest_transaction();
-        if self.blocks_to_log(credits) > largest || self.running.revoked.len() > MOST_REVOKED {
+        let full =
+            self.survivor.as_ref().is_some_and(|survivor| !survivor.has_room(credits, self.sb.block_size));
+        if full || self.blocks_to_log(credits) > largest || self.running.revoked.len() > MOST_REVOKED {
             self.commit()?;
         }
         if self.data.is_full() {
@@ -62,7 +64,11 @@ impl<C: BlockCache> Ext4<C> {
         if !self.running.changed {
             return Ok(());
         }
-        self.stamp()?;
+        // Stamping is part of the commit: it need not survive, and there may be no room for it.
+        let survivor = self.survivor.take();
+        let stamped = self.stamp();
+        self.survivor = survivor;
+        stamped?;
         let blocks = self.dirty.seal(&self.sb, &mut self.pool)?;
         let written = self.write_ordered_data().and_then(|()| self.write_log(&blocks));
         if written.is_err() {
@@ -76,6 +82,9 @@ impl<C: BlockCache> Ext4<C> {
                 group.pending_blocks = 0;
             }
             self.pool.give(bits);
+        }
+        if let Some(survivor) = &mut self.survivor {
+            survivor.clear();
         }
         Ok(())
     }

@@ -97,6 +97,11 @@ impl DirtyBlocks {
         }
     }
 
+    /// The newest content and kind of a block that an operation changed.
+    pub(super) fn changed(&self, undo: &BlockUndo) -> Option<(u64, Kind, &Buffer)> {
+        self.map.get(&undo.block).map(|dirty| (undo.block, dirty.kind, &dirty.current))
+    }
+
     /// Drops what an operation kept for undoing.
     pub(super) fn settle(undo: BlockUndo, pool: &mut Pool) {
         if let Some(DirtyBlock { current, committed, .. }) = undo.before {

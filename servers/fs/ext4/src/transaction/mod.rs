@@ -20,6 +20,7 @@ use crate::group::Group;
 use crate::inode::InodeNumber;
 use crate::metadata::Kind;
 use crate::superblock::Counters;
+use crate::survive::Record;
 use crate::volume::Ext4;
 
 pub(crate) use dirty::DirtyBlocks;
@@ -141,6 +142,12 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
         self.credits.saturating_sub(self.undo.blocks.len())
     }
 
+    /// Whether so much was freed that the rest is better left to another operation: the journal and the state area have
+    /// room for so much in each.
+    pub(crate) fn has_freed_enough(&self) -> bool {
+        self.undo.freed.len() >= 128 || self.undo.revoked.len() >= 1024
+    }
+
     /// The bytes of a metadata block, to be changed. Reads and verifies it first.
     pub(crate) fn edit(&mut self, block: u64, kind: Kind) -> Result<&mut [u8]> {
         if !self.dirty.is_touched(block, self.serial) {
@@ -233,6 +240,25 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
         self.undo.revoked.push(block);
     }
 
+    /// Does one recorded operation of a killed server again.
+    pub(crate) fn repeat(&mut self, record: &Record) -> Result<()> {
+        for (block, kind, bytes) in &record.blocks {
+            self.create(*block, *kind)?.copy_from_slice(bytes);
+        }
+        for (number, group) in &record.groups {
+            let slot = self.group_mut(*number)?;
+            let pending = slot.pending_blocks;
+            *slot = Group { dirty: true, pending_blocks: pending, ..group.clone() };
+        }
+        for (start, count) in &record.freed {
+            let (group, first) = self.sb.locate(*start)?;
+            self.hold(group, first, *start, *count)?;
+        }
+        record.revoked.iter().for_each(|block| self.revoke(*block));
+        *self.counters_mut() = record.counters;
+        Ok(())
+    }
+
     /// Notes that `inode` changed; `essential` if more than its times did.
     pub(crate) fn note_inode(&mut self, inode: InodeNumber, essential: bool) {
         self.undo.inodes.push((inode, essential));
@@ -278,8 +304,18 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
         self.undo.orphans.push(OrphanUndo::Removed(index, inode));
     }
 
+    /// Records the operation where it survives a killed server.
+    fn record(&mut self) {
+        let volume = &mut *self.volume;
+        let Some(survivor) = &mut volume.survivor else { return };
+        let blocks = self.undo.blocks.iter().filter_map(|undo| volume.dirty.changed(undo));
+        let groups = self.undo.groups.iter().map(|(number, _)| (*number, &volume.groups[*number as usize]));
+        survivor.record(blocks, groups, &volume.counters, &self.undo.freed, &self.undo.revoked);
+    }
+
     /// The changes join the running transaction.
     fn finish(mut self) {
+        self.record();
         let undo = &mut self.undo;
         let volume = &mut *self.volume;
         let blocks_changed = !undo.blocks.is_empty() || self.counters != volume.counters;

@@ -1,6 +1,7 @@
 //! A simulated disk that remembers every write and flush, so that a power cut can be played at any point.
 #![allow(dead_code)]
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use ext4::{BlockDevice, Ext4, IoError, MountOptions, Time, WriteBackCache};
@@ -28,8 +29,8 @@ struct State {
     /// Every n-th read answers `Pending` first (0: never).
     pending_every: u64,
     reads: u64,
-    /// The read that was answered `Pending` last, to be let through when it is repeated.
-    waiting: Option<u64>,
+    /// Reads that were answered `Pending`: they are let through from then on.
+    arrived: HashSet<u64>,
     /// Writes that still succeed.
     writes_left: Option<u64>,
 }
@@ -94,14 +95,16 @@ impl BlockDevice for Disk {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), IoError> {
         let mut state = self.state.lock().unwrap();
-        if state.pending_every > 0 && state.waiting != Some(offset) {
+        if state.pending_every > 0 && !state.arrived.contains(&offset) {
             state.reads += 1;
             if state.reads.is_multiple_of(state.pending_every) {
-                state.waiting = Some(offset);
+                if state.arrived.len() > 1000 {
+                    state.arrived.clear();
+                }
+                state.arrived.insert(offset);
                 return Err(IoError::Pending);
             }
         }
-        state.waiting = None;
         let start = usize::try_from(offset).map_err(|_| IoError::Failed)?;
         let end = start.checked_add(out.len()).ok_or(IoError::Failed)?;
         out.copy_from_slice(state.bytes.get(start..end).ok_or(IoError::Failed)?);

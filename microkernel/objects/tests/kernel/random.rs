@@ -1,0 +1,646 @@
+//! Random operations of several threads on two CPUs, and the model beside the kernel: after each, every
+//! thread, queue, capability and mapping is as the model says.
+//!
+//! Environment: `SKINK_SEED` (the first seed), `SKINK_LONG` (fifty times as many).
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use abi::table::method;
+use abi::{Error, Kind, MsgInfo, Syscall};
+use objects::memory::Object as InMemory;
+use objects::tcb::State;
+use objects::{Ref, Slot, Tcb, tree};
+
+use crate::model::{Id, Model, Object, Place};
+use crate::seed::Seed;
+use crate::world::{PRIORITY, Size, TURN, World, root};
+
+/// An operation, before it is known on what: numbers that choose among what there is.
+type Choice = [u32; 7];
+
+const OPERATIONS: usize = 1_000_000;
+const EPISODE: usize = 2_500;
+/// log2 of the slots of the root CSpace.
+const SLOTS: u32 = 7;
+
+/// How much is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    /// Threads after each operation, everything now and then.
+    Loosely,
+    /// Everything after each operation.
+    Closely,
+    /// And each system call is told.
+    Loudly,
+}
+
+struct Run {
+    w: World,
+    m: Model,
+    cnode: Object,
+    root: Object,
+    /// Something happened that the model does not follow to its end: nothing more is compared.
+    over: bool,
+    performed: usize,
+    watch: Watch,
+}
+
+impl Run {
+    fn new(watch: Watch) -> Run {
+        let w = World::of_size(Size { cpus: 2, slots: SLOTS, untyped: 19 });
+        let m = Model::of(&w);
+        let cnode = w.memory.physical(w.slot(root::CNODE).object.get());
+        let root = w.memory.physical(w.root.address());
+        let mut run = Run { w, m, cnode, root, over: false, performed: 0, watch };
+        run.furnish();
+        run
+    }
+
+    /// Threads and objects to begin with.
+    fn furnish(&mut self) {
+        for (at, kind) in [Kind::Endpoint, Kind::Endpoint, Kind::Notification, Kind::Reply, Kind::Reply]
+            .into_iter()
+            .enumerate()
+        {
+            let slot = u64::from(root::FREE) + at as u64;
+            let (untyped, cnode) = (u64::from(root::UNTYPED), u64::from(root::CNODE));
+            let args = [kind as u64, 0, cnode, slot, 1];
+            self.invoke(self.root, untyped, method::Untyped::retype, &args);
+        }
+        (0..4).for_each(|cpu| self.spawn([0, cpu, cpu, 0, 0]));
+    }
+
+    fn physical(&self, tcb: Ref<Tcb>) -> Object {
+        self.w.memory.physical(tcb.address())
+    }
+
+    /// A thread that may run now: one of the most urgent of a CPU.
+    fn actor(&self, choice: u32) -> Option<Object> {
+        let cpus = self.w.cpus.len();
+        let first = choice as usize % cpus;
+        (0..cpus).map(|at| &self.w.cpus[(first + at) % cpus]).filter(|cpu| !cpu.is_idle()).find_map(|cpu| {
+            let now = cpu.thread();
+            let queued = cpu.queue(now.priority.get()).iter();
+            let all: Vec<Ref<Tcb>> = core::iter::once(now).chain(queued).collect();
+            Some(self.physical(all[(choice >> 8) as usize % all.len()]))
+        })
+    }
+
+    /// The slots that `thread` could name, with what is in them.
+    fn named(&self, thread: Object) -> impl Iterator<Item = (u64, Id)> {
+        let cspace = self.m.threads[&thread].slots[0].map_or(0, |id| self.m.caps[&id].object);
+        self.m.slots.range((cspace, 0)..=(cspace, u64::MAX)).map(|(&(_, at), &id)| (at, id))
+    }
+
+    fn is_root_own(&self, id: Id) -> bool {
+        match self.m.caps[&id].place {
+            Place::Slot(cnode, at) => cnode == self.cnode && at < u64::from(root::FREE),
+            _ => false,
+        }
+    }
+
+    /// A capability pointer to something of `kind`; now and then to something else.
+    fn pick(&self, me: Object, kind: Kind, choice: u32) -> u64 {
+        if choice % 32 == 31 {
+            return u64::from(choice >> 5) % 140;
+        }
+        let guarded = matches!(kind, Kind::Tcb | Kind::SchedContext);
+        let fitting =
+            |&(_, id): &(u64, Id)| self.m.caps[&id].kind == kind && !(guarded && self.is_root_own(id));
+        let count = self.named(me).filter(fitting).count();
+        if count == 0 {
+            return 0;
+        }
+        self.named(me).filter(fitting).nth((choice >> 5) as usize % count).map_or(0, |(at, _)| at)
+    }
+
+    /// A CNode to name, and a slot in it: filled or empty, never one of the root thread's own.
+    fn place(&self, me: Object, filled: bool, choices: [u32; 2]) -> (u64, u64) {
+        let cptr = self.pick(me, Kind::CNode, choices[0]);
+        let found = self.named(me).find(|&(at, _)| at == cptr).map(|(_, id)| id);
+        let Some(cnode) = found.filter(|id| self.m.caps[id].kind == Kind::CNode) else { return (cptr, 2) };
+        let (object, slots) = (self.m.caps[&cnode].object, 1u64 << self.m.caps[&cnode].bits);
+        let first = if object == self.cnode { u64::from(root::FREE) } else { 2 };
+        let at = first + u64::from(choices[1] >> 4) % (slots + 1 - first);
+        if choices[1] % 16 == 15 {
+            return (cptr, at);
+        }
+        let fits = |at: &u64| self.m.slots.contains_key(&(object, *at)) == filled;
+        (cptr, (at..slots).chain(first..at).find(fits).unwrap_or(at))
+    }
+
+    /// `me` makes a system call; kernel and model both do it.
+    fn syscall(&mut self, me: Object, which: Syscall, cap: u64, info: u64, words: [u64; 8]) {
+        if self.over {
+            return;
+        }
+        // (The root thread never waits: it keeps the others going.)
+        let which = match which {
+            Syscall::call | Syscall::send if me == self.root => Syscall::try_send,
+            Syscall::recv | Syscall::reply_recv if me == self.root => Syscall::try_recv,
+            Syscall::wait if me == self.root => Syscall::poll,
+            other => other,
+        };
+        let tcb = self.w.tcb_at(me);
+        self.w.run(tcb);
+        self.w.prepare(tcb, which, cap, info, words);
+        let registers = &mut self.m.thread(me).registers;
+        (registers.status, registers.badge) = (u64::from(which.number()), cap);
+        (registers.info, registers.words) = (info, words);
+        self.performed += 1;
+        if self.watch == Watch::Loudly {
+            let method = abi::table::find_method(info as u32).map_or("", |method| method.name);
+            let number = self.m.threads.keys().position(|&thread| thread == me).unwrap_or(0);
+            eprintln!("thread {number}: {which:?} {method} cap {cap:#x} info {info:#x} {words:x?}");
+        }
+        let buffer = tcb.ipc_buffer();
+        self.m.sent = core::array::from_fn(|at| buffer.map_or(0, |buffer| buffer.word(at)));
+        let slots = tcb.cspace_slots.get();
+        let mut gave_way = false;
+        for rounds in 0.. {
+            assert!(rounds < 10_000, "a system call that gives way for ever");
+            if !self.w.trap(tcb.cpu()) {
+                break;
+            }
+            gave_way = true;
+            if self.w.poked().is_some() {
+                self.w.answer_pokes();
+            }
+            let overtaken = self.w.cpus[tcb.cpu()].thread().priority.get() > tcb.priority.get();
+            let itself = tcb.state.get() != State::Ready
+                || tcb.cspace_slots.get() != slots
+                || self.w.cpus[tcb.cpu()].thread() != tcb && tcb.runs_on.get().is_none();
+            if overtaken || itself {
+                // Someone more urgent goes on, or it has taken itself apart half way.
+                self.over = true;
+                return;
+            }
+            self.w.run(tcb);
+        }
+        let seen = tcb.context.rax.get();
+        if self.watch == Watch::Loudly {
+            eprintln!("    {:?} {:?}", tcb.state.get(), Error::from_status(seen));
+        }
+        self.m.syscall(&self.w, me, seen);
+        // A long range that was refused may have been worked off in part.
+        let in_part = [Error::AlreadyMapped, Error::OutOfTables, Error::NotMapped, Error::NoRights];
+        let refused = in_part.iter().any(|&error| error as u64 == seen);
+        self.over |= refused
+            && match u32::try_from(info) {
+                Ok(method::VSpace::map) => words[3] > 512,
+                Ok(method::VSpace::protect) => words[1] > 512,
+                _ => false,
+            };
+        if gave_way && which == Syscall::invoke && info & !0xff == 0x300 {
+            // A range that was worked off in parts has its arguments used up.
+            self.m.thread(me).registers.words = tcb.words();
+        }
+        check_documented(which, info, Error::from_status(seen));
+        self.settle();
+    }
+
+    fn invoke(&mut self, me: Object, cap: u64, method: u32, args: &[u64]) {
+        let mut words = [0; 8];
+        words[..args.len()].copy_from_slice(args);
+        self.syscall(me, Syscall::invoke, cap, u64::from(method), words);
+    }
+
+    /// What is due happens.
+    fn settle(&mut self) {
+        self.w.answer_pokes();
+        self.w.pass(0);
+        self.m.expire(self.w.machine.now.get());
+    }
+
+    fn perform(&mut self, choice: &Choice) {
+        let [kind, who, rest @ ..] = *choice;
+        self.w.fast.set(who & 0x8000_0000 != 0);
+        match kind % 64 {
+            62 => return self.time(who, rest),
+            63 if rest[3] % 2 == 0 => return self.spawn(rest),
+            _ => {}
+        }
+        let Some(me) = self.actor(who) else { return self.time(who, rest) };
+        match kind % 64 {
+            0..=8 => self.retype(me, rest),
+            9..=20 => self.in_cnodes(me, kind % 64, rest),
+            21..=43 => self.message(me, kind % 64, rest),
+            44..=49 => {
+                let which = [Syscall::signal, Syscall::wait, Syscall::poll][((kind % 64) % 3) as usize];
+                let deadline = which == Syscall::wait && rest[1] % 4 == 0;
+                let info = if deadline { MsgInfo::DEADLINE } else { 0 };
+                let at = self.w.machine.now.get() + u64::from(rest[2] % 20_000);
+                let cap = self.pick(me, Kind::Notification, rest[0]);
+                self.syscall(me, which, cap, info, [at, 0, 0, 0, 0, 0, 0, 0]);
+            }
+            50..=54 => self.spaces(me, kind % 64, rest),
+            _ => self.threads(me, kind % 64, rest),
+        }
+    }
+
+    /// Time passes, a CPU's timer strikes early, or the thread of a CPU meets a fault.
+    fn time(&mut self, who: u32, rest: [u32; 5]) {
+        match rest[0] % 4 {
+            0 => self.w.tick(who as usize % 2),
+            1 => {
+                let Some(me) = self.actor(who).filter(|&me| me != self.root) else { return };
+                self.w.run(self.w.tcb_at(me));
+                let what = [u64::from(rest[1] % 32), u64::from(rest[2]), u64::from(rest[3])];
+                self.w.fault(self.w.tcb_at(me).cpu(), what);
+                self.m.fault(&self.w, me, what);
+            }
+            _ => self.w.pass(u64::from(rest[1] % 15_000)),
+        }
+        self.settle();
+    }
+
+    fn retype(&mut self, me: Object, rest: [u32; 5]) {
+        const SIZES: [(Kind, u64); 12] = [
+            (Kind::Endpoint, 0),
+            (Kind::Endpoint, 0),
+            (Kind::Notification, 0),
+            (Kind::Reply, 0),
+            (Kind::Untyped, 14),
+            (Kind::Untyped, 12),
+            (Kind::CNode, 3),
+            (Kind::Frame, 12),
+            (Kind::Frame, 14),
+            (Kind::VSpace, 16),
+            (Kind::Tcb, 0),
+            (Kind::SchedContext, 0),
+        ];
+        let (kind, bits) = SIZES[rest[0] as usize % SIZES.len()];
+        let untyped = self.pick(me, Kind::Untyped, rest[1]);
+        let (cnode, at) = self.place(me, false, [rest[2], rest[3]]);
+        let (kind, bits) = if untyped == u64::from(root::DEVICE) && rest[4] % 8 != 0 {
+            (Kind::Frame, 21 + u64::from(rest[4] % 2))
+        } else {
+            (kind, bits + u64::from(rest[4] % 64 == 63) * 40)
+        };
+        let count = [1, 1, 1, 2, 3, 0][rest[4] as usize % 6];
+        self.invoke(me, untyped, method::Untyped::retype, &[kind as u64, bits, cnode, at, count]);
+    }
+
+    fn in_cnodes(&mut self, me: Object, kind: u32, rest: [u32; 5]) {
+        let number = match kind {
+            9..=11 => method::CNode::mint,
+            12..=13 => method::CNode::copy,
+            14..=15 => method::CNode::relocate,
+            16..=17 => method::CNode::delete,
+            18 if rest[4] % 4 == 0 => method::CNode::revoke,
+            _ => method::CNode::identify,
+        };
+        let (from_cnode, from) = self.place(me, true, [rest[0], rest[1]]);
+        if number & 0xf >= 4 {
+            let everything = number == method::CNode::revoke && me == self.root && rest[4] % 64 == 0;
+            let (cnode, at) = if everything {
+                (u64::from(root::CNODE), u64::from(root::UNTYPED))
+            } else {
+                (from_cnode, from)
+            };
+            return self.invoke(me, cnode, number, &[at]);
+        }
+        let (cnode, to) = self.place(me, false, [rest[2], rest[3]]);
+        let rights = if rest[4] % 2 == 0 { 15 } else { u64::from(rest[4] >> 1) % 17 };
+        let badge = [0, 0, 0, 5, 200][(rest[4] >> 8) as usize % 5];
+        self.invoke(me, cnode, number, &[to, from_cnode, from, rights, badge]);
+    }
+
+    fn message(&mut self, me: Object, kind: u32, rest: [u32; 5]) {
+        let which = match kind {
+            21..=25 => Syscall::call,
+            26..=27 => Syscall::send,
+            28..=29 => Syscall::try_send,
+            30..=34 => Syscall::recv,
+            35 => Syscall::try_recv,
+            36..=38 => Syscall::reply,
+            _ => Syscall::reply_recv,
+        };
+        let sends_to_reply = matches!(which, Syscall::send | Syscall::try_send) && rest[0] % 3 == 0;
+        let wanted = if sends_to_reply { Kind::Reply } else { Kind::Endpoint };
+        let mut cap = self.pick(me, wanted, rest[1]);
+        if matches!(which, Syscall::recv | Syscall::try_recv | Syscall::reply_recv) && rest[0] % 4 == 0 {
+            cap |= self.pick(me, Kind::Reply, rest[2]) << 32;
+        }
+        let mut info = MsgInfo::plain(rest[3] % 3).0;
+        let soon = self.w.machine.now.get() + u64::from(rest[2] % 20_000);
+        if self.m.threads[&me].slots[2].is_some() && rest[3] & 64 != 0 {
+            info |= u64::from(rest[4] % 5) | u64::from(rest[4] >> 8) % 4 << MsgInfo::CAPS_SHIFT;
+            let buffer = self.w.buffer_at(me);
+            let slots = |seed: u32| core::array::from_fn(|at| (seed >> (8 * at)) % (1 << SLOTS));
+            let kept: [u32; 4] = slots(rest[4]);
+            buffer.set_caps(kept.map(|at| at.max(root::FREE)));
+            buffer.set_receive_slots(slots(rest[2]).map(|at: u32| at.max(root::FREE)));
+            buffer.set_deadline(soon);
+            (0..4).for_each(|at| buffer.set_word(at, u64::from(rest[4]) * 7 + at as u64));
+        }
+        if rest[3] % 16 == 5 {
+            info |= [MsgInfo::DEADLINE, MsgInfo::DEADLINE, MsgInfo::DEADLINE, 1 << 20][rest[4] as usize % 4];
+        }
+        self.syscall(me, which, cap, info, core::array::from_fn(|at| soon + at as u64));
+    }
+
+    fn spaces(&mut self, me: Object, kind: u32, rest: [u32; 5]) {
+        let space = self.pick(me, Kind::VSpace, rest[0]);
+        // A handful of places, near and far, about the borders of tables.
+        let bases = [0, 0x40_0000, 0x3f_e000, 0x60_0000, 1 << 39, abi::USER_TOP - 0x3000];
+        let address = bases[rest[1] as usize % 6] + u64::from(rest[1] >> 8) % 4 * 0x1000;
+        let pages =
+            [1, 1, 2, 3, 0, 512, 4, if kind == 52 { 1024 } else { if rest[4] % 8 == 0 { 1024 } else { 5 } }]
+                [(rest[1] >> 16) as usize % 8];
+        match kind {
+            50..=51 => {
+                let frame = self.pick(me, Kind::Frame, rest[2]);
+                let flags = [0, 1, 2, 3, 8, 9, 32, 34, 10, 96][rest[3] as usize % 10];
+                let offset = [0, 0, 0, 0x1000, 0x2000, 5][(rest[3] >> 8) as usize % 6];
+                self.invoke(me, space, method::VSpace::map, &[frame, address, offset, pages, flags]);
+            }
+            52 => self.invoke(me, space, method::VSpace::unmap, &[address, pages]),
+            53 => {
+                let flags = [0, 2, 8, 10, 64][rest[3] as usize % 5];
+                self.invoke(me, space, method::VSpace::protect, &[address, pages, flags]);
+            }
+            _ if rest[4] % 8 == 0 => {
+                let untyped = self.pick(me, Kind::Untyped, rest[2]);
+                if untyped >= u64::from(root::FREE) {
+                    self.invoke(me, space, method::VSpace::donate, &[untyped]);
+                }
+            }
+            _ => self.invoke(me, space, method::VSpace::query, &[address]),
+        }
+    }
+
+    fn threads(&mut self, me: Object, kind: u32, rest: [u32; 5]) {
+        let thread = self.pick(me, Kind::Tcb, rest[0]);
+        let is_root = |cptr| self.m.slots.get(&(self.cnode, cptr)).is_some_and(|&id| self.is_root_own(id));
+        if is_root(thread) {
+            return;
+        }
+        match kind {
+            55 | 58 | 60 if rest[4] % 4 < 2 => self.invoke(me, thread, method::Tcb::resume, &[]),
+            55 => {
+                let some = |kind, choice: u32| if choice % 4 == 0 { 0 } else { self.pick(me, kind, choice) };
+                let cspace = some(Kind::CNode, rest[1]);
+                let args = [
+                    if rest[4] % 2 == 0 { u64::from(root::CNODE) } else { cspace },
+                    some(Kind::VSpace, rest[2]),
+                    some(Kind::Frame, rest[3]),
+                    [0, 1024, 512, 1 << 14][rest[4] as usize % 4],
+                ];
+                self.invoke(me, thread, method::Tcb::configure, &args);
+            }
+            56 => {
+                let endpoint = if rest[1] % 4 == 0 { 0 } else { self.pick(me, Kind::Endpoint, rest[1]) };
+                self.invoke(me, thread, method::Tcb::set_fault_handler, &[endpoint]);
+            }
+            57 => self.invoke(me, thread, method::Tcb::resume, &[]),
+            58 => self.invoke(me, thread, method::Tcb::suspend, &[]),
+            59 if rest[1] % 4 == 0 => self.invoke(me, thread, method::Tcb::unbind_notification, &[]),
+            59 => {
+                let notification = self.pick(me, Kind::Notification, rest[1]);
+                self.invoke(me, thread, method::Tcb::bind_notification, &[notification]);
+            }
+            60 => self.budgets(me, thread, rest),
+            _ => {
+                let control = self.pick(me, Kind::SchedControl, rest[1]);
+                let priority = u64::from(PRIORITY) - 1 + u64::from(rest[2] % 3);
+                self.invoke(me, control, method::SchedControl::set_priority, &[thread, priority]);
+            }
+        }
+    }
+
+    fn budgets(&mut self, me: Object, thread: u64, rest: [u32; 5]) {
+        let context = self.pick(me, Kind::SchedContext, rest[1]);
+        if context == u64::from(root::CONTEXT) {
+            return;
+        }
+        match rest[2] % 4 {
+            0 => self.invoke(me, context, method::SchedContext::unbind, &[]),
+            1 => {
+                let control = self.pick(me, Kind::SchedControl, rest[3]);
+                let period = if rest[4] % 2 == 0 { TURN } else { 3 * TURN };
+                let args = [context, u64::from(rest[4] >> 8) % 3, TURN, period, 0];
+                self.invoke(me, control, method::SchedControl::configure, &args);
+            }
+            _ => self.invoke(me, context, method::SchedContext::bind, &[thread]),
+        }
+    }
+
+    /// The root thread makes a thread that can run.
+    fn spawn(&mut self, rest: [u32; 5]) {
+        let runs = self.w.cpus[0].thread();
+        if self.m.threads.len() > 7 || runs.priority.get() > self.w.root.priority.get() {
+            return;
+        }
+        let me = self.root;
+        let free: Vec<u64> = (u64::from(root::FREE)..1 << SLOTS)
+            .filter(|&at| !self.m.slots.contains_key(&(self.cnode, at)))
+            .take(4)
+            .collect();
+        let &[tcb, frame, context, space] = &free[..] else {
+            let full = [u64::from(root::FREE) + u64::from(rest[0]) % 100];
+            return self.invoke(me, u64::from(root::CNODE), method::CNode::delete, &full);
+        };
+        let untyped = u64::from(root::UNTYPED);
+        let cnode = u64::from(root::CNODE);
+        let make = |run: &mut Run, kind: Kind, bits, at| {
+            run.invoke(me, untyped, method::Untyped::retype, &[kind as u64, bits, cnode, at, 1]);
+        };
+        make(self, Kind::Tcb, 0, tcb);
+        make(self, Kind::Frame, 12, frame);
+        make(self, Kind::SchedContext, 0, context);
+        let known = self.named(me).find(|&(_, id)| self.m.caps[&id].kind == Kind::VSpace);
+        let space = known.map_or(space, |(at, _)| at);
+        if known.is_none() {
+            make(self, Kind::VSpace, 16, space);
+        }
+        self.invoke(me, tcb, method::Tcb::configure, &[cnode, space, frame, 0]);
+        let control = u64::from(root::SCHED_CONTROL);
+        self.invoke(me, control, method::SchedControl::set_priority, &[tcb, u64::from(PRIORITY)]);
+        let cpu = u64::from(rest[1]) % 2;
+        self.invoke(me, control, method::SchedControl::configure, &[context, cpu, TURN, TURN, 0]);
+        if rest[2] % 4 != 0 {
+            self.invoke(me, context, method::SchedContext::bind, &[tcb]);
+        }
+        self.invoke(me, tcb, method::Tcb::resume, &[]);
+    }
+
+    // Comparing.
+
+    fn compare(&self, step: usize) {
+        for (&object, thread) in &self.m.threads {
+            let tcb = self.w.tcb_at(object);
+            let state = if tcb.state.get() == State::Throttled { State::Ready } else { tcb.state.get() };
+            assert_eq!(state, thread.state, "thread {object:#x}");
+            let found = (tcb.context.rax.get(), tcb.context.rdx.get(), tcb.context.rsi.get(), tcb.words());
+            let r = &thread.registers;
+            assert_eq!(found, (r.status, r.badge, r.info, r.words), "registers of thread {object:#x}");
+        }
+        if self.watch != Watch::Loosely || step % 8 == 0 {
+            crate::invariants::check(&self.w);
+            self.compare_objects();
+            self.compare_tree();
+            self.compare_spaces();
+        }
+    }
+
+    fn at<T: InMemory>(&self, object: Object) -> Ref<T> {
+        self.w.memory.object(object).unwrap()
+    }
+
+    fn compare_objects(&self) {
+        let names = |queue: &objects::queue::Queue| -> Vec<Object> {
+            queue.iter().map(|tcb| self.physical(tcb)).collect()
+        };
+        for (&object, endpoint) in &self.m.endpoints {
+            let found: Ref<objects::endpoint::Endpoint> = self.at(object);
+            let expected = (Vec::from(endpoint.receivers.clone()), Vec::from(endpoint.senders.clone()));
+            assert_eq!((names(&found.receivers), names(&found.senders)), expected);
+        }
+        for (&object, notification) in &self.m.notifications {
+            let found: Ref<objects::notification::Notification> = self.at(object);
+            let expected = (notification.bits, Vec::from(notification.waiters.clone()));
+            assert_eq!((found.bits.get(), names(&found.waiters)), expected);
+            assert_eq!(found.bound.get().map(|tcb| self.physical(tcb)), notification.bound);
+        }
+        for (&object, reply) in &self.m.replies {
+            let found: Ref<objects::reply::Reply> = self.at(object);
+            assert_eq!(found.caller.get().map(|tcb| self.physical(tcb)), reply.caller);
+            assert_eq!(found.no_grant.get(), reply.no_grant);
+        }
+        for (&object, &thread) in &self.m.contexts {
+            let found: Ref<objects::sched_context::SchedContext> = self.at(object);
+            assert_eq!(found.tcb.get().map(|tcb| self.physical(tcb)), thread);
+        }
+        for (&object, thread) in &self.m.threads {
+            assert_eq!(u64::from(self.w.tcb_at(object).priority.get()), thread.priority);
+        }
+    }
+
+    fn slot(&self, id: Id) -> Option<Ref<Slot>> {
+        match self.m.caps[&id].place {
+            Place::Slot(cnode, at) => self.at::<Slot>(cnode + 64 * at).into(),
+            Place::Thread(thread, at) => self.w.tcb_at(thread).slot(at),
+            Place::Universe => Some(Ref::of(&self.w.kernel.universe)),
+            Place::Donor(_) | Place::Grave => None,
+        }
+    }
+
+    fn compare_tree(&self) {
+        assert_eq!(self.w.kernel.verify(), self.m.caps.len() as u64 - 1, "the number of capabilities");
+        for (&id, cap) in &self.m.caps {
+            let Some(slot) = self.slot(id) else { continue };
+            let children = tree::children(slot).map(Ref::address);
+            let expected = cap.children.iter().map(|&child| self.slot(child).map(Ref::address));
+            assert!(children.zip(expected).all(|(found, child)| child.is_none_or(|child| child == found)));
+            assert_eq!(tree::children(slot).count(), cap.children.len(), "children of a {:?}", cap.kind);
+            let badge = if cap.kind == Kind::Untyped && cap.children.is_empty() {
+                slot.badge.get()
+            } else {
+                cap.badge
+            };
+            let found = (slot.kind.get(), slot.rights.get().0, slot.badge.get(), u32::from(slot.bits.get()));
+            if cap.place != Place::Universe {
+                assert_eq!(found, (cap.kind, cap.rights, badge, cap.bits));
+            }
+        }
+    }
+
+    fn compare_spaces(&self) {
+        for (&object, space) in &self.m.spaces {
+            for (&at, mapping) in &space.pages {
+                let found = self.w.walk(object, at).map(|entry| entry & 0x000f_ffff_ffff_f000);
+                assert_eq!(found, Some(mapping.physical), "page {at:#x}");
+            }
+            for at in [0, 0x40_0000, 0x3f_f000, 0x60_1000, 1 << 39, abi::USER_TOP - 0x1000] {
+                let expected = space.pages.range(..=at).next_back();
+                let expected = expected.is_some_and(|(&start, mapping)| at < start + mapping.size);
+                assert_eq!(self.w.walk(object, at).is_some(), expected, "page {at:#x}");
+            }
+        }
+    }
+}
+
+/// An error is one of those that the table has for the call.
+fn check_documented(which: Syscall, info: u64, error: Option<Error>) {
+    let Some(error) = error else { return };
+    let of = |number: u32| abi::table::SYSCALLS.iter().find(|info| info.number == number).unwrap().errors;
+    let method = u32::try_from(info).ok().filter(|_| which == Syscall::invoke);
+    let more = method.and_then(abi::table::find_method).map_or(&[][..], |method| method.errors);
+    assert!(of(which.number()).contains(&error) || more.contains(&error), "{which:?} {info:#x}: {error:?}");
+}
+
+/// Runs operations; where it failed, if it did, and how many system calls were made.
+fn run(choices: &[Choice], watch: Watch) -> (Option<usize>, usize) {
+    let mut run = Run::new(watch);
+    for (step, choice) in choices.iter().enumerate() {
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            run.perform(choice);
+            if !run.over {
+                run.compare(step);
+            }
+        }));
+        if done.is_err() {
+            return (Some(step), run.performed);
+        }
+        if run.over {
+            break;
+        }
+    }
+    (None, run.performed)
+}
+
+fn episode(seed: u64) -> Vec<Choice> {
+    let mut seed = Seed::new(seed);
+    (0..EPISODE).map(|_| core::array::from_fn(|_| seed.next())).collect()
+}
+
+/// The shortest list of operations found that still fails.
+fn shrink(mut choices: Vec<Choice>) -> Vec<Choice> {
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    if let (Some(last), _) = run(&choices, Watch::Closely) {
+        choices.truncate(last + 1);
+    }
+    let mut share = choices.len() / 2;
+    while share > 0 {
+        let mut at = 0;
+        while at < choices.len() {
+            let mut fewer = choices.clone();
+            fewer.drain(at..(at + share).min(choices.len()));
+            match run(&fewer, Watch::Closely) {
+                (Some(last), _) => {
+                    fewer.truncate(last + 1);
+                    choices = fewer;
+                }
+                (None, _) => at += share,
+            }
+        }
+        share /= 2;
+    }
+    std::panic::set_hook(quiet);
+    choices
+}
+
+#[test]
+fn the_kernel_does_what_the_model_says() {
+    let long = std::env::var("SKINK_LONG").is_ok();
+    let wanted = if long { 50 * OPERATIONS } else { OPERATIONS };
+    let first = std::env::var("SKINK_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let mut performed = 0;
+    let mut seed = first;
+    while performed < wanted {
+        let choices = episode(seed);
+        let (failed, calls) = run(&choices, Watch::Loosely);
+        if failed.is_some() {
+            eprintln!("seed {seed}: shrinking");
+            let fewest = shrink(choices);
+            eprintln!("{} operations: {fewest:x?}", fewest.len());
+            run(&fewest, Watch::Loudly);
+            panic!("seed {seed} fails after {} operations (SKINK_SEED={seed} to see it again)", fewest.len());
+        }
+        performed += calls;
+        seed += 1;
+    }
+    println!("{performed} system calls in {} episodes", seed - first);
+}

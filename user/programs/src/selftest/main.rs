@@ -1,0 +1,38 @@
+//! The tests that run inside QEMU: one table, one boot.
+//!
+//! `selftest [--list] [--filter TEXT] [--long] [--icount]`. Where to start reading: [`table`] lists the tests,
+//! [`bench`] runs them, [`world`] is what a test finds.
+#![no_std]
+#![no_main]
+
+mod arena;
+mod bench;
+mod capabilities;
+mod devices;
+mod entries;
+mod errors;
+mod faults;
+mod ipc_tests;
+mod mapping;
+mod notifications;
+mod program;
+mod replies;
+mod resources;
+mod run;
+mod table;
+mod world;
+
+use resources::Resources;
+
+rt::entry!(main);
+
+fn main() -> u8 {
+    let arguments = run::Arguments::parse(rt::env::arguments().skip(1));
+    match Resources::from_start_block() {
+        Ok(resources) => run::run(resources, arguments),
+        Err(error) => {
+            rt::println!("selftest: cannot start: {error}");
+            1
+        }
+    }
+}
