@@ -7,6 +7,7 @@
 
 mod arena;
 mod bench;
+mod bounces;
 mod capabilities;
 mod devices;
 mod entries;

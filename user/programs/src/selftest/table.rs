@@ -89,6 +89,7 @@ pub const AREAS: &[&[Test]] = &[
     crate::faults::TESTS,
     crate::entries::TESTS,
     crate::devices::TESTS,
+    crate::bounces::TESTS,
 ];
 
 /// Every documented error: its call, and how it is provoked (nobody having written that is a failure, too).
