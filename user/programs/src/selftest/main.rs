@@ -10,6 +10,7 @@ mod bench;
 mod bounces;
 mod capabilities;
 mod devices;
+mod domains;
 mod entries;
 mod errors;
 mod faults;

@@ -89,6 +89,7 @@ pub const AREAS: &[&[Test]] = &[
     crate::faults::TESTS,
     crate::entries::TESTS,
     crate::devices::TESTS,
+    crate::domains::TESTS,
     crate::bounces::TESTS,
 ];
 
