@@ -68,6 +68,8 @@ pub struct Parts {
     slots: Vec<CPtr>,
     /// Where init keeps the durable Untyped, and where the component has it.
     durable: Option<(CPtr, u32)>,
+    /// The Untyped of device memory that the component's was made from.
+    device_memory: Option<CPtr>,
 }
 
 /// Why a component was not built.
@@ -151,6 +153,7 @@ impl Parts {
             transient,
             slots: Vec::new(),
             durable: None,
+            device_memory: None,
         }
     }
 
@@ -159,6 +162,9 @@ impl Parts {
         if let Some((kept, slot)) = self.durable {
             // A component that no longer has its durable memory where it got it has lost it.
             let _ = CNODE.relocate(u64::from(kept.0), self.cnode.0, u64::from(slot));
+        }
+        if let Some(device_memory) = self.device_memory {
+            CNODE.revoke(u64::from(device_memory.0))?;
         }
         memory::with(|objects| {
             objects.return_memory(self.transient)?;
@@ -294,13 +300,29 @@ impl Builder<'_, '_> {
         self.mint(given, names::READY, self.parts.ready, Rights::READ, 0)
     }
 
-    fn give_rights(&self, given: &mut Given) -> Result<(), BuildError> {
+    fn give_device_memory(&mut self, given: &mut Given) -> Result<(), BuildError> {
+        let name = Right::DeviceMemory.name();
+        let refused = |error| BuildError::Grant(name, error);
+        let (from, bits) = self.machine.device_memory.ok_or(refused(Error::Unavailable))?;
+        let slot = self.next(given)?;
+        let cnode = self.parts.cnode.0;
+        // Refused while another component has it.
+        Untyped(from).retype(Kind::Untyped, u64::from(bits), cnode, u64::from(slot), 1).map_err(refused)?;
+        self.parts.device_memory = Some(from);
+        self.name(given, name, slot)
+    }
+
+    fn give_rights(&mut self, given: &mut Given) -> Result<(), BuildError> {
         for right in &self.order.entry.holds {
             let (from, badge) = match right {
                 Right::SchedControl => (slots::SCHED_CONTROL, CEILING),
                 Right::IrqControl => (slots::IRQ_CONTROL, 0),
                 Right::IoPorts => (slots::IO_PORT, 0),
                 Right::System => (slots::SYSTEM, 0),
+                Right::DeviceMemory => {
+                    self.give_device_memory(given)?;
+                    continue;
+                }
                 // Not capabilities: init knows by the number who may ask.
                 Right::Inventory | Right::Control => continue,
             };

@@ -48,6 +48,8 @@ pub struct Machine {
     pub command_line: &'static str,
     /// Bytes of memory that init was given.
     pub memory: u64,
+    /// The largest Untyped of device memory, and log2 of its size.
+    pub device_memory: Option<(CPtr, u32)>,
     /// Slots with device memory.
     devices: (u32, u32),
     log: Option<&'static KernelLog>,
@@ -84,6 +86,11 @@ pub fn take_over() -> Machine {
         archive: archive(info).unwrap_or_else(|what| panic!("the boot archive cannot be mapped: {what}")),
         command_line: command_line(info),
         memory,
+        device_memory: (slots::UNTYPED..)
+            .zip(untypeds)
+            .filter(|(_, untyped)| untyped.device != 0)
+            .map(|(slot, untyped)| (CPtr(slot), untyped.bits))
+            .max_by_key(|(_, bits)| *bits),
         devices: devices(untypeds),
         log: kernel_log(),
     }

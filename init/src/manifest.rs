@@ -17,7 +17,7 @@
 //! | `budget TIME of TIME` | the time it may run in every period (`us`, `ms`) | turns of 10 ms |
 //! | `serves NAME...` | endpoints that it receives from | none |
 //! | `calls NAME...` | endpoints of components further up that it may call | none |
-//! | `holds RIGHT...` | `sched-control`, `irq-control`, `io-ports`, `system`, `inventory`, `control` | none |
+//! | `holds RIGHT...` | `sched-control`, `irq-control`, `io-ports`, `system`, `device-memory`, `inventory`, `control` | none |
 //! | `ports FIRST-LAST` | I/O ports | none |
 //! | `irq NUMBER...` | interrupts | none |
 //! | `restart never` | what happens when it dies (reserved for supervision) | `never` |
@@ -83,6 +83,8 @@ pub enum Right {
     IoPorts,
     /// Over log, trace and power: `system`.
     System,
+    /// Over the largest piece of device memory, while it runs: `device-memory`.
+    DeviceMemory,
     /// To ask what init has left: `inventory`.
     Inventory,
     /// To start and end programs: `control`.
@@ -90,11 +92,12 @@ pub enum Right {
 }
 
 impl Right {
-    const ALL: [Right; 6] = [
+    const ALL: [Right; 7] = [
         Right::SchedControl,
         Right::IrqControl,
         Right::IoPorts,
         Right::System,
+        Right::DeviceMemory,
         Right::Inventory,
         Right::Control,
     ];
@@ -106,6 +109,7 @@ impl Right {
             Right::IrqControl => "irq-control",
             Right::IoPorts => "io-ports",
             Right::System => "system",
+            Right::DeviceMemory => "device-memory",
             Right::Inventory => "inventory",
             Right::Control => "control",
         }

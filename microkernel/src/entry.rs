@@ -301,8 +301,8 @@ fn interrupt(here: &Cpu, vector: u64) {
     const SPURIOUS: u64 = apic::SPURIOUS_VECTOR as u64;
     match vector {
         SPURIOUS => return,
-        // What it came for is done: `lock` has answered, and `schedule` follows.
-        IPI => {}
+        // What else it came for is done: `lock` has answered, and `schedule` follows.
+        IPI => KERNEL.arm(here),
         TIMER => KERNEL.tick(here),
         _ => KERNEL.interrupt(here, vector as u8),
     }

@@ -109,7 +109,9 @@ pub fn note_leaving(here: &Cpu) {
         && let Some([since, why]) = ENTERED.get(here.number.get())
     {
         let [longest, place] = &LONGEST;
-        let took = cpu::tsc().saturating_sub(since.load(Ordering::Relaxed));
+        let since = since.load(Ordering::Relaxed);
+        // (0: it entered before anything was measured.)
+        let took = if since == 0 { 0 } else { cpu::tsc().saturating_sub(since) };
         if took > longest.load(Ordering::Relaxed) {
             longest.store(took, Ordering::Relaxed);
             place.store(why.load(Ordering::Relaxed), Ordering::Relaxed);

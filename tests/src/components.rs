@@ -19,6 +19,9 @@ pub const TESTS: &[Test] = &[
     Test::case("components/threads_on_all_cpus_give_back_what_they_took", |tool| {
         tool.run(["exec", "--smp", "4", "--", "threads"])?.ended_with(0)
     }),
+    Test::case("components/bytes_pass_over_shared_memory_between_cpus", |tool| {
+        tool.run(["exec", "--smp", "2", "--", "ring"])?.ended_with(0)
+    }),
     Test::case("components/one_has_what_its_manifest_names_and_nothing_else", authority),
     Test::case("components/one_may_not_ask_for_more_than_its_manifest_names", refused),
     Test::case("components/one_that_starts_at_boot_writes_to_the_log", at_boot),

@@ -126,8 +126,8 @@ macro_rules! interface {
                     status = 0x50b () -> 3 [];
                 }
                 SchedContext {
-                    /// Bind to a thread: it can run.
-                    bind = 0x601 (tcb: CPtr) -> 0 [Busy];
+                    /// Bind to a thread: it can run. Refused before a SchedControl has configured it.
+                    bind = 0x601 (tcb: CPtr) -> 0 [NotConfigured, Busy];
                     /// Unbind: the thread cannot run on it any more.
                     unbind = 0x602 () -> 0 [];
                     /// TSC ticks consumed since the last call of this method.

@@ -2,10 +2,12 @@
 //!
 //! Set up at the first use, out of the start block; init sets it up itself.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use abi::object::PAGE_SIZE;
 use abi::{CPtr, Error, Kind, MapFlags};
 use ipc::{CNode, Untyped, VSpace};
-use proto::start::{RECORDS, names};
+use proto::start::{FREE, RECORDS, names};
 
 use crate::alloc::{AllocError, Kernel, Objects, Record};
 use crate::env;
@@ -80,6 +82,18 @@ pub fn destroy(object: CPtr) -> Result<(), AllocError> {
 /// some out of the component's.
 pub fn map(frame: CPtr, address: u64, offset: u64, pages: u64, flags: MapFlags) -> Result<(), AllocError> {
     with_own(|own| own.map(frame, address, offset, pages, flags))
+}
+
+/// Maps all of a Frame of 2^`bits` bytes as words that others may change at any time, for good: where rings
+/// and the like lie.
+pub fn map_words(frame: CPtr, bits: u32) -> Result<&'static [AtomicU64], AllocError> {
+    static NEXT: AtomicU64 = AtomicU64::new(FREE);
+    let size = 1u64 << bits;
+    let address = NEXT.fetch_add(size, Ordering::Relaxed);
+    map(frame, address, 0, size / PAGE_SIZE, MapFlags::WRITE)?;
+    // SAFETY: just mapped there, writable and as large; atomics may be changed from anywhere. It stays mapped as long
+    // as the Frame lives, which who destroys it answers for.
+    Ok(unsafe { core::slice::from_raw_parts(address as *const AtomicU64, (size / 8) as usize) })
 }
 
 /// Unmaps `pages` from `address` on, of the component's address space.

@@ -12,7 +12,7 @@ use crate::cpu::Cpu;
 use crate::kernel::{Kernel, Outcome};
 use crate::machine::Machine;
 use crate::memory::Ref;
-use crate::reply::Loan;
+use crate::reply::{Loan, Reply};
 use crate::slot::Slot;
 use crate::tcb::{State, Tcb};
 
@@ -75,13 +75,18 @@ impl<M: Machine> Kernel<M> {
         let context = self.context_in(slot)?;
         let found = self.find(me, tcb, Kind::Tcb, Rights::WRITE)?;
         let tcb = self.tcb_in(found)?;
+        // (Without a budget its thread would have a timer that strikes all the time.)
+        if context.period.get() == 0 {
+            return Err(Error::NotConfigured.into());
+        }
         if context.tcb.get().is_some() || tcb.sched_context.get().is_some() {
             return Err(Error::Busy.into());
         }
         context.tcb.set(Some(tcb));
         tcb.sched_context.set(Some(context));
         // A passive server that is at work on a lent one keeps to that until it answers.
-        let waits = matches!(tcb.state.get(), State::Answer | State::FaultAnswer);
+        let waits = matches!(tcb.state.get(), State::Answer | State::FaultAnswer)
+            && Ref::<Reply>::at(tcb.blocked_on.get()).is_some_and(|reply| reply.loan.get() != Loan::Apart);
         if self.running_on(here, tcb).is_some() {
             if here.current.get() != Some(tcb) && self.cpu(tcb.cpu()).current.get() == Some(tcb) {
                 tcb.runs_on.set(Some(context));

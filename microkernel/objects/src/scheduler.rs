@@ -123,9 +123,11 @@ impl<M: Machine> Kernel<M> {
             return;
         }
         self.charge(cpu, self.machine.now());
-        old.runs_on.set(cpu.charged.take());
+        let charged = cpu.charged.take();
         cpu.current.set(Some(cpu.idle_thread()));
         if cpu.number.get() != here.number.get() {
+            // (Of this CPU's own thread `runs_on` is true already, and `charged` may have been taken back.)
+            old.runs_on.set(charged);
             cpu.abandoned.set(true);
             self.machine.poke(cpu.number.get());
         } else if cpu.root.get() != self.root.get() {
@@ -344,8 +346,9 @@ impl<M: Machine> Kernel<M> {
         self.arm(here);
     }
 
-    /// Sets the timer unless it strikes early enough as it is. (Early is harmless: it looks and sets it anew.)
-    fn arm(&self, here: &Cpu) {
+    /// Sets the timer unless it strikes early enough as it is. (Early is harmless: it looks and sets it anew.) A
+    /// CPU that was poked does so, too: another one may have set a deadline for it.
+    pub fn arm(&self, here: &Cpu) {
         let mut at = timer::next(&here.timers).map_or(u64::MAX, |(_, at)| at);
         if let Some(context) = here.charged.get() {
             at = at.min(here.charged_since.get().saturating_add(context.left.get()));

@@ -5,8 +5,9 @@ use abi::{MsgInfo, Syscall};
 use objects::endpoint::Endpoint;
 use objects::slot::Flags;
 use objects::tcb::State;
-use objects::{Cpu, Ref, Slot, Tcb};
+use objects::{Cpu, Kernel, Ref, Slot, Tcb};
 
+use crate::machine::Fake;
 use crate::world::World;
 
 /// Makes the system call of the current thread if it is one of the simple ones.
@@ -15,12 +16,26 @@ pub fn take(world: &World, here: &Cpu) -> bool {
     match Syscall::from_number(me.context.rax.get() as u32) {
         Some(Syscall::call) => call(world, here, me).is_some(),
         Some(Syscall::reply_recv) => reply_recv(world, here, me).is_some(),
+        Some(Syscall::signal) => short(world, here, |kernel| kernel.signal_call(here, me.context.rdx.get())),
+        Some(Syscall::wait) if me.info().0 == 0 => {
+            short(world, here, |kernel| kernel.wait_call(here, me.context.rdx.get()))
+        }
+        Some(Syscall::yield_now) => short(world, here, |kernel| _ = kernel.yield_call(here)),
         Some(Syscall::nop) => {
             me.context.rax.set(0);
             true
         }
         _ => false,
     }
+}
+
+/// The calls that the entry code hands to a function of their own.
+fn short(world: &World, here: &Cpu, act: impl Fn(&Kernel<Fake>)) -> bool {
+    let root = here.thread().cr3.get();
+    world.machine.here.set(here.number.get());
+    act(world.kernel);
+    world.leave_from(here, root);
+    true
 }
 
 fn slot(me: Ref<Tcb>, flag: Flags) -> Option<(Ref<Slot>, Ref<Endpoint>)> {

@@ -354,3 +354,33 @@ fn a_budget_moved_while_its_thread_is_at_work_on_a_lent_one_does_not_move_the_th
     w.reply(server, 0);
     assert_eq!(server.cpu(), 1);
 }
+
+#[test]
+fn a_caller_of_another_cpu_can_be_given_another_budget() {
+    let w = World::with_cpus(2);
+    let endpoint = w.make(Kind::Endpoint, 0);
+    let server = w.thread();
+    let (cap, context, client) = w.active_on(1);
+    w.recv(server, endpoint);
+    w.call(client, endpoint, 0, 0);
+    w.invoke(context, method::SchedContext::unbind, &[]).unwrap();
+    w.bind(context, cap);
+    w.reply(server, 8);
+    assert_eq!(w.word(client), Ok(8));
+    assert_eq!(w.cpus[1].thread(), client);
+}
+
+#[test]
+fn a_server_that_deletes_the_address_space_of_all_takes_no_budget_with_it() {
+    // (The caller is stopped first, which takes its budget back; then the server itself.)
+    let w = World::new();
+    let endpoint = w.make(Kind::Endpoint, 0);
+    let (server, client) = (w.thread(), w.thread());
+    w.recv(server, endpoint);
+    w.call(client, endpoint, 0, 0);
+    w.run(server);
+    let args = [u64::from(root::VSPACE), 0, 0, 0, 0, 0, 0, 0];
+    let delete = u64::from(method::CNode::delete);
+    assert_eq!(w.syscall(server, Syscall::invoke, u64::from(root::CNODE), delete, args), Done::Blocked);
+    assert_eq!(server.runs_on.get(), server.sched_context.get());
+}

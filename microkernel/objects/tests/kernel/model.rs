@@ -1,7 +1,7 @@
 //! The kernel as a plain book of who has what: maps, lists and no cleverness. It says what each system call
 //! comes to; `random` holds the kernel against it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use abi::message::MAX_CAPS;
 use abi::object::object_bits;
@@ -99,7 +99,7 @@ pub struct Mapping {
 pub struct Space {
     pub pages: BTreeMap<u64, Mapping>,
     /// Regions of 2 MiB that may have a table, empty or not.
-    pub tables: std::collections::BTreeSet<u64>,
+    pub tables: BTreeSet<u64>,
     pub closed: bool,
     pub donors: usize,
 }
@@ -116,6 +116,10 @@ pub struct Model {
     pub replies: BTreeMap<Object, Reply>,
     pub contexts: BTreeMap<Object, Option<Object>>,
     pub spaces: BTreeMap<Object, Space>,
+    /// SchedContexts that have a budget.
+    configured: BTreeSet<Object>,
+    /// What lay in the caller's IPC buffer before its system call.
+    pub sent: [u64; 8],
     graves: Vec<(Id, u64)>,
     next: Id,
 }
@@ -125,7 +129,7 @@ type Result<T> = core::result::Result<T, Error>;
 /// What a system call does to the caller, besides what it did to the model.
 enum Ended {
     /// Back with these results.
-    With([u64; 8]),
+    With(Vec<u64>),
     /// The caller's registers and state say all.
     Said,
 }
@@ -159,6 +163,8 @@ impl Model {
             replies: BTreeMap::new(),
             contexts: BTreeMap::new(),
             spaces: BTreeMap::new(),
+            configured: BTreeSet::new(),
+            sent: [0; 8],
             graves: Vec::new(),
             next: 1,
         };
@@ -193,6 +199,7 @@ impl Model {
         model.contexts.insert(context, Some(root));
         model.set_thread_slot(root, CSPACE, cspace);
         model.set_thread_slot(root, BUFFER, buffer);
+        model.configured.insert(context);
         let thread = model.thread(root);
         thread.state = State::Ready;
         thread.context = Some(context);
@@ -261,8 +268,13 @@ impl Model {
 
     fn derived(&self, from: Id, rights: u8, badge: u64, place: Place) -> Result<Cap> {
         let from = &self.caps[&from];
-        let mut cap =
-            Cap { rights: from.rights & rights, owner: false, children: VecDeque::new(), place, ..from.clone() };
+        let mut cap = Cap {
+            rights: from.rights & rights,
+            owner: false,
+            children: VecDeque::new(),
+            place,
+            ..from.clone()
+        };
         match from.kind {
             Kind::Untyped => return Err(Error::Busy),
             Kind::Endpoint | Kind::Notification if badge != 0 && from.badge != 0 => {
@@ -287,7 +299,8 @@ impl Model {
 
     /// The CSpace of a thread: its CNode and how many slots that has.
     fn cspace(&self, thread: Object) -> (Object, u64) {
-        self.threads[&thread].slots[CSPACE].map_or((0, 0), |id| (self.caps[&id].object, 1 << self.caps[&id].bits))
+        self.threads[&thread].slots[CSPACE]
+            .map_or((0, 0), |id| (self.caps[&id].object, 1 << self.caps[&id].bits))
     }
 
     fn slot(&self, thread: Object, cptr: u64) -> Result<Option<Id>> {
@@ -317,7 +330,7 @@ impl Model {
     // Threads.
 
     fn finish(&mut self, thread: Object, status: u64) {
-        self.thread(thread).registers = Registers { status, badge: 0, info: 0, words: [0; 8] };
+        self.thread(thread).registers.status = status;
     }
 
     fn ready(&mut self, thread: Object) {
@@ -483,6 +496,7 @@ impl Model {
             Kind::SchedContext => {
                 self.unbind_context(object);
                 self.contexts.remove(&object);
+                self.configured.remove(&object);
             }
             Kind::VSpace => {
                 let donors: Vec<Id> = self
@@ -560,7 +574,7 @@ impl Model {
 
     // Messages.
 
-    fn transfer(&mut self, w: &World, from: Object, to: Object, badge: u64, grant: bool) {
+    fn transfer(&mut self, w: &World, me: Object, from: Object, to: Object, badge: u64, grant: bool) {
         let registers = self.threads[&from].registers;
         let info = MsgInfo(registers.info);
         let (mut extra, mut caps) = (0, 0);
@@ -569,7 +583,8 @@ impl Model {
             let [from_buffer, to_buffer] = [from, to].map(|thread| w.buffer_at(thread));
             extra = info.extra();
             for at in 0..extra {
-                assert_eq!(from_buffer.word(at), to_buffer.word(at), "a word of the message is missing");
+                let sent = if from == me { self.sent[at] } else { from_buffer.word(at) };
+                assert_eq!(sent, to_buffer.word(at), "a word of the message is missing");
             }
             if grant {
                 let pairs = from_buffer.caps().into_iter().zip(to_buffer.receive_slots());
@@ -596,15 +611,24 @@ impl Model {
     }
 
     /// The message of `sender` goes to `receiver`.
-    fn pass(&mut self, w: &World, sender: Object, receiver: Object) {
+    fn pass(&mut self, w: &World, me: Object, sender: Object, receiver: Object) {
         let Thread { state, send_badge, send_grant, fault, .. } = self.threads[&sender];
         if state == State::Faulting {
             let context = &w.tcb_at(sender).context;
-            let words = [fault[0], fault[1], context.rip.get(), fault[2], context.rsp.get(), context.rflags.get(), 0, 0];
+            let words = [
+                fault[0],
+                fault[1],
+                context.rip.get(),
+                fault[2],
+                context.rsp.get(),
+                context.rflags.get(),
+                0,
+                0,
+            ];
             let info = MsgInfo::plain(abi::message::fault::LABEL).0;
             self.thread(receiver).registers = Registers { status: 0, badge: send_badge, info, words };
         } else {
-            self.transfer(w, sender, receiver, send_badge, send_grant);
+            self.transfer(w, me, sender, receiver, send_badge, send_grant);
         }
         if matches!(state, State::Faulting | State::Calling) {
             let reply = self.threads[&receiver].receives_with.unwrap_or(receiver);
@@ -623,7 +647,7 @@ impl Model {
             return false;
         };
         self.thread(receiver).deadline = 0;
-        self.pass(w, sender, receiver);
+        self.pass(w, sender, sender, receiver);
         self.ready(receiver);
         true
     }
@@ -644,7 +668,7 @@ impl Model {
         if which != Syscall::call && kind == Some(Kind::Reply) {
             let reply = self.find_object(me, cptr, Kind::Reply, Rights::WRITE)?;
             self.answer(w, me, reply)?;
-            return Ok(Ended::With([0; 8]));
+            return Ok(Ended::With(vec![]));
         }
         let id = self.find(me, cptr, Kind::Endpoint, Rights::WRITE)?;
         let Cap { object: endpoint, badge, rights, .. } = self.caps[&id];
@@ -657,7 +681,7 @@ impl Model {
             self.thread(me).state = State::Calling;
         }
         if self.meet(w, me, endpoint) {
-            return Ok(if which == Syscall::call { Ended::Said } else { Ended::With([0; 8]) });
+            return Ok(if which == Syscall::call { Ended::Said } else { Ended::With(vec![]) });
         }
         if which == Syscall::send {
             self.thread(me).state = State::Sending;
@@ -675,7 +699,7 @@ impl Model {
             self.thread(caller).state = if resumes { State::Ready } else { State::Inactive };
             return Ok(());
         }
-        self.transfer(w, me, caller, 0, !no_grant);
+        self.transfer(w, me, me, caller, 0, !no_grant);
         self.ready(caller);
         Ok(())
     }
@@ -718,7 +742,7 @@ impl Model {
             return Ok(Ended::Said);
         }
         if let Some(sender) = self.endpoints.get_mut(&endpoint).unwrap().senders.pop_front() {
-            self.pass(w, sender, me);
+            self.pass(w, me, sender, me);
             if self.threads[&sender].state == State::Sending {
                 self.finish(sender, 0);
                 self.ready(sender);
@@ -752,6 +776,7 @@ impl Model {
         self.finish(thread, 0);
         let bits = core::mem::take(&mut self.notifications.get_mut(&notification).unwrap().bits);
         let registers = &mut self.thread(thread).registers;
+        registers.badge = 0;
         registers.info = MsgInfo::NOTIFIED;
         registers.words[0] = bits;
     }
@@ -786,7 +811,7 @@ impl Model {
         let notification = self.find_object(me, cptr, Kind::Notification, Rights::READ)?;
         let n = self.notifications.get_mut(&notification).unwrap();
         if n.bits != 0 {
-            return Ok(Ended::With([core::mem::take(&mut n.bits), 0, 0, 0, 0, 0, 0, 0]));
+            return Ok(Ended::With(vec![core::mem::take(&mut n.bits)]));
         }
         if !block {
             return Err(Error::WouldBlock);
@@ -833,21 +858,25 @@ impl Model {
             Syscall::call | Syscall::send | Syscall::try_send => self.send(w, me, which),
             Syscall::reply_recv => self.reply_recv(w, me),
             Syscall::recv => self.recv(w, me),
+            Syscall::try_recv if !MsgInfo(self.threads[&me].registers.info).is_valid() => {
+                Err(Error::InvalidArgument)
+            }
             Syscall::try_recv => self.receive(w, me, false, 0),
             Syscall::reply => {
-                self.check_info(me).and_then(|_| self.answer(w, me, me)).map(|()| Ended::With([0; 8]))
+                self.check_info(me).and_then(|_| self.answer(w, me, me)).map(|()| Ended::With(vec![]))
             }
             Syscall::signal => {
-                let found = self.find(me, self.threads[&me].registers.badge, Kind::Notification, Rights::WRITE);
+                let found =
+                    self.find(me, self.threads[&me].registers.badge, Kind::Notification, Rights::WRITE);
                 found.map(|id| {
                     let Cap { object, badge, .. } = self.caps[&id];
                     self.notify(object, badge.max(1));
-                    Ended::With([0; 8])
+                    Ended::With(vec![])
                 })
             }
             Syscall::wait => self.wait(me, true),
             Syscall::poll => self.wait(me, false),
-            Syscall::yield_now | Syscall::nop => Ok(Ended::With([0; 8])),
+            Syscall::yield_now | Syscall::nop => Ok(Ended::With(vec![])),
             Syscall::invoke => self.invoke(me, seen),
         };
         if !self.threads.contains_key(&me) {
@@ -856,7 +885,7 @@ impl Model {
         match ended {
             Ok(Ended::With(words)) => {
                 self.finish(me, 0);
-                self.thread(me).registers.words = words;
+                self.thread(me).registers.words[..words.len()].copy_from_slice(&words);
             }
             Ok(Ended::Said) => {}
             Err(error) => self.finish(me, error as u64),
@@ -874,9 +903,10 @@ impl Model {
             return Err(Error::WrongKind);
         }
         let needed = match number {
-            method::CNode::identify | method::VSpace::query | method::Frame::physical | method::Tcb::status => {
-                Rights::NONE
-            }
+            method::CNode::identify
+            | method::VSpace::query
+            | method::Frame::physical
+            | method::Tcb::status => Rights::NONE,
             method::Tcb::read_registers | method::SchedContext::consumed => Rights::READ,
             _ => Rights::WRITE,
         };
@@ -885,32 +915,35 @@ impl Model {
         }
         let object = self.caps[&id].object;
         match number {
-            method::Untyped::retype => self.retype(me, id, args).map(|()| Ended::With([0; 8])),
+            method::Untyped::retype => self.retype(me, id, args).map(|()| Ended::With(vec![])),
             method::CNode::mint | method::CNode::copy | method::CNode::relocate => {
-                self.place(me, id, number, args).map(|()| Ended::With([0; 8]))
+                self.place(me, id, number, args).map(|()| Ended::With(vec![]))
             }
             method::CNode::delete | method::CNode::revoke | method::CNode::identify => {
                 self.in_cnode(id, number, args[0])
             }
-            method::VSpace::map => self.map(me, object, args, seen).map(|()| Ended::With([0; 8])),
+            method::VSpace::map => self.map(me, object, args, seen).map(|()| Ended::With(vec![])),
             method::VSpace::unmap | method::VSpace::protect => {
-                self.change(object, number, args).map(|()| Ended::With([0; 8]))
+                self.change(object, number, args).map(|()| Ended::With(vec![]))
             }
-            method::VSpace::donate => self.donate(me, object, args[0]).map(|()| Ended::With([0; 8])),
+            method::VSpace::donate => self.donate(me, object, args[0]).map(|()| Ended::With(vec![])),
             method::VSpace::query => self.query(object, args[0]).map(Ended::With),
-            method::Frame::physical => Ok(Ended::With([object, 0, 0, 0, 0, 0, 0, 0])),
+            method::Frame::physical => Ok(Ended::With(vec![object])),
             method::SchedContext::bind => {
                 let thread = self.find_object(me, args[0], Kind::Tcb, Rights::WRITE)?;
+                if !self.configured.contains(&object) {
+                    return Err(Error::NotConfigured);
+                }
                 if self.contexts[&object].is_some() || self.threads[&thread].context.is_some() {
                     return Err(Error::Busy);
                 }
                 self.contexts.insert(object, Some(thread));
                 self.thread(thread).context = Some(object);
-                Ok(Ended::With([0; 8]))
+                Ok(Ended::With(vec![]))
             }
             method::SchedContext::unbind => {
                 self.unbind_context(object);
-                Ok(Ended::With([0; 8]))
+                Ok(Ended::With(vec![]))
             }
             method::SchedControl::set_priority => {
                 let thread = self.find_object(me, args[0], Kind::Tcb, Rights::WRITE)?;
@@ -918,12 +951,16 @@ impl Model {
                     return Err(Error::OutOfRange);
                 }
                 self.thread(thread).priority = args[1];
-                Ok(Ended::With([0; 8]))
+                Ok(Ended::With(vec![]))
             }
             method::SchedControl::configure => {
-                self.find(me, args[0], Kind::SchedContext, Rights::WRITE)?;
+                let context = self.find_object(me, args[0], Kind::SchedContext, Rights::WRITE)?;
                 // What it depends on is the scheduler's business.
-                if seen == 0 { Ok(Ended::With([0; 8])) } else { Err(Error::from_status(seen).unwrap()) }
+                if let Some(error) = Error::from_status(seen) {
+                    return Err(error);
+                }
+                self.configured.insert(context);
+                Ok(Ended::With(vec![]))
             }
             _ => self.of_thread(me, object, number, args),
         }
@@ -967,7 +1004,7 @@ impl Model {
             }
             _ => panic!("a method that is not modelled: {number:#x}"),
         }
-        Ok(Ended::With([0; 8]))
+        Ok(Ended::With(vec![]))
     }
 
     fn configure(&mut self, me: Object, thread: Object, args: [u64; 8]) -> Result<()> {
@@ -1100,22 +1137,25 @@ impl Model {
         match number {
             method::CNode::delete => self.delete(slot.0, slot.1),
             method::CNode::revoke => self.revoke(found.ok_or(Error::NoCapability)?),
-            _ => return Ok(Ended::With(found.map_or([0; 8], |id| self.identify(id)))),
+            _ => return Ok(Ended::With(found.map_or(vec![0; 6], |id| self.identify(id)))),
         }
-        Ok(Ended::With([0; 8]))
+        Ok(Ended::With(vec![]))
     }
 
-    fn identify(&self, id: Id) -> [u64; 8] {
+    fn identify(&self, id: Id) -> Vec<u64> {
         let cap = &self.caps[&id];
         let (bits, full) = (u64::from(cap.bits), 1u64 << cap.bits);
-        let identity =
-            if matches!(cap.kind, Kind::Untyped | Kind::Frame) { cap.object | bits << 56 } else { cap.object };
+        let identity = if matches!(cap.kind, Kind::Untyped | Kind::Frame) {
+            cap.object | bits << 56
+        } else {
+            cap.object
+        };
         let (badge, last) = match cap.kind {
             Kind::Untyped if cap.children.is_empty() => (0, full),
             Kind::Untyped => (0, full - cap.badge),
             _ => (cap.badge, u64::from(!cap.children.is_empty())),
         };
-        [cap.kind as u64, bits, u64::from(cap.rights), badge, identity, last, 0, 0]
+        vec![cap.kind as u64, bits, u64::from(cap.rights), badge, identity, last]
     }
 
     // Address spaces.
@@ -1142,7 +1182,11 @@ impl Model {
         let allowed = rights.has(Rights::READ)
             && (rights.has(Rights::WRITE) || !flags.has(MapFlags::WRITE))
             && (rights.has(Rights::EXECUTE) || !flags.has(MapFlags::EXECUTE));
-        if allowed { Ok(1 | flags.0 & (MapFlags::WRITE.0 | MapFlags::EXECUTE.0)) } else { Err(Error::NoRights) }
+        if allowed {
+            Ok(1 | flags.0 & (MapFlags::WRITE.0 | MapFlags::EXECUTE.0))
+        } else {
+            Err(Error::NoRights)
+        }
     }
 
     fn map(&mut self, me: Object, space: Object, args: [u64; 8], seen: u64) -> Result<()> {
@@ -1244,11 +1288,11 @@ impl Model {
         Ok(())
     }
 
-    fn query(&self, space: Object, address: u64) -> Result<[u64; 8]> {
+    fn query(&self, space: Object, address: u64) -> Result<Vec<u64>> {
         if address >= USER_TOP {
             return Err(Error::OutOfRange);
         }
         let (_, mapping) = self.page(space, address).ok_or(Error::NotMapped)?;
-        Ok([mapping.flags, mapping.physical, mapping.size, 0, 0, 0, 0, 0])
+        Ok(vec![mapping.flags, mapping.physical, mapping.size])
     }
 }

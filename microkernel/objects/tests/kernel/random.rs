@@ -23,8 +23,16 @@ const EPISODE: usize = 2_500;
 /// log2 of the slots of the root CSpace.
 const SLOTS: u32 = 7;
 
-const BLOCKING: [Syscall; 5] =
-    [Syscall::call, Syscall::send, Syscall::recv, Syscall::reply_recv, Syscall::wait];
+/// How much is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    /// Threads after each operation, everything now and then.
+    Loosely,
+    /// Everything after each operation.
+    Closely,
+    /// And each system call is told.
+    Loudly,
+}
 
 struct Run {
     w: World,
@@ -34,17 +42,32 @@ struct Run {
     /// Something happened that the model does not follow to its end: nothing more is compared.
     over: bool,
     performed: usize,
-    /// Everything is compared after each operation, not now and then.
-    closely: bool,
+    watch: Watch,
 }
 
 impl Run {
-    fn new(closely: bool) -> Run {
+    fn new(watch: Watch) -> Run {
         let w = World::of_size(Size { cpus: 2, slots: SLOTS, untyped: 19 });
         let m = Model::of(&w);
         let cnode = w.memory.physical(w.slot(root::CNODE).object.get());
         let root = w.memory.physical(w.root.address());
-        Run { w, m, cnode, root, over: false, performed: 0, closely }
+        let mut run = Run { w, m, cnode, root, over: false, performed: 0, watch };
+        run.furnish();
+        run
+    }
+
+    /// Threads and objects to begin with.
+    fn furnish(&mut self) {
+        for (at, kind) in [Kind::Endpoint, Kind::Endpoint, Kind::Notification, Kind::Reply, Kind::Reply]
+            .into_iter()
+            .enumerate()
+        {
+            let slot = u64::from(root::FREE) + at as u64;
+            let (untyped, cnode) = (u64::from(root::UNTYPED), u64::from(root::CNODE));
+            let args = [kind as u64, 0, cnode, slot, 1];
+            self.invoke(self.root, untyped, method::Untyped::retype, &args);
+        }
+        (0..4).for_each(|cpu| self.spawn([0, cpu, cpu, 0, 0]));
     }
 
     fn physical(&self, tcb: Ref<Tcb>) -> Object {
@@ -82,9 +105,8 @@ impl Run {
             return u64::from(choice >> 5) % 140;
         }
         let guarded = matches!(kind, Kind::Tcb | Kind::SchedContext);
-        let fitting = |&(_, id): &(u64, Id)| {
-            self.m.caps[&id].kind == kind && !(guarded && self.is_root_own(id))
-        };
+        let fitting =
+            |&(_, id): &(u64, Id)| self.m.caps[&id].kind == kind && !(guarded && self.is_root_own(id));
         let count = self.named(me).filter(fitting).count();
         if count == 0 {
             return 0;
@@ -109,9 +131,16 @@ impl Run {
 
     /// `me` makes a system call; kernel and model both do it.
     fn syscall(&mut self, me: Object, which: Syscall, cap: u64, info: u64, words: [u64; 8]) {
-        if self.over || me == self.root && BLOCKING.contains(&which) {
+        if self.over {
             return;
         }
+        // (The root thread never waits: it keeps the others going.)
+        let which = match which {
+            Syscall::call | Syscall::send if me == self.root => Syscall::try_send,
+            Syscall::recv | Syscall::reply_recv if me == self.root => Syscall::try_recv,
+            Syscall::wait if me == self.root => Syscall::poll,
+            other => other,
+        };
         let tcb = self.w.tcb_at(me);
         self.w.run(tcb);
         self.w.prepare(tcb, which, cap, info, words);
@@ -119,19 +148,53 @@ impl Run {
         (registers.status, registers.badge) = (u64::from(which.number()), cap);
         (registers.info, registers.words) = (info, words);
         self.performed += 1;
-        while self.w.trap(tcb.cpu()) {
+        if self.watch == Watch::Loudly {
+            let method = abi::table::find_method(info as u32).map_or("", |method| method.name);
+            let number = self.m.threads.keys().position(|&thread| thread == me).unwrap_or(0);
+            eprintln!("thread {number}: {which:?} {method} cap {cap:#x} info {info:#x} {words:x?}");
+        }
+        let buffer = tcb.ipc_buffer();
+        self.m.sent = core::array::from_fn(|at| buffer.map_or(0, |buffer| buffer.word(at)));
+        let slots = tcb.cspace_slots.get();
+        let mut gave_way = false;
+        for rounds in 0.. {
+            assert!(rounds < 10_000, "a system call that gives way for ever");
+            if !self.w.trap(tcb.cpu()) {
+                break;
+            }
+            gave_way = true;
             if self.w.poked().is_some() {
                 self.w.answer_pokes();
             }
-            if me != self.root && which == Syscall::invoke && info & !0xff == 0x200 {
-                // It may have taken itself apart half way; what remains is for whoever revokes next.
+            let overtaken = self.w.cpus[tcb.cpu()].thread().priority.get() > tcb.priority.get();
+            let itself = tcb.state.get() != State::Ready
+                || tcb.cspace_slots.get() != slots
+                || self.w.cpus[tcb.cpu()].thread() != tcb && tcb.runs_on.get().is_none();
+            if overtaken || itself {
+                // Someone more urgent goes on, or it has taken itself apart half way.
                 self.over = true;
                 return;
             }
             self.w.run(tcb);
         }
         let seen = tcb.context.rax.get();
+        if self.watch == Watch::Loudly {
+            eprintln!("    {:?} {:?}", tcb.state.get(), Error::from_status(seen));
+        }
         self.m.syscall(&self.w, me, seen);
+        // A long range that was refused may have been worked off in part.
+        let in_part = [Error::AlreadyMapped, Error::OutOfTables, Error::NotMapped, Error::NoRights];
+        let refused = in_part.iter().any(|&error| error as u64 == seen);
+        self.over |= refused
+            && match u32::try_from(info) {
+                Ok(method::VSpace::map) => words[3] > 512,
+                Ok(method::VSpace::protect) => words[1] > 512,
+                _ => false,
+            };
+        if gave_way && which == Syscall::invoke && info & !0xff == 0x300 {
+            // A range that was worked off in parts has its arguments used up.
+            self.m.thread(me).registers.words = tcb.words();
+        }
         check_documented(which, info, Error::from_status(seen));
         self.settle();
     }
@@ -154,7 +217,7 @@ impl Run {
         self.w.fast.set(who & 0x8000_0000 != 0);
         match kind % 64 {
             62 => return self.time(who, rest),
-            63 => return self.spawn(rest),
+            63 if rest[3] % 2 == 0 => return self.spawn(rest),
             _ => {}
         }
         let Some(me) = self.actor(who) else { return self.time(who, rest) };
@@ -282,7 +345,9 @@ impl Run {
         // A handful of places, near and far, about the borders of tables.
         let bases = [0, 0x40_0000, 0x3f_e000, 0x60_0000, 1 << 39, abi::USER_TOP - 0x3000];
         let address = bases[rest[1] as usize % 6] + u64::from(rest[1] >> 8) % 4 * 0x1000;
-        let pages = [1, 1, 2, 3, 0, 512, 4, 1024][(rest[1] >> 16) as usize % 8];
+        let pages =
+            [1, 1, 2, 3, 0, 512, 4, if kind == 52 { 1024 } else { if rest[4] % 8 == 0 { 1024 } else { 5 } }]
+                [(rest[1] >> 16) as usize % 8];
         match kind {
             50..=51 => {
                 let frame = self.pick(me, Kind::Frame, rest[2]);
@@ -312,6 +377,7 @@ impl Run {
             return;
         }
         match kind {
+            55 | 58 | 60 if rest[4] % 4 < 2 => self.invoke(me, thread, method::Tcb::resume, &[]),
             55 => {
                 let some = |kind, choice: u32| if choice % 4 == 0 { 0 } else { self.pick(me, kind, choice) };
                 let cspace = some(Kind::CNode, rest[1]);
@@ -410,7 +476,7 @@ impl Run {
             let r = &thread.registers;
             assert_eq!(found, (r.status, r.badge, r.info, r.words), "registers of thread {object:#x}");
         }
-        if self.closely || step % 8 == 0 {
+        if self.watch != Watch::Loosely || step % 8 == 0 {
             crate::invariants::check(&self.w);
             self.compare_objects();
             self.compare_tree();
@@ -468,7 +534,11 @@ impl Run {
             let expected = cap.children.iter().map(|&child| self.slot(child).map(Ref::address));
             assert!(children.zip(expected).all(|(found, child)| child.is_none_or(|child| child == found)));
             assert_eq!(tree::children(slot).count(), cap.children.len(), "children of a {:?}", cap.kind);
-            let badge = if cap.kind == Kind::Untyped && cap.children.is_empty() { slot.badge.get() } else { cap.badge };
+            let badge = if cap.kind == Kind::Untyped && cap.children.is_empty() {
+                slot.badge.get()
+            } else {
+                cap.badge
+            };
             let found = (slot.kind.get(), slot.rights.get().0, slot.badge.get(), u32::from(slot.bits.get()));
             if cap.place != Place::Universe {
                 assert_eq!(found, (cap.kind, cap.rights, badge, cap.bits));
@@ -501,8 +571,8 @@ fn check_documented(which: Syscall, info: u64, error: Option<Error>) {
 }
 
 /// Runs operations; where it failed, if it did, and how many system calls were made.
-fn run(choices: &[Choice], closely: bool) -> (Option<usize>, usize) {
-    let mut run = Run::new(closely);
+fn run(choices: &[Choice], watch: Watch) -> (Option<usize>, usize) {
+    let mut run = Run::new(watch);
     for (step, choice) in choices.iter().enumerate() {
         let done = catch_unwind(AssertUnwindSafe(|| {
             run.perform(choice);
@@ -529,7 +599,7 @@ fn episode(seed: u64) -> Vec<Choice> {
 fn shrink(mut choices: Vec<Choice>) -> Vec<Choice> {
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    if let (Some(last), _) = run(&choices, true) {
+    if let (Some(last), _) = run(&choices, Watch::Closely) {
         choices.truncate(last + 1);
     }
     let mut share = choices.len() / 2;
@@ -538,7 +608,7 @@ fn shrink(mut choices: Vec<Choice>) -> Vec<Choice> {
         while at < choices.len() {
             let mut fewer = choices.clone();
             fewer.drain(at..(at + share).min(choices.len()));
-            match run(&fewer, true) {
+            match run(&fewer, Watch::Closely) {
                 (Some(last), _) => {
                     fewer.truncate(last + 1);
                     choices = fewer;
@@ -561,12 +631,12 @@ fn the_kernel_does_what_the_model_says() {
     let mut seed = first;
     while performed < wanted {
         let choices = episode(seed);
-        let (failed, calls) = run(&choices, false);
+        let (failed, calls) = run(&choices, Watch::Loosely);
         if failed.is_some() {
             eprintln!("seed {seed}: shrinking");
             let fewest = shrink(choices);
             eprintln!("{} operations: {fewest:x?}", fewest.len());
-            run(&fewest, true);
+            run(&fewest, Watch::Loudly);
             panic!("seed {seed} fails after {} operations (SKINK_SEED={seed} to see it again)", fewest.len());
         }
         performed += calls;

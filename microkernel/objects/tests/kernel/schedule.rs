@@ -117,3 +117,52 @@ fn a_deadline_ends_a_wait_on_time_and_not_before() {
         assert_eq!(w.word(tcb), Err(abi::Error::TimedOut));
     }
 }
+
+#[test]
+fn processor_time_that_nobody_gave_is_not_bound() {
+    let w = World::new();
+    let (cap, _) = w.passive();
+    let context = w.make(Kind::SchedContext, 0);
+    let bind = || w.invoke(context, method::SchedContext::bind, &[u64::from(cap)]).map(|_| ());
+    assert_eq!(bind(), Err(abi::Error::NotConfigured));
+    w.invoke(root::SCHED_CONTROL, method::SchedControl::configure, &[u64::from(context), 0, TURN, TURN, 0])
+        .unwrap();
+    assert_eq!(bind(), Ok(()));
+    assert_eq!(bind(), Err(abi::Error::Busy));
+}
+
+#[test]
+fn a_short_call_that_found_the_lock_taken_leaves_in_the_right_address_space() {
+    // (Then it comes by the general way, which had not noted what is loaded.)
+    let w = World::new();
+    let other = w.thread();
+    assert_ne!(other.cr3.get(), w.root.cr3.get());
+    w.run(w.root);
+    w.run(other);
+    assert_eq!(w.syscall(other, Syscall::nop, 0, 0, [0; 8]), Done::With(w.result(other)));
+    w.prepare(other, Syscall::yield_now, 0, 0, [0; 8]);
+    w.trap(0);
+    assert_eq!(w.cpus[0].thread(), w.root);
+    w.prepare(w.root, Syscall::yield_now, 0, 0, [0; 8]);
+    w.trap(0);
+    assert_eq!(w.cpus[0].thread(), other);
+    w.prepare(other, Syscall::yield_now, 0, 0, [0; 8]);
+    w.trap(0);
+    assert_eq!(w.machine.roots[0].get(), w.cpus[0].thread().cr3.get());
+}
+
+#[test]
+fn a_deadline_that_another_cpu_sets_is_kept_although_the_thread_there_goes_on() {
+    let w = World::with_cpus(2);
+    let endpoint = w.make(Kind::Endpoint, 0);
+    let (_, context, tcb) = w.active_on(0);
+    let (_, _, other) = w.active_on(1);
+    let at = w.machine.now.get() + 500;
+    w.syscall(tcb, Syscall::recv, u64::from(endpoint), abi::MsgInfo::DEADLINE, [at, 0, 0, 0, 0, 0, 0, 0]);
+    // The wait moves over, with its deadline.
+    let args = [u64::from(context), 1, TURN, TURN, 0];
+    w.invoke(root::SCHED_CONTROL, method::SchedControl::configure, &args).unwrap();
+    assert_eq!(w.cpus[1].thread(), other);
+    w.pass(500);
+    assert_eq!(w.word(tcb), Err(abi::Error::TimedOut));
+}

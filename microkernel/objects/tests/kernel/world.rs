@@ -250,13 +250,16 @@ impl World {
 
     /// What every entry ends with.
     fn leave(&self, here: &Cpu) {
-        let number = here.number.get();
-        let root = here.thread().cr3.get();
-        if here.root.get() != root {
-            here.root.set(root);
-            self.machine.load_root_on(number, root);
+        self.leave_from(here, here.root.get());
+    }
+
+    /// The same where the root table `root` is the one loaded.
+    pub fn leave_from(&self, here: &Cpu, root: u64) {
+        let (number, wanted) = (here.number.get(), here.thread().cr3.get());
+        if root != wanted {
+            self.machine.load_root_on(number, wanted);
         }
-        assert_eq!(self.machine.roots[number].get(), root, "an address space that is not the thread's");
+        assert_eq!(self.machine.roots[number].get(), wanted, "an address space that is not the thread's");
     }
 
     /// The CPU takes the lock and finds out whether its thread is still its own.
@@ -288,14 +291,21 @@ impl World {
 
     /// The CPU looks at its queues (an IPI).
     pub fn look(&self, cpu: usize) {
+        let asked = (self.machine.pokes.get() | self.machine.halted.get()) & 1 << cpu != 0;
         let (here, _) = self.begin(cpu);
+        if asked {
+            self.kernel.arm(here);
+        }
         self.end(here);
     }
 
     /// Every CPU that was asked to look does so.
     pub fn answer_pokes(&self) {
+        let mut looks = 0;
         while let Some(cpu) = self.poked() {
             self.look(cpu);
+            looks += 1;
+            assert!(looks < 1_000, "CPUs that poke each other for ever");
         }
     }
 
@@ -315,7 +325,8 @@ impl World {
     /// Time goes by; each timer that is due strikes, on its time.
     pub fn pass(&self, ticks: u64) {
         let until = self.machine.now.get() + ticks;
-        loop {
+        for strikes in 0.. {
+            assert!(strikes < 100_000, "a timer that strikes for ever");
             let due = (0..self.cpus.len()).min_by_key(|&cpu| self.machine.timers[cpu].get()).unwrap();
             let at = self.machine.timers[due].get();
             if at > until {

@@ -33,7 +33,9 @@ impl<C: BlockCache> Ext4<C> {
     /// Mounts the volume in `cache`. A journal that was not emptied is replayed (in memory only when mounting
     /// read-only), and what the last user was still deleting is deleted.
     ///
-    /// A volume with unknown read-only features, or without a journal, is mounted read-only.
+    /// A volume with unknown read-only features, or without a journal, is mounted read-only. When a block is still being
+    /// read the mount fails with [`Error::Io`] and can be repeated: a caller whose cache answers `Pending` passes in a
+    /// handle to it.
     ///
     /// Worst case: reads all group descriptors; replays the whole journal; frees every orphan's space.
     ///

@@ -341,3 +341,26 @@ fn an_operation_that_lacks_a_block_changes_nothing_and_can_be_repeated() {
     volume.unmount().unwrap();
     linux::assert_clean(&disk.bytes(), "after waiting for blocks");
 }
+
+#[test]
+fn large_directories_are_removed_in_bounded_transactions() {
+    let disk = Disk::new(linux::make_image(64, &["-b", "1024", "-N", "200"]));
+    let mut volume = disk.mount(4000).unwrap();
+    let free = volume.statistics().free_blocks;
+    let dir = volume.create(ROOT, b"dir", &NewInode::directory(0o755)).unwrap();
+    let target = file(&mut volume, b"target");
+    let name = |n: u32| format!("{n:0>200}").into_bytes();
+    for n in 0..24_000 {
+        volume.link(target, dir, &name(n)).unwrap();
+    }
+    assert!(volume.attributes(dir).unwrap().size > 6000 * 1024);
+    for n in 0..24_000 {
+        volume.unlink(dir, &name(n)).unwrap();
+    }
+    volume.rmdir(ROOT, b"dir").unwrap();
+    volume.unlink(ROOT, b"target").unwrap();
+    volume.sync().unwrap();
+    assert_eq!(volume.statistics().free_blocks, free);
+    volume.unmount().unwrap();
+    linux::assert_clean(&disk.bytes(), "after a large directory was removed");
+}

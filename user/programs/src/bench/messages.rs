@@ -20,9 +20,9 @@ fn server(resources: &Resources, space: Space, cpu: u64, entry: Entry) -> Result
 
 /// Calls with the message that the last call brought back: as all registers of a message always travel, no
 /// words cost a call nothing but its label.
-fn call_with_nothing(bench: &Bench, endpoint: CPtr) -> Result<Samples, Failure> {
+fn call_with_nothing(bench: &Bench, endpoint: CPtr, amount: Amount) -> Result<Samples, Failure> {
     let mut message = Message::new(0);
-    bench.meter.measure(Amount::SHORT, || {
+    bench.meter.measure(amount, || {
         message = ipc::call(endpoint, message)?;
         Ok(())
     })
@@ -32,39 +32,41 @@ fn call_with_nothing(bench: &Bench, endpoint: CPtr) -> Result<Samples, Failure> 
 pub fn cross<const WORDS: usize, const EXTRA: usize>(bench: &Bench) -> Result<Samples, Failure> {
     let (endpoint, _) = server(&bench.resources, Space::Other, 0, echo)?;
     if WORDS == 0 {
-        return call_with_nothing(bench, endpoint);
+        return call_with_nothing(bench, endpoint, Amount::SHORT);
     }
-    let (last, words) = (&bench.resources.cpus, core::array::from_fn::<_, WORDS, _>(|at| at as u64 + 1));
-    check_echo(endpoint, Message::of(7, words), EXTRA, *last)?;
+    let message = || {
+        let words: [u64; WORDS] = core::array::from_fn(|at| at as u64 + 1);
+        Message::of(7, words).with(EXTRA, 0)
+    };
+    check_echo(endpoint, message())?;
     bench.meter.measure(Amount::SHORT, || {
-        let message = Message::of(7, core::array::from_fn::<_, WORDS, _>(|at| at as u64 + 1));
-        ipc::call(endpoint, message.with(EXTRA, 0))?;
+        ipc::call(endpoint, message())?;
         Ok(())
     })
 }
 
-/// Whether the server sends back all that it is sent.
-fn check_echo(endpoint: CPtr, message: Message, extra: usize, seed: u64) -> Result<(), Failure> {
-    for (word, value) in ipc::buffer().words.iter().take(extra).zip(seed..) {
+/// Checks that the server sends back all that it is sent; the buffer keeps its words.
+fn check_echo(endpoint: CPtr, message: Message) -> Result<(), Failure> {
+    let extra = ipc::buffer().words.iter().take(message.info.extra());
+    for (word, value) in extra.clone().zip(100..) {
         word.set(value);
     }
-    let message = message.with(extra, 0);
     let back = ipc::call(endpoint, message)?;
-    let same = ipc::buffer().words.iter().take(extra).zip(seed..).all(|(word, value)| word.get() == value);
+    let same = extra.zip(100..).all(|(word, value)| word.get() == value);
     if back == message && same { Ok(()) } else { Err(Failure::Wrong("the answer is not what was sent")) }
 }
 
 /// One address space.
 pub fn same(bench: &Bench) -> Result<Samples, Failure> {
     let (endpoint, _) = server(&bench.resources, Space::Same, 0, echo)?;
-    call_with_nothing(bench, endpoint)
+    call_with_nothing(bench, endpoint, Amount::SHORT)
 }
 
 /// A server without a SchedContext.
 pub fn passive(bench: &Bench) -> Result<Samples, Failure> {
     let (endpoint, server) = server(&bench.resources, Space::Other, 0, echo)?;
     server.context.unbind()?;
-    call_with_nothing(bench, endpoint)
+    call_with_nothing(bench, endpoint, Amount::SHORT)
 }
 
 /// A server on another CPU.
@@ -76,7 +78,7 @@ pub fn other_cpu(bench: &Bench) -> Result<Samples, Failure> {
         return Err(Failure::LeftOut("instructions of two CPUs cannot be told apart"));
     }
     let (endpoint, _) = server(&bench.resources, Space::Other, 1, echo)?;
-    call_with_nothing(bench, endpoint)
+    call_with_nothing(bench, endpoint, Amount::SINGLE)
 }
 
 /// A capability each way. Each call receives into a slot of its own; they are emptied between batches.

@@ -59,6 +59,8 @@ impl Amount {
     pub const SHORT: Amount = Amount { batch: 1_000, samples: 100 };
     /// For operations of some ten thousand.
     pub const LONG: Amount = Amount { batch: 10, samples: 100 };
+    /// One by one: what happens on several CPUs at a host's mercy, where one delay would spoil a batch.
+    pub const SINGLE: Amount = Amount { batch: 1, samples: 500 };
 }
 
 /// Batches, in ticks of the counter.

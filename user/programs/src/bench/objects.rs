@@ -118,6 +118,7 @@ pub fn component(bench: &Bench) -> Result<Samples, Failure> {
     };
     let make = |kind, bits, slot: CPtr| Untyped(untyped).retype(kind, bits, r.cnode.0, u64::from(slot.0), 1);
     let (text, text_pages) = program();
+    // (Once beforehand, so that the page table is there.)
     let window = r.map(r.make(Kind::Frame, 12)?, PAGES, PAGE_SIZE)?;
     r.unmap(window, PAGE_SIZE)?;
     let data = text + text_pages * PAGE_SIZE;

@@ -48,6 +48,20 @@ pub struct Bench {
     context: CPtr,
     spare: CPtr,
     capabilities: u64,
+    longest: Longest,
+    /// The longest time of the latest test.
+    latest: u64,
+}
+
+/// The longest time with interrupts off: ticks, the kernel's word for where, and in which test.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Longest {
+    /// TSC ticks.
+    pub ticks: u64,
+    /// Number of the system call, or vector.
+    pub place: u64,
+    /// The row of the table.
+    pub row: u32,
 }
 
 /// Why a test failed.
@@ -129,9 +143,13 @@ impl Bench {
             context: slot()?,
             spare: slot()?,
             capabilities: 0,
+            longest: Longest::default(),
+            latest: 0,
         };
         resources.sched_control.set_priority(resources.tcb.0, BENCH_PRIORITY)?;
         bench.capabilities = resources.system.verify()?;
+        // What that took is no promise of anybody's.
+        resources.system.latency()?;
         Ok(bench)
     }
 
@@ -140,12 +158,22 @@ impl Bench {
         &self.resources
     }
 
-    /// Runs a test in a sandbox of its own.
-    pub fn run(&mut self, run: Run) -> Result<(), Failure> {
+    /// The longest time with interrupts off so far.
+    pub fn longest(&self) -> Longest {
+        self.longest
+    }
+
+    /// The longest time with interrupts off in the latest test.
+    pub fn latest(&self) -> u64 {
+        self.latest
+    }
+
+    /// Runs a test in a sandbox of its own; `row` is its number.
+    pub fn run(&mut self, run: Run, row: u32) -> Result<(), Failure> {
         // SAFETY: the last test's threads are gone with its sandbox.
         unsafe { arena::clear() };
         let result = self.build(run).map_err(Failure::from).and_then(|()| self.watch());
-        let clean = self.take_apart();
+        let clean = self.take_apart(row);
         result.and(clean)
     }
 
@@ -286,7 +314,7 @@ impl Bench {
     }
 
     /// Takes the sandbox back, and looks whether all of it came back.
-    fn take_apart(&self) -> Result<(), Failure> {
+    fn take_apart(&mut self, row: u32) -> Result<(), Failure> {
         let Resources { untyped, untyped_bits, cnode, system, .. } = self.resources;
         cnode.revoke(untyped.0.into())?;
         cnode.delete(self.spare.0.into())?;
@@ -299,7 +327,13 @@ impl Bench {
                 "memory is lost: {free} bytes are free of 2^{untyped_bits}"
             )));
         }
+        let [ticks, place] = system.latency()?;
+        self.latest = ticks;
+        if ticks > self.longest.ticks {
+            self.longest = Longest { ticks, place, row };
+        }
         let left = system.verify()?;
+        system.latency()?;
         if left != self.capabilities {
             return Err(Failure::new(format_args!(
                 "capabilities are left behind: {left} instead of {}",

@@ -51,7 +51,12 @@ struct Runner {
     bench: Bench,
     arguments: Arguments,
     count: Count,
+    /// Rows so far.
+    rows: u32,
 }
+
+/// The most ticks that interrupts may be off, where ticks are instructions.
+const LONGEST: u64 = 20_000;
 
 impl Runner {
     fn print(&self, text: fmt::Arguments) {
@@ -74,6 +79,7 @@ impl Runner {
 
     /// Runs one row, or lists it.
     fn row(&mut self, name: fmt::Arguments, promise: &str, need: Need, run: Option<Run>) {
+        self.rows += 1;
         if !self.wanted(name) {
             return;
         }
@@ -85,11 +91,17 @@ impl Runner {
             return self.print(format_args!("test {name} ... not applicable ({need:?})\n"));
         }
         self.print(format_args!("test {name} ... "));
+        let row = self.rows;
         let result = match run {
-            Some(run) => self.bench.run(run).map_err(Some),
+            Some(run) => self.bench.run(run, row).map_err(Some),
             None => Err(None),
         };
         match result {
+            Ok(()) if self.arguments.icount && self.bench.latest() > LONGEST => {
+                self.count.failed += 1;
+                let ticks = self.bench.latest();
+                self.print(format_args!("FAILED: interrupts were off for {ticks} instructions\n"));
+            }
             Ok(()) => {
                 self.count.passed += 1;
                 self.print(format_args!("ok\n"));
@@ -102,6 +114,12 @@ impl Runner {
                 }
             }
         }
+    }
+
+    /// The name of a row that is a test.
+    fn name(row: u32) -> &'static str {
+        let test = table::AREAS.iter().copied().flatten().nth(row as usize - 1);
+        test.map_or("a documented error", |test| test.name)
     }
 
     fn all(&mut self) {
@@ -117,6 +135,19 @@ impl Runner {
                 refusal.map_or(Need::Nothing, |refusal| refusal.need),
                 refusal.map(|refusal| Run::Refusal(refusal.provoke, error)),
             );
+        }
+    }
+}
+
+/// Where the kernel was: a system call or a vector.
+struct Place(u64);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let call = abi::table::SYSCALLS.iter().find(|call| u64::from(call.number) == self.0);
+        match call {
+            Some(call) => f.write_str(call.name),
+            None => write!(f, "vector {}", self.0),
         }
     }
 }
@@ -161,7 +192,7 @@ pub fn run(resources: Resources, arguments: Arguments) -> u8 {
         }
     };
     let own = bench.resources().filled_slots();
-    let mut runner = Runner { bench, arguments, count: Count::default() };
+    let mut runner = Runner { bench, arguments, count: Count::default(), rows: 0 };
     runner.all();
     if arguments.list {
         return 0;
@@ -174,6 +205,13 @@ pub fn run(resources: Resources, arguments: Arguments) -> u8 {
     let Count { passed, failed, not_applicable } = runner.count;
     if not_applicable > 0 {
         print(format_args!("selftest: {not_applicable} not applicable on this machine\n"));
+    }
+    let longest = runner.bench.longest();
+    if longest.row > 0 {
+        let (ticks, place, name) = (longest.ticks, Place(longest.place), Runner::name(longest.row));
+        print(format_args!(
+            "selftest: longest time with interrupts off: {ticks} ticks at {place} in {name}\n"
+        ));
     }
     print(format_args!("selftest: {passed} passed, {failed} failed\n"));
     u8::from(failed > 0)

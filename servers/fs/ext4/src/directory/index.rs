@@ -81,7 +81,16 @@ impl<C: BlockCache> Ext4<C> {
 
     /// The way to the leaf whose pair is the last one at or before `hash`.
     pub(super) fn descend(&self, dir: InodeNumber, inode: &Inode, hash: u32) -> Result<IndexPath> {
-        let mut block = self.dir_block(dir, inode, 0)?;
+        self.descend_from(self.dir_block(dir, inode, 0)?, dir, inode, hash)
+    }
+
+    fn descend_from(
+        &self,
+        mut block: DirBlock,
+        dir: InodeNumber,
+        inode: &Inode,
+        hash: u32,
+    ) -> Result<IndexPath> {
         let root = block.buffer.bytes();
         let (version, levels) = (root[VERSION_AT], root[LEVELS_AT]);
         if levels > DEEPEST || le32(root, 0x18) != 0 || root[VERSION_AT + 1] != 8 {
@@ -120,16 +129,15 @@ impl<C: BlockCache> Ext4<C> {
         }
     }
 
-    fn index_version(&self, dir: InodeNumber, inode: &Inode) -> Result<u8> {
-        let root = self.dir_block(dir, inode, 0)?;
+    fn index_version(&self, root: &DirBlock) -> u8 {
         let version = root.buffer.bytes()[VERSION_AT];
-        Ok(if version < 3 && self.sb.hash_version >= 3 { version + 3 } else { version })
+        if version < 3 && self.sb.hash_version >= 3 { version + 3 } else { version }
     }
 
     pub(super) fn find_indexed(&self, dir: InodeNumber, inode: &Inode, name: &[u8]) -> Result<Option<Found>> {
-        let version = self.index_version(dir, inode)?;
-        let wanted = hash(version, &self.sb.hash_seed, name)?.major;
-        let mut path = self.descend(dir, inode, wanted)?;
+        let root = self.dir_block(dir, inode, 0)?;
+        let wanted = hash(self.index_version(&root), &self.sb.hash_seed, name)?.major;
+        let mut path = self.descend_from(root, dir, inode, wanted)?;
         // As many leaves as the directory has, at most: a damaged index must not lead in circles.
         for _ in 0..self.dir_blocks(inode)? {
             let leaf = self.leaf(dir, inode, path.leaf)?;
@@ -211,7 +219,7 @@ impl<C: BlockCache> Transaction<'_, C> {
         target: InodeNumber,
         kind: FileType,
     ) -> Result<()> {
-        let version = self.index_version(dir, inode)?;
+        let version = self.index_version(&self.dir_block(dir, inode, 0)?);
         let wanted = hash(version, &self.sb.hash_seed, name)?;
         let space = self.entry_space();
         // Each round adds a level, splits an index block or splits a leaf; then there is room.

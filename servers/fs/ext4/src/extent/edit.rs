@@ -186,7 +186,8 @@ impl<C: BlockCache> Transaction<'_, C> {
         self.sb.group_start(self.inode_group(number))
     }
 
-    /// Unmaps and frees the blocks from `from` up to (not with) `to`, from the end on, as far as the credits go.
+    /// Unmaps and frees the blocks from `from` up to (not with) `to`, from the end on, as far as the credits and the
+    /// bound on freed ranges go.
     /// `metadata` blocks are revoked. Answers whether all is done.
     ///
     /// Worst case: a step frees one extent.
@@ -202,7 +203,7 @@ impl<C: BlockCache> Transaction<'_, C> {
         metadata: bool,
     ) -> Result<bool> {
         let mut done = from >= to;
-        while !done && self.credits_left() >= REMOVE_CREDITS {
+        while !done && self.credits_left() >= REMOVE_CREDITS && !self.has_freed_enough() {
             done = self.remove_last(number, inode, from, to, metadata)?;
         }
         self.flatten(number, inode)?;

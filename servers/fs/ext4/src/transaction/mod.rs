@@ -142,6 +142,12 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
         self.credits.saturating_sub(self.undo.blocks.len())
     }
 
+    /// Whether so much was freed that the rest is better left to another operation: the journal and the state area have
+    /// room for so much in each.
+    pub(crate) fn has_freed_enough(&self) -> bool {
+        self.undo.freed.len() >= 128 || self.undo.revoked.len() >= 1024
+    }
+
     /// The bytes of a metadata block, to be changed. Reads and verifies it first.
     pub(crate) fn edit(&mut self, block: u64, kind: Kind) -> Result<&mut [u8]> {
         if !self.dirty.is_touched(block, self.serial) {
