@@ -567,8 +567,8 @@ impl<M: Machine> Kernel<M> {
         Ok([0; 8])
     }
 
-    /// Tcb.kick: redirects user code; a thread in its library, or waiting in the kernel, which it entered
-    /// from there, only gets word.
+    /// Tcb.kick: redirects user code, also where it waits with a fault; a thread in its library, or waiting in
+    /// the kernel, which it entered from there, only gets word.
     pub(crate) fn tcb_kick(&self, here: &Cpu, me: Ref<Tcb>, slot: Ref<Slot>, _: [u64; 8]) -> Outcome {
         let tcb = self.tcb_in(slot)?;
         let Some(buffer) = tcb.ipc_buffer() else { return Err(Error::NotConfigured.into()) };
@@ -576,7 +576,8 @@ impl<M: Machine> Kernel<M> {
             return Err(Error::NotConfigured.into());
         }
         self.settle(here, tcb);
-        if tcb == me || buffer.inside() != 0 || !tcb.interrupted.get() || tcb.is_blocked() {
+        let waits = tcb.is_blocked() && !tcb.is_faulted();
+        if tcb == me || buffer.inside() != 0 || !tcb.interrupted.get() || waits {
             buffer.set_kick_pending(1);
             return Ok([0; 8]);
         }
@@ -584,6 +585,11 @@ impl<M: Machine> Kernel<M> {
         buffer.set_kick_flags(tcb.context.rflags.get());
         buffer.set_inside(1);
         tcb.context.rip.set(tcb.kick_entry.get());
+        if tcb.state.get() == State::Faulting {
+            // Nobody has heard of the fault: it strikes again when the library returns to it.
+            self.unblock(here, tcb);
+            self.ready(here, tcb);
+        }
         Ok([0; 8])
     }
 
