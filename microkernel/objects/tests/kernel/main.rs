@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "a bench for many tests")]
 
 mod capabilities;
+mod explore;
 mod fastpath;
 mod invariants;
 mod ipc;
