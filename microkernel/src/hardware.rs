@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::trace::MAX_CPUS;
 use objects::machine::Flush;
-use objects::memory::Memory;
+use objects::memory::{Memory, zeroed};
 use objects::{Cpu, Kernel, Machine, Ref, Tcb};
 use x86_64::instructions::port::Port;
 use x86_64::structures::port::{PortRead, PortWrite};
@@ -33,7 +33,7 @@ impl<T> core::ops::Deref for Locked<T> {
 
 /// The CPUs. The assembly knows them by this name.
 #[unsafe(no_mangle)]
-pub static kernel_cpus: Locked<[Cpu; MAX_CPUS]> = Locked([const { Cpu::new() }; MAX_CPUS]);
+pub static kernel_cpus: Locked<[Cpu; MAX_CPUS]> = Locked([const { zeroed() }; MAX_CPUS]);
 
 // SAFETY: boot maps all RAM that it hands over at WINDOW, and keeps nothing else in it.
 const MEMORY: Memory = unsafe { Memory::new(WINDOW) };

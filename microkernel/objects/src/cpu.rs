@@ -45,35 +45,8 @@ pub struct Cpu {
     pub idle: Tcb,
 }
 
-impl Default for Cpu {
-    fn default() -> Self {
-        Cpu::new()
-    }
-}
-
 impl Cpu {
-    /// A CPU out of service.
-    pub const fn new() -> Cpu {
-        Cpu {
-            current: Cell::new(None),
-            user_rsp: Cell::new(0),
-            stack: Cell::new(0),
-            top: Cell::new(0),
-            charged: Cell::new(None),
-            charged_since: Cell::new(0),
-            number: Cell::new(0),
-            abandoned: Cell::new(false),
-            root: Cell::new(0),
-            timer_set: Cell::new(u64::MAX),
-            timers: Cell::new(None),
-            ready_summary: Cell::new(0),
-            ready: [const { Cell::new(0) }; PRIORITIES / 32],
-            queues: [const { Queue::new() }; PRIORITIES],
-            idle: Tcb::new(),
-        }
-    }
-
-    /// Readies a Cpu.
+    /// Readies a Cpu of zeros.
     pub fn init(&self, number: usize, root: u64) {
         let idle = Ref::of(&self.idle);
         Tcb::init(idle, root);

@@ -10,7 +10,7 @@ use abi::{Error, Kind, Rights};
 use crate::cpu::Cpu;
 use crate::kernel::{FIRST_IRQ_VECTOR, Kernel, Outcome};
 use crate::machine::Machine;
-use crate::memory::Ref;
+use crate::memory::{Ref, zeroed};
 use crate::slot::{Capability, Flags, Home, Slot};
 use crate::tcb::Tcb;
 use crate::tree;
@@ -37,14 +37,8 @@ pub struct IrqHandler {
 
 impl IrqHandler {
     /// A free one.
-    pub const fn new() -> IrqHandler {
-        IrqHandler { source: Cell::new(Source::Free), target: Slot::new() }
-    }
-}
-
-impl Default for IrqHandler {
-    fn default() -> Self {
-        IrqHandler::new()
+    pub const fn free() -> IrqHandler {
+        IrqHandler { source: Cell::new(Source::Free), target: zeroed() }
     }
 }
 

@@ -7,7 +7,7 @@ use abi::{Error, Kind, Rights};
 use crate::cpu::Cpu;
 use crate::irq::IrqHandler;
 use crate::machine::Machine;
-use crate::memory::{Memory, Ref};
+use crate::memory::{Memory, Ref, zeroed};
 use crate::slot::{Flags, Slot};
 use crate::tcb::Tcb;
 
@@ -83,11 +83,11 @@ impl<M: Machine> Kernel<M> {
             memory,
             root: Cell::new(0),
             kernel_entries: [const { Cell::new(0) }; 2],
-            universe: Slot::new(),
+            universe: zeroed(),
             graves: Cell::new(None),
             revoking: Cell::new(None),
             work: Cell::new(0),
-            irqs: [const { IrqHandler::new() }; IRQ_VECTORS],
+            irqs: [const { IrqHandler::free() }; IRQ_VECTORS],
             trace_mask: Cell::new(0),
             trace_rings: Cell::new(0),
             tsc_hz: Cell::new(0),

@@ -96,6 +96,12 @@ impl<T: Object> Deref for Ref<T> {
     }
 }
 
+/// An object as cleared memory has it.
+pub const fn zeroed<T: Object>() -> T {
+    // SAFETY: all zero is valid for an Object.
+    unsafe { core::mem::zeroed() }
+}
+
 /// A page table: 512 entries.
 pub type Table = [Cell<u64>; 512];
 

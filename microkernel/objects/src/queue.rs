@@ -20,11 +20,6 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// An empty queue.
-    pub const fn new() -> Queue {
-        Queue { head: Cell::new(None), tail: Cell::new(None) }
-    }
-
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
         self.head.get().is_none()
@@ -83,11 +78,5 @@ impl Queue {
     /// The threads in it.
     pub fn iter(&self) -> impl Iterator<Item = Ref<Tcb>> {
         core::iter::successors(self.head.get(), |tcb| tcb.queue_next.get())
-    }
-}
-
-impl Default for Queue {
-    fn default() -> Self {
-        Queue::new()
     }
 }

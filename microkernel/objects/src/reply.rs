@@ -44,25 +44,6 @@ pub struct Reply {
     pub no_grant: Cell<bool>,
 }
 
-impl Reply {
-    /// A Reply without a caller, as cleared memory has it.
-    pub const fn new() -> Reply {
-        Reply {
-            caller: Cell::new(None),
-            server: Cell::new(None),
-            owed: Cell::new(None),
-            loan: Cell::new(Loan::Lent),
-            no_grant: Cell::new(false),
-        }
-    }
-}
-
-impl Default for Reply {
-    fn default() -> Self {
-        Reply::new()
-    }
-}
-
 impl<M: Machine> Kernel<M> {
     /// The Reply that a capability is for.
     pub fn reply_in(&self, slot: Ref<Slot>) -> Result<Ref<Reply>, Error> {

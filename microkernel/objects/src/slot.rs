@@ -79,25 +79,6 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// An empty slot.
-    pub const fn new() -> Slot {
-        Slot {
-            object: Cell::new(0),
-            badge: Cell::new(0),
-            kind: Cell::new(Kind::Null),
-            rights: Cell::new(Rights::NONE),
-            flags: Cell::new(0),
-            bits: Cell::new(0),
-            home: Cell::new(Home::CNode),
-            reserved: [0; 3],
-            extra: Cell::new(0),
-            first: Cell::new(None),
-            last: Cell::new(None),
-            prev: Cell::new(Link::NONE),
-            next: Cell::new(Link::NONE),
-        }
-    }
-
     /// Its marks.
     pub fn flags(&self) -> Flags {
         Flags::from_bits_retain(self.flags.get())
@@ -160,12 +141,6 @@ impl Slot {
     /// Bytes of an Untyped, Frame or VSpace; slots of a CNode.
     pub fn size(&self) -> u64 {
         1u64.checked_shl(u32::from(self.bits.get())).unwrap_or(0)
-    }
-}
-
-impl Default for Slot {
-    fn default() -> Self {
-        Slot::new()
     }
 }
 

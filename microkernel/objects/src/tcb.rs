@@ -176,56 +176,6 @@ const USER_FLAGS: u64 = 0x24_0dd5;
 const FIXED_FLAGS: u64 = 0x202;
 
 impl Tcb {
-    /// A Tcb of zeros, as cleared memory has it.
-    pub const fn new() -> Tcb {
-        const fn word() -> Cell<u64> {
-            Cell::new(0)
-        }
-        Tcb {
-            reply: Reply::new(),
-            context: Context {
-                rip: word(),
-                rsp: word(),
-                rflags: word(),
-                rbx: word(),
-                rbp: word(),
-                rax: word(),
-                rdx: word(),
-                rsi: word(),
-                words: [const { word() }; REGISTER_WORDS],
-                rcx: word(),
-                r11: word(),
-            },
-            fs_base: word(),
-            gs_base: word(),
-            cspace: word(),
-            cspace_slots: word(),
-            cr3: word(),
-            key: Cell::new(0),
-            state: Cell::new(State::Inactive),
-            interrupted: Cell::new(false),
-            priority: Cell::new(0),
-            has_vspace: Cell::new(false),
-            bound_pending: Cell::new(false),
-            queue_next: Cell::new(None),
-            queue_prev: Cell::new(None),
-            blocked_on: word(),
-            foreign_entry: word(),
-            buffer: word(),
-            kick_entry: word(),
-            receive_reply: Cell::new(None),
-            send_badge: word(),
-            send_grant: Cell::new(false),
-            sched_context: Cell::new(None),
-            runs_on: Cell::new(None),
-            bound: Cell::new(None),
-            timer: TimerNode::new(),
-            fault: [const { word() }; 3],
-            slots: [const { Slot::new() }; 4],
-            vectors: VectorArea([const { Cell::new(0) }; VECTOR_AREA]),
-        }
-    }
-
     /// Prepares a Tcb in cleared memory. `root` is the kernel's root table.
     pub fn init(this: Ref<Tcb>, root: u64) {
         this.cr3.set(root);
@@ -355,12 +305,6 @@ impl Tcb {
 
     fn is_configured(&self) -> bool {
         self.has_vspace.get()
-    }
-}
-
-impl Default for Tcb {
-    fn default() -> Self {
-        Tcb::new()
     }
 }
 
@@ -623,8 +567,8 @@ impl<M: Machine> Kernel<M> {
         Ok([0; 8])
     }
 
-    /// Tcb.kick: redirects user code; a thread in its library, or waiting in the kernel, which it entered
-    /// from there, only gets word.
+    /// Tcb.kick: redirects user code, also where it waits with a fault; a thread in its library, or waiting in
+    /// the kernel, which it entered from there, only gets word.
     pub(crate) fn tcb_kick(&self, here: &Cpu, me: Ref<Tcb>, slot: Ref<Slot>, _: [u64; 8]) -> Outcome {
         let tcb = self.tcb_in(slot)?;
         let Some(buffer) = tcb.ipc_buffer() else { return Err(Error::NotConfigured.into()) };
@@ -632,7 +576,8 @@ impl<M: Machine> Kernel<M> {
             return Err(Error::NotConfigured.into());
         }
         self.settle(here, tcb);
-        if tcb == me || buffer.inside() != 0 || !tcb.interrupted.get() || tcb.is_blocked() {
+        let waits = tcb.is_blocked() && !tcb.is_faulted();
+        if tcb == me || buffer.inside() != 0 || !tcb.interrupted.get() || waits {
             buffer.set_kick_pending(1);
             return Ok([0; 8]);
         }
@@ -640,6 +585,11 @@ impl<M: Machine> Kernel<M> {
         buffer.set_kick_flags(tcb.context.rflags.get());
         buffer.set_inside(1);
         tcb.context.rip.set(tcb.kick_entry.get());
+        if tcb.state.get() == State::Faulting {
+            // Nobody has heard of the fault: it strikes again when the library returns to it.
+            self.unblock(here, tcb);
+            self.ready(here, tcb);
+        }
         Ok([0; 8])
     }
 

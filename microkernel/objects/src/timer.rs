@@ -19,19 +19,6 @@ pub struct TimerNode {
     rank: Cell<u32>,
 }
 
-impl TimerNode {
-    /// In no heap, as cleared memory has it.
-    pub const fn new() -> TimerNode {
-        TimerNode {
-            at: Cell::new(0),
-            left: Cell::new(None),
-            right: Cell::new(None),
-            parent: Cell::new(None),
-            rank: Cell::new(0),
-        }
-    }
-}
-
 /// The root of a heap.
 pub type Heap = Cell<Option<Ref<Tcb>>>;
 

@@ -644,17 +644,20 @@ impl<M: Machine> Kernel<M> {
                     );
                     at = stop;
                 }
-                Err(leaf) => {
-                    if get(leaf.table, leaf.index).get() & entry::PRESENT != 0 {
-                        changed |= self.clear_in_table(
-                            leaf.table,
-                            leaf.level,
-                            leaf.index,
-                            leaf.index.saturating_add(1),
-                            only,
-                        );
+                Err(Leaf { table, index, level }) => {
+                    let mut next = index.wrapping_add(1);
+                    if get(table, index).get() & entry::PRESENT != 0 {
+                        changed |= self.clear_in_table(table, level, index, next, only);
+                    } else {
+                        // Over what is not there in one go.
+                        while next < 512 && get(table, next).get() & entry::PRESENT == 0 {
+                            next = next.wrapping_add(1);
+                        }
+                        self.spent(next.wrapping_sub(index) as u32 / 2);
                     }
-                    at = (at | level_size(leaf.level).wrapping_sub(1)).saturating_add(1);
+                    let size = level_size(level);
+                    let start = at & !size.wrapping_sub(1);
+                    at = start.wrapping_add(size.wrapping_mul(next.wrapping_sub(index) as u64));
                 }
             }
             if only.is_none() {
@@ -668,24 +671,35 @@ impl<M: Machine> Kernel<M> {
         at
     }
 
-    /// Gives back the tables that end at `at` and start at or after `from`.
+    /// Gives back the tables that end at `at`: those that start at or after `from`, and those before it (where
+    /// an unmap that gave way goes on) that are empty.
     fn free_tables(&self, space: Ref<VSpace>, from: u64, at: u64) -> bool {
         let mut any = false;
         for level in 1..=3 {
-            let Some(start) = at.checked_sub(level_size(level)).filter(|&start| start >= from) else { break };
             if !at.is_multiple_of(level_size(level)) {
                 break;
             }
+            let start = at.wrapping_sub(level_size(level));
             let Ok(table) = self.descend(space, start, level) else { continue };
             let cell = get(table, index(start, level));
             let old = cell.get();
-            if old & entry::PRESENT != 0 && old & entry::LEAF == 0 {
-                cell.set(0);
-                self.free_pair(space, old & entry::ADDRESS);
-                any = true;
+            if old & entry::PRESENT == 0 || old & entry::LEAF != 0 {
+                continue;
             }
+            if start < from && !self.is_empty_table(old) {
+                break;
+            }
+            cell.set(0);
+            self.free_pair(space, old & entry::ADDRESS);
+            any = true;
         }
         any
+    }
+
+    fn is_empty_table(&self, entry: u64) -> bool {
+        self.spent(150);
+        self.table(entry)
+            .is_some_and(|table| table.get().iter().all(|entry| entry.get() & entry::PRESENT == 0))
     }
 
     #[inline(always)]

@@ -111,7 +111,7 @@ impl World {
         // SAFETY: the arena lives for ever, and only the kernel uses it.
         let memory = unsafe { Memory::new(start.wrapping_sub(MEMORY_START)) };
         let machine = Box::leak(Box::new(machine::State::new()));
-        let cpus: Vec<Cpu> = (0..size.cpus).map(|_| Cpu::new()).collect();
+        let cpus: Vec<Cpu> = (0..size.cpus).map(|_| objects::memory::zeroed()).collect();
         let cpus = Box::leak(cpus.into_boxed_slice());
         let kernel = Box::leak(Box::new(Kernel::new(Fake(machine), memory, cpus)));
         kernel.tsc_hz.set(1_000_000_000);

@@ -7,9 +7,11 @@
 
 mod arena;
 mod bench;
+mod bounces;
 mod capabilities;
 mod components;
 mod devices;
+mod domains;
 mod entries;
 mod errors;
 mod faults;

@@ -96,6 +96,8 @@ pub const AREAS: &[&[Test]] = &[
     crate::latency::TESTS,
     crate::entries::TESTS,
     crate::devices::TESTS,
+    crate::domains::TESTS,
+    crate::bounces::TESTS,
 ];
 
 /// Every documented error: its call, and how it is provoked (nobody having written that is a failure, too).

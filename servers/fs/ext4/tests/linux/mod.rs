@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+static ZEROS: [u8; 16384] = [0; 16384];
 static FILES: AtomicU64 = AtomicU64::new(0);
 
 /// A tool of e2fsprogs, wherever the distribution puts it.
@@ -56,7 +57,7 @@ fn write_sparse(path: &Path, bytes: &[u8]) {
     let mut at = 0;
     while at < bytes.len() {
         let end = bytes.len().min(at + 16384);
-        if bytes[at..end].iter().any(|byte| *byte != 0) {
+        if bytes[at..end] != ZEROS[..end - at] {
             file.write_all_at(&bytes[at..end], at as u64).unwrap();
         }
         at = end;
@@ -109,6 +110,20 @@ pub fn replay(image: &[u8]) -> Result<Vec<u8>, String> {
         Some(0 | 1) => Ok(file.read()),
         _ => Err(text(&output)),
     }
+}
+
+/// Like [`replay`], and checks the result where it is if `ready` says that nothing else is left to do.
+pub fn replay_and_check(image: &[u8], ready: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>, String> {
+    let file = Scratch::holding("replay", image);
+    let output = run("e2fsck", &["-fy", "-E", "journal_only", file.0.to_str().unwrap()]);
+    if !matches!(output.status.code(), Some(0 | 1)) {
+        return Err(text(&output));
+    }
+    let bytes = file.read();
+    if ready(&bytes) {
+        check_file(&file.0)?;
+    }
+    Ok(bytes)
 }
 
 /// Runs commands in debugfs, on a file; answers what it printed.
