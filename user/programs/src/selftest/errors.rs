@@ -5,7 +5,7 @@ use abi::object::USER_TOP;
 use abi::table::CallInfo;
 use abi::{CPtr, Error, Kind, MapFlags, Rights, Syscall};
 use ipc::trap::{NO_WORDS, trap};
-use ipc::{IoPort, Message, Tcb, Untyped, VSpace};
+use ipc::{IoPort, Message, SchedContext, Tcb, Untyped, VSpace};
 
 use crate::arena;
 use crate::table::{Need, Refusal};
@@ -153,6 +153,8 @@ const REFUSALS: &[Refusal] = &[
     refusal("Tcb.kick", NotConfigured, |_| TCB.kick()),
 
     refusal("SchedContext.bind", Busy, |w| { let t = new_tcb(w); SCHED_CONTEXT.bind(t.0) }),
+
+    refusal("SchedContext.bind", NotConfigured, |w| { let (t, c) = (new_tcb(w), w.make(Kind::SchedContext)); SchedContext(c).bind(t.0) }),
 
     refusal("IrqControl.handler", OutOfRange, |w| { let slot = w.slot(); IRQ_CONTROL.handler(CNODE.0, slot.into_slot(), 100_000, 0, 0) }),
     refusal("IrqControl.handler", SlotOccupied, |_| IRQ_CONTROL.handler(CNODE.0, slots::TCB.into(), 11, 0, 0)),

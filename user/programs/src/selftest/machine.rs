@@ -9,7 +9,7 @@ use ipc::{IoPort, IrqHandler, Message, buffer, bytes};
 
 use crate::row;
 use crate::table::{Need, Test};
-use crate::world::{CNODE, IO_PORT, IRQ_CONTROL, Must, SYSTEM, Slot, VSPACE, World, now, slots};
+use crate::world::{CNODE, IO_PORT, IRQ_CONTROL, Must, SYSTEM, Slot, VSPACE, World, count, now, slots};
 
 /// The tests of this area.
 pub const TESTS: &[Test] = &[
@@ -442,8 +442,7 @@ fn verify_finds_nothing_wrong_in_the_midst_of_things(w: &mut World) {
         });
     }
     for _ in 0..20 {
-        SYSTEM.verify().must("a count");
+        count();
         w.sleep(1);
     }
-    SYSTEM.latency().must("what verify took");
 }
