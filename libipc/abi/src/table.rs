@@ -126,7 +126,8 @@ macro_rules! interface {
                     status = 0x50b () -> 3 [];
                 }
                 SchedContext {
-                    /// Bind to a thread: it can run. Refused before a SchedControl has configured it.
+                    /// Bind to a thread: it can run. Refused before a SchedControl has configured it, and to a
+                    /// thread that is at work for a caller on another CPU.
                     bind = 0x601 (tcb: CPtr) -> 0 [NotConfigured, Busy];
                     /// Unbind: the thread cannot run on it any more.
                     unbind = 0x602 () -> 0 [];

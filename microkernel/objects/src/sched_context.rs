@@ -82,12 +82,16 @@ impl<M: Machine> Kernel<M> {
         if context.tcb.get().is_some() || tcb.sched_context.get().is_some() {
             return Err(Error::Busy.into());
         }
-        context.tcb.set(Some(tcb));
-        tcb.sched_context.set(Some(context));
-        // A passive server that is at work on a lent one keeps to that until it answers.
+        // A passive server that is at work on a lent one keeps to that until it answers, and stays on this CPU.
         let waits = matches!(tcb.state.get(), State::Answer | State::FaultAnswer)
             && Ref::<Reply>::at(tcb.blocked_on.get()).is_some_and(|reply| reply.loan.get() != Loan::Apart);
-        if self.running_on(here, tcb).is_some() {
+        let at_work = self.running_on(here, tcb).is_some();
+        if (waits || at_work) && context.cpu.get() != tcb.cpu() {
+            return Err(Error::Busy.into());
+        }
+        context.tcb.set(Some(tcb));
+        tcb.sched_context.set(Some(context));
+        if at_work {
             if here.current.get() != Some(tcb) && self.cpu(tcb.cpu()).current.get() == Some(tcb) {
                 tcb.runs_on.set(Some(context));
             }
@@ -135,7 +139,8 @@ impl<M: Machine> Kernel<M> {
             return Err(Error::Busy.into());
         }
         let cpu = cpu as usize;
-        if cpu != context.cpu.get() && (bound == Some(me) || self.is_lent(context)) {
+        let at_work = bound.is_some_and(|tcb| tcb == me || tcb.runs_on.get() != Some(context));
+        if cpu != context.cpu.get() && (at_work || self.is_lent(context)) {
             return Err(Error::Busy.into());
         }
         if here.charged.get() == Some(context) {

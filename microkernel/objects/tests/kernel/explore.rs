@@ -87,6 +87,8 @@ struct Exploration {
     areas: Vec<(u64, usize)>,
     seen: HashSet<u64>,
     ends: usize,
+    /// The threads that stepped, up to here.
+    path: Vec<usize>,
 }
 
 impl Exploration {
@@ -139,6 +141,7 @@ impl Exploration {
             areas,
             seen: HashSet::new(),
             ends: 0,
+            path: Vec::new(),
         };
         if !setting.active {
             // A passive server comes to its first receive on a budget that it then loses.
@@ -267,8 +270,10 @@ impl Exploration {
             self.check_end();
         }
         for at in able {
+            self.path.push(at);
             self.step(at);
             self.visit();
+            self.path.pop();
             self.go_back(&memory);
         }
     }
@@ -303,7 +308,9 @@ impl Exploration {
             .iter()
             .zip(&self.stories[1].outcomes)
             .filter(|(act, outcome)| {
-                matches!(act, Act::Recv | Act::RecvWith | Act::ReplyRecv) && outcome.0 == 0 && outcome.1 >= 100
+                matches!(act, Act::Recv | Act::RecvWith | Act::ReplyRecv)
+                    && outcome.0 == 0
+                    && outcome.1 >= 100
             })
             .map(|(_, outcome)| outcome.1)
             .collect();
@@ -366,7 +373,15 @@ fn explore(setting: Setting) -> (usize, usize) {
         for server in SERVERS {
             for other in OTHERS {
                 let mut exploration = Exploration::new(setting, client, server, other);
-                exploration.visit();
+                let failed =
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| exploration.visit())).is_err();
+                if failed {
+                    let steps: Vec<usize> = exploration.stories.iter().map(|story| story.next).collect();
+                    panic!(
+                        "{setting:?} {client:?} {server:?} {other:?} after {:?} (steps {steps:?})",
+                        exploration.path
+                    );
+                }
                 states += exploration.seen.len();
                 ends += exploration.ends;
             }
@@ -377,8 +392,12 @@ fn explore(setting: Setting) -> (usize, usize) {
 }
 
 fn settings(active: bool, apart: bool) -> [Setting; 4] {
-    [(false, false), (false, true), (true, false), (true, true)]
-        .map(|(bound, fast)| Setting { active, apart, bound, fast })
+    [(false, false), (false, true), (true, false), (true, true)].map(|(bound, fast)| Setting {
+        active,
+        apart,
+        bound,
+        fast,
+    })
 }
 
 #[test]

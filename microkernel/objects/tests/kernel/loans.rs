@@ -319,7 +319,7 @@ fn a_budget_bound_or_taken_while_a_server_works_on_a_lent_one_is_seen_after() {
 }
 
 #[test]
-fn a_server_bound_to_another_cpu_while_at_work_goes_there_after() {
+fn a_server_at_work_is_not_bound_to_another_cpu() {
     let w = World::with_cpus(2);
     let endpoint = w.make(Kind::Endpoint, 0);
     let (cap, context, server) = w.active_on(0);
@@ -328,14 +328,17 @@ fn a_server_bound_to_another_cpu_while_at_work_goes_there_after() {
     let client = w.thread();
     w.call(client, endpoint, 0, 0);
     let there = w.budget_from(root::UNTYPED, 1, TURN, TURN);
-    w.bind(there, cap);
+    let bind = || w.invoke(there, method::SchedContext::bind, &[u64::from(cap)]).map(|_| ());
+    assert_eq!(bind(), Err(Error::Busy));
     w.run(server);
-    w.reply(server, 0);
+    assert_eq!(w.reply_recv(server, endpoint, 0), Done::Blocked);
+    assert_eq!(bind(), Ok(()));
+    w.call(client, endpoint, 0, 0);
     assert_eq!((server.cpu(), server.state.get()), (1, State::Ready));
 }
 
 #[test]
-fn a_budget_moved_while_its_thread_is_at_work_on_a_lent_one_does_not_move_the_thread() {
+fn a_budget_whose_thread_is_at_work_on_a_lent_one_stays_on_its_cpu() {
     let w = World::with_cpus(2);
     let (endpoint, faults) = (w.make(Kind::Endpoint, 0), w.make(Kind::Endpoint, 0));
     let (cap, context, server) = w.active_on(0);
@@ -347,11 +350,12 @@ fn a_budget_moved_while_its_thread_is_at_work_on_a_lent_one_does_not_move_the_th
     w.fault(0, [14, 0, 0x1000]);
     assert_eq!(server.state.get(), State::Faulting);
     let args = [u64::from(context), 1, TURN, TURN, 0];
-    w.invoke(root::SCHED_CONTROL, method::SchedControl::configure, &args).unwrap();
+    let configure = || w.invoke(root::SCHED_CONTROL, method::SchedControl::configure, &args).map(|_| ());
+    assert_eq!(configure(), Err(Error::Busy));
     assert!(matches!(w.recv(w.root, faults), Done::With(Ok(_))));
     w.reply(w.root, 0);
-    assert_eq!(server.cpu(), 0);
-    w.reply(server, 0);
+    assert_eq!(w.reply_recv(server, endpoint, 0), Done::Blocked);
+    assert_eq!(configure(), Ok(()));
     assert_eq!(server.cpu(), 1);
 }
 

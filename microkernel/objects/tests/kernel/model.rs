@@ -934,7 +934,12 @@ impl Model {
                 if !self.configured.contains(&object) {
                     return Err(Error::NotConfigured);
                 }
-                if self.contexts[&object].is_some() || self.threads[&thread].context.is_some() {
+                // On which CPU it is at work is the scheduler's business.
+                let works = |reply: &Reply| reply.server == Some(thread) && reply.caller.is_some();
+                let waits = matches!(self.threads[&thread].state, State::Answer | State::FaultAnswer);
+                let at_work = waits || self.replies.values().any(works);
+                let taken = self.contexts[&object].is_some() || self.threads[&thread].context.is_some();
+                if taken || at_work && seen == Error::Busy as u64 {
                     return Err(Error::Busy);
                 }
                 self.contexts.insert(object, Some(thread));
