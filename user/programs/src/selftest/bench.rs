@@ -3,6 +3,11 @@
 //! It runs above all threads of tests, on CPU 0, and hears their faults. A thread that ends faults, too, at an
 //! instruction that the bench knows ([`crate::world::finish`]).
 
+#![allow(
+    clippy::result_large_err,
+    reason = "a failure carries its text; there is one at a time, and no heap"
+)]
+
 use core::fmt::{self, Write};
 
 use abi::message::fault;
@@ -27,8 +32,6 @@ const LIMIT_SECONDS: u64 = 240;
 /// How tests are to be run.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// TSC ticks are instructions.
-    pub icount: bool,
     /// The long versions are wanted.
     pub long: bool,
 }
@@ -195,7 +198,6 @@ impl Bench {
             run,
             cpus: self.resources.cpus,
             tsc_hz: self.resources.tsc_hz,
-            icount: self.options.icount,
             long: self.options.long,
             untyped_bits: untyped_bits - 1,
             program: self.program,

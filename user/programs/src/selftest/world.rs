@@ -68,8 +68,6 @@ pub struct Setup {
     pub cpus: u64,
     /// TSC ticks in a second.
     pub tsc_hz: u64,
-    /// TSC ticks are instructions.
-    pub icount: bool,
     /// The long versions are wanted.
     pub long: bool,
     /// log2 of the bytes in the test's Untyped.
