@@ -388,3 +388,17 @@ fn a_server_that_deletes_the_address_space_of_all_takes_no_budget_with_it() {
     assert_eq!(w.syscall(server, Syscall::invoke, u64::from(root::CNODE), delete, args), Done::Blocked);
     assert_eq!(server.runs_on.get(), server.sched_context.get());
 }
+
+#[test]
+fn a_budget_taken_from_under_a_chain_of_four_is_made_up_for_by_nobody() {
+    let w = World::new();
+    let Chain { threads, replies, .. } = chain(&w, &[true; 4], true);
+    // The first call is answered out of turn, which takes the budget from the end of the chain.
+    assert!(matches!(w.send(w.root, replies[0], 1), Done::With(Ok(_))));
+    for at in [2, 1] {
+        assert!(matches!(w.send(threads[at + 1].2, replies[at], 2), Done::With(Ok(_))));
+        assert_eq!(w.word(threads[at].2), Ok(2));
+        w.run(threads[at].2);
+        assert_eq!(w.cpus[0].charged.get(), threads[at].2.sched_context.get());
+    }
+}

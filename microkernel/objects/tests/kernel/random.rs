@@ -606,8 +606,9 @@ fn episode(seed: u64) -> Vec<Choice> {
     (0..EPISODE).map(|_| core::array::from_fn(|_| seed.next())).collect()
 }
 
-/// The shortest list of operations found that still fails.
+/// The shortest list of operations found (in half a minute) that still fails.
 fn shrink(mut choices: Vec<Choice>) -> Vec<Choice> {
+    let began = std::time::Instant::now();
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     if let (Some(last), _) = run(&choices, Watch::Closely) {
@@ -616,7 +617,7 @@ fn shrink(mut choices: Vec<Choice>) -> Vec<Choice> {
     let mut share = choices.len() / 2;
     while share > 0 {
         let mut at = 0;
-        while at < choices.len() {
+        while at < choices.len() && began.elapsed().as_secs() < 30 {
             let mut fewer = choices.clone();
             fewer.drain(at..(at + share).min(choices.len()));
             match run(&fewer, Watch::Closely) {
