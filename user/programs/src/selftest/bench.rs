@@ -32,6 +32,8 @@ const LIMIT_SECONDS: u64 = 240;
 /// How tests are to be run.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
+    /// TSC ticks are instructions.
+    pub icount: bool,
     /// The long versions are wanted.
     pub long: bool,
 }
@@ -198,6 +200,7 @@ impl Bench {
             run,
             cpus: self.resources.cpus,
             tsc_hz: self.resources.tsc_hz,
+            icount: self.options.icount,
             long: self.options.long,
             untyped_bits: untyped_bits - 1,
             program: self.program,

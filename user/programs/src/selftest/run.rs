@@ -182,7 +182,7 @@ pub fn run(resources: Resources, arguments: Arguments) -> u8 {
         print(format_args!("selftest: {unknown}: use --list, --filter TEXT, --long, --icount\n"));
         return 2;
     }
-    let options = Options { long: arguments.long };
+    let options = Options { icount: arguments.icount, long: arguments.long };
     let filled = resources.filled_slots();
     let bench = match Bench::new(resources, options) {
         Ok(bench) => bench,

@@ -68,6 +68,9 @@ pub struct Setup {
     pub cpus: u64,
     /// TSC ticks in a second.
     pub tsc_hz: u64,
+    /// TSC ticks are instructions: time stands still while the host does other things, so what takes time takes
+    /// exactly that.
+    pub icount: bool,
     /// The long versions are wanted.
     pub long: bool,
     /// log2 of the bytes in the test's Untyped.
