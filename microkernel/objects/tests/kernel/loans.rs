@@ -169,6 +169,31 @@ fn a_queued_caller_without_budget_does_not_stop_an_active_server() {
 }
 
 #[test]
+fn a_handler_of_faults_does_not_wait_for_the_budget_that_ran_out() {
+    let w = World::new();
+    let endpoint = w.make(Kind::Endpoint, 0);
+    let handler = w.thread();
+    assert_eq!(w.recv(handler, endpoint), Done::Blocked);
+    let (cap, client) = w.passive();
+    w.invoke(cap, method::Tcb::set_fault_handler, &[u64::from(endpoint)]).unwrap();
+    let context = w.budget_from(root::UNTYPED, 0, 3_000, 1_000 * TURN);
+    let args = [u64::from(context), 0, 3_000, 1_000 * TURN, 1];
+    w.invoke(root::SCHED_CONTROL, method::SchedControl::configure, &args).unwrap();
+    w.bind(context, cap);
+    w.run(client);
+    while w.cpus[0].thread() == client {
+        w.pass(100);
+    }
+    // It goes on with its own, and the client gets its own back with the answer.
+    assert_eq!((client.state.get(), handler.state.get()), (State::FaultAnswer, State::Ready));
+    w.run(handler);
+    assert_eq!(w.cpus[0].charged.get(), handler.sched_context.get());
+    w.reply(handler, 0);
+    assert_eq!(client.state.get(), State::Throttled);
+    assert_eq!(client.runs_on.get(), Some(w.context(context)));
+}
+
+#[test]
 fn the_middle_of_a_chain_can_die_without_harm() {
     chains(|w, chain| {
         w.delete(chain.threads[1].0);
