@@ -270,7 +270,6 @@ extern "C" fn trap_user(here: &'static Cpu, vector: u64, error: u64) -> Resume {
     let abandoned = remote::was_abandoned(here);
     if !abandoned {
         KERNEL.enter(here);
-        remote::correct_root(here);
     }
     if vector >= FIRST_INTERRUPT {
         interrupt(here, vector);
@@ -287,7 +286,6 @@ extern "C" fn trap_idle(here: &'static Cpu, vector: u64) -> Resume {
     hardware::note_entering(here, vector);
     remote::was_abandoned(here);
     KERNEL.enter(here);
-    remote::correct_root(here);
     if vector != 0 {
         interrupt(here, vector);
     }

@@ -61,7 +61,13 @@ pub fn wait_for(here: &Cpu, ticket: u32) {
         answer(here);
         core::hint::spin_loop();
     }
-    // Mail from a holder before us was answered or it would not have given the lock on.
+    // Mail from a holder before us was answered or it would not have given the lock on. If it was a halt, the
+    // kernel's own root table is loaded: from here on it is again that of the current thread, whoever that is now.
+    let halted = MAIL.get(here.number.get()).is_some_and(|mail| mail.halted.swap(0, Ordering::Relaxed) != 0);
+    if halted {
+        hardware::load_root(here.thread().cr3.get());
+    }
+    here.root.set(here.thread().cr3.get());
 }
 
 /// Gives the lock back.
@@ -111,12 +117,4 @@ pub fn flush(cpu: usize, flush: Flush) {
 /// Whether the thread that this CPU came in with was taken from it while it waited.
 pub fn was_abandoned(here: &Cpu) -> bool {
     here.abandoned.replace(false)
-}
-
-/// After a halt the loaded root table is the kernel's, whatever the thread's is.
-pub fn correct_root(here: &Cpu) {
-    let halted = MAIL.get(here.number.get()).is_some_and(|mail| mail.halted.swap(0, Ordering::Relaxed) != 0);
-    if halted {
-        here.root.set(KERNEL.root.get());
-    }
 }

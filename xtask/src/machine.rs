@@ -90,6 +90,9 @@ impl Machine {
             "-display",
             "none",
             "-no-reboot",
+            // The real-time clock goes by the guest's time, which under icount is not the host's.
+            "-rtc",
+            "clock=vm",
             "-device",
             "isa-debug-exit,iobase=0xf4,iosize=0x04",
         ];
