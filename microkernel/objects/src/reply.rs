@@ -87,6 +87,10 @@ impl<M: Machine> Kernel<M> {
         if let Some(context) = self.recall(here, reply) {
             caller.runs_on.set(Some(context));
         } else if reply.loan.get() != Loan::Apart {
+            // What it was lent itself is gone, too: its own is not to go to its caller in place of that.
+            if let Some(earlier) = self.loan_of(caller) {
+                self.owe(earlier, None);
+            }
             self.fall_back(caller);
         }
         reply.loan.set(Loan::Lent);

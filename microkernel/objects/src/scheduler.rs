@@ -56,12 +56,24 @@ impl<M: Machine> Kernel<M> {
         if context.left.get() == 0 {
             let now = self.machine.now();
             context.refill(now);
-            if context.left.get() == 0 {
-                self.throttle(here, tcb, context.refill_at.get());
+            if context.left.get() == 0 && !self.turn_to_own(tcb, context, now) {
+                let until = tcb.runs_on.get().map_or(now, |context| context.refill_at.get());
+                self.throttle(here, tcb, until);
                 return;
             }
         }
         self.enqueue(here, tcb, false);
+    }
+
+    /// A server with a SchedContext of its own does not wait for the budget of whoever lent it an empty one: it
+    /// goes on with its own, and owes that one. Whether `tcb` can run now.
+    fn turn_to_own(&self, tcb: Ref<Tcb>, lent: Ref<SchedContext>, now: u64) -> bool {
+        let Some(own) = tcb.sched_context.get().filter(|&own| own != lent) else { return false };
+        let Some(reply) = self.loan_of(tcb) else { return false };
+        self.owe(reply, Some(lent));
+        self.fall_back(tcb);
+        own.refill(now);
+        own.left.get() > 0
     }
 
     fn enqueue(&self, here: &Cpu, tcb: Ref<Tcb>, front: bool) {

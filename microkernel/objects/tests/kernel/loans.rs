@@ -169,6 +169,31 @@ fn a_queued_caller_without_budget_does_not_stop_an_active_server() {
 }
 
 #[test]
+fn a_handler_of_faults_does_not_wait_for_the_budget_that_ran_out() {
+    let w = World::new();
+    let endpoint = w.make(Kind::Endpoint, 0);
+    let handler = w.thread();
+    assert_eq!(w.recv(handler, endpoint), Done::Blocked);
+    let (cap, client) = w.passive();
+    w.invoke(cap, method::Tcb::set_fault_handler, &[u64::from(endpoint)]).unwrap();
+    let context = w.budget_from(root::UNTYPED, 0, 3_000, 1_000 * TURN);
+    let args = [u64::from(context), 0, 3_000, 1_000 * TURN, 1];
+    w.invoke(root::SCHED_CONTROL, method::SchedControl::configure, &args).unwrap();
+    w.bind(context, cap);
+    w.run(client);
+    while w.cpus[0].thread() == client {
+        w.pass(100);
+    }
+    // It goes on with its own, and the client gets its own back with the answer.
+    assert_eq!((client.state.get(), handler.state.get()), (State::FaultAnswer, State::Ready));
+    w.run(handler);
+    assert_eq!(w.cpus[0].charged.get(), handler.sched_context.get());
+    w.reply(handler, 0);
+    assert_eq!(client.state.get(), State::Throttled);
+    assert_eq!(client.runs_on.get(), Some(w.context(context)));
+}
+
+#[test]
 fn the_middle_of_a_chain_can_die_without_harm() {
     chains(|w, chain| {
         w.delete(chain.threads[1].0);
@@ -387,4 +412,18 @@ fn a_server_that_deletes_the_address_space_of_all_takes_no_budget_with_it() {
     let delete = u64::from(method::CNode::delete);
     assert_eq!(w.syscall(server, Syscall::invoke, u64::from(root::CNODE), delete, args), Done::Blocked);
     assert_eq!(server.runs_on.get(), server.sched_context.get());
+}
+
+#[test]
+fn a_budget_taken_from_under_a_chain_of_four_is_made_up_for_by_nobody() {
+    let w = World::new();
+    let Chain { threads, replies, .. } = chain(&w, &[true; 4], true);
+    // The first call is answered out of turn, which takes the budget from the end of the chain.
+    assert!(matches!(w.send(w.root, replies[0], 1), Done::With(Ok(_))));
+    for at in [2, 1] {
+        assert!(matches!(w.send(threads[at + 1].2, replies[at], 2), Done::With(Ok(_))));
+        assert_eq!(w.word(threads[at].2), Ok(2));
+        w.run(threads[at].2);
+        assert_eq!(w.cpus[0].charged.get(), threads[at].2.sched_context.get());
+    }
 }

@@ -1028,7 +1028,7 @@ impl Model {
             return Err(Error::Busy);
         }
         if let Some(&(_, frame)) = found.iter().find(|&&(at, _)| at == BUFFER) {
-            if self.caps[&frame].device || args[3] % 1024 != 0 {
+            if self.caps[&frame].device || !args[3].is_multiple_of(1024) {
                 return Err(Error::InvalidArgument);
             }
             if args[3] >= 1 << self.caps[&frame].bits {
@@ -1172,7 +1172,7 @@ impl Model {
     }
 
     fn range(address: u64, pages: u64) -> Result<u64> {
-        if address % PAGE_SIZE != 0 {
+        if !address.is_multiple_of(PAGE_SIZE) {
             return Err(Error::InvalidArgument);
         }
         let bytes = pages.checked_mul(PAGE_SIZE).filter(|_| pages <= 1 << 36).ok_or(Error::OutOfRange)?;

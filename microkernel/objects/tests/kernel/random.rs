@@ -78,12 +78,11 @@ impl Run {
     fn actor(&self, choice: u32) -> Option<Object> {
         let cpus = self.w.cpus.len();
         let first = choice as usize % cpus;
-        (0..cpus).map(|at| &self.w.cpus[(first + at) % cpus]).filter(|cpu| !cpu.is_idle()).find_map(|cpu| {
-            let now = cpu.thread();
-            let queued = cpu.queue(now.priority.get()).iter();
-            let all: Vec<Ref<Tcb>> = core::iter::once(now).chain(queued).collect();
-            Some(self.physical(all[(choice >> 8) as usize % all.len()]))
-        })
+        let cpu = (0..cpus).map(|at| &self.w.cpus[(first + at) % cpus]).find(|cpu| !cpu.is_idle())?;
+        let now = cpu.thread();
+        let queued = cpu.queue(now.priority.get()).iter();
+        let all: Vec<Ref<Tcb>> = core::iter::once(now).chain(queued).collect();
+        Some(self.physical(all[(choice >> 8) as usize % all.len()]))
     }
 
     /// The slots that `thread` could name, with what is in them.
@@ -272,7 +271,7 @@ impl Run {
         let (kind, bits) = SIZES[rest[0] as usize % SIZES.len()];
         let untyped = self.pick(me, Kind::Untyped, rest[1]);
         let (cnode, at) = self.place(me, false, [rest[2], rest[3]]);
-        let (kind, bits) = if untyped == u64::from(root::DEVICE) && rest[4] % 8 != 0 {
+        let (kind, bits) = if untyped == u64::from(root::DEVICE) && !rest[4].is_multiple_of(8) {
             (Kind::Frame, 21 + u64::from(rest[4] % 2))
         } else {
             (kind, bits + u64::from(rest[4] % 64 == 63) * 40)
@@ -287,12 +286,12 @@ impl Run {
             12..=13 => method::CNode::copy,
             14..=15 => method::CNode::relocate,
             16..=17 => method::CNode::delete,
-            18 if rest[4] % 4 == 0 => method::CNode::revoke,
+            18 if rest[4].is_multiple_of(4) => method::CNode::revoke,
             _ => method::CNode::identify,
         };
         let (from_cnode, from) = self.place(me, true, [rest[0], rest[1]]);
         if number & 0xf >= 4 {
-            let everything = number == method::CNode::revoke && me == self.root && rest[4] % 64 == 0;
+            let everything = number == method::CNode::revoke && me == self.root && rest[4].is_multiple_of(64);
             let (cnode, at) = if everything {
                 (u64::from(root::CNODE), u64::from(root::UNTYPED))
             } else {
@@ -301,7 +300,7 @@ impl Run {
             return self.invoke(me, cnode, number, &[at]);
         }
         let (cnode, to) = self.place(me, false, [rest[2], rest[3]]);
-        let rights = if rest[4] % 2 == 0 { 15 } else { u64::from(rest[4] >> 1) % 17 };
+        let rights = if rest[4].is_multiple_of(2) { 15 } else { u64::from(rest[4] >> 1) % 17 };
         let badge = [0, 0, 0, 5, 200][(rest[4] >> 8) as usize % 5];
         self.invoke(me, cnode, number, &[to, from_cnode, from, rights, badge]);
     }
@@ -316,16 +315,18 @@ impl Run {
             36..=38 => Syscall::reply,
             _ => Syscall::reply_recv,
         };
-        let sends_to_reply = matches!(which, Syscall::send | Syscall::try_send) && rest[0] % 3 == 0;
+        let sends_to_reply = matches!(which, Syscall::send | Syscall::try_send) && rest[0].is_multiple_of(3);
         let wanted = if sends_to_reply { Kind::Reply } else { Kind::Endpoint };
         let mut cap = self.pick(me, wanted, rest[1]);
-        if matches!(which, Syscall::recv | Syscall::try_recv | Syscall::reply_recv) && rest[0] % 4 == 0 {
+        if matches!(which, Syscall::recv | Syscall::try_recv | Syscall::reply_recv)
+            && rest[0].is_multiple_of(4)
+        {
             cap |= self.pick(me, Kind::Reply, rest[2]) << 32;
         }
         let mut info = MsgInfo::plain(rest[3] % 3).0;
         let soon = self.w.machine.now.get() + u64::from(rest[2] % 20_000);
         if self.m.threads[&me].slots[2].is_some() && rest[3] & 64 != 0 {
-            info |= u64::from(rest[4] % 5) | u64::from(rest[4] >> 8) % 4 << MsgInfo::CAPS_SHIFT;
+            info |= u64::from(rest[4] % 5) | (u64::from(rest[4] >> 8) % 4) << MsgInfo::CAPS_SHIFT;
             let buffer = self.w.buffer_at(me);
             let slots = |seed: u32| core::array::from_fn(|at| (seed >> (8 * at)) % (1 << SLOTS));
             let kept: [u32; 4] = slots(rest[4]);
@@ -345,9 +346,16 @@ impl Run {
         // A handful of places, near and far, about the borders of tables.
         let bases = [0, 0x40_0000, 0x3f_e000, 0x60_0000, 1 << 39, abi::USER_TOP - 0x3000];
         let address = bases[rest[1] as usize % 6] + u64::from(rest[1] >> 8) % 4 * 0x1000;
-        let pages =
-            [1, 1, 2, 3, 0, 512, 4, if kind == 52 { 1024 } else { if rest[4] % 8 == 0 { 1024 } else { 5 } }]
-                [(rest[1] >> 16) as usize % 8];
+        let pages = [
+            1,
+            1,
+            2,
+            3,
+            0,
+            512,
+            4,
+            if kind == 52 { 1024 } else { if rest[4].is_multiple_of(8) { 1024 } else { 5 } },
+        ][(rest[1] >> 16) as usize % 8];
         match kind {
             50..=51 => {
                 let frame = self.pick(me, Kind::Frame, rest[2]);
@@ -360,7 +368,7 @@ impl Run {
                 let flags = [0, 2, 8, 10, 64][rest[3] as usize % 5];
                 self.invoke(me, space, method::VSpace::protect, &[address, pages, flags]);
             }
-            _ if rest[4] % 8 == 0 => {
+            _ if rest[4].is_multiple_of(8) => {
                 let untyped = self.pick(me, Kind::Untyped, rest[2]);
                 if untyped >= u64::from(root::FREE) {
                     self.invoke(me, space, method::VSpace::donate, &[untyped]);
@@ -379,10 +387,12 @@ impl Run {
         match kind {
             55 | 58 | 60 if rest[4] % 4 < 2 => self.invoke(me, thread, method::Tcb::resume, &[]),
             55 => {
-                let some = |kind, choice: u32| if choice % 4 == 0 { 0 } else { self.pick(me, kind, choice) };
+                let some = |kind, choice: u32| {
+                    if choice.is_multiple_of(4) { 0 } else { self.pick(me, kind, choice) }
+                };
                 let cspace = some(Kind::CNode, rest[1]);
                 let args = [
-                    if rest[4] % 2 == 0 { u64::from(root::CNODE) } else { cspace },
+                    if rest[4].is_multiple_of(2) { u64::from(root::CNODE) } else { cspace },
                     some(Kind::VSpace, rest[2]),
                     some(Kind::Frame, rest[3]),
                     [0, 1024, 512, 1 << 14][rest[4] as usize % 4],
@@ -390,12 +400,13 @@ impl Run {
                 self.invoke(me, thread, method::Tcb::configure, &args);
             }
             56 => {
-                let endpoint = if rest[1] % 4 == 0 { 0 } else { self.pick(me, Kind::Endpoint, rest[1]) };
+                let endpoint =
+                    if rest[1].is_multiple_of(4) { 0 } else { self.pick(me, Kind::Endpoint, rest[1]) };
                 self.invoke(me, thread, method::Tcb::set_fault_handler, &[endpoint]);
             }
             57 => self.invoke(me, thread, method::Tcb::resume, &[]),
             58 => self.invoke(me, thread, method::Tcb::suspend, &[]),
-            59 if rest[1] % 4 == 0 => self.invoke(me, thread, method::Tcb::unbind_notification, &[]),
+            59 if rest[1].is_multiple_of(4) => self.invoke(me, thread, method::Tcb::unbind_notification, &[]),
             59 => {
                 let notification = self.pick(me, Kind::Notification, rest[1]);
                 self.invoke(me, thread, method::Tcb::bind_notification, &[notification]);
@@ -418,7 +429,7 @@ impl Run {
             0 => self.invoke(me, context, method::SchedContext::unbind, &[]),
             1 => {
                 let control = self.pick(me, Kind::SchedControl, rest[3]);
-                let period = if rest[4] % 2 == 0 { TURN } else { 3 * TURN };
+                let period = if rest[4].is_multiple_of(2) { TURN } else { 3 * TURN };
                 let args = [context, u64::from(rest[4] >> 8) % 3, TURN, period, 0];
                 self.invoke(me, control, method::SchedControl::configure, &args);
             }
@@ -459,7 +470,7 @@ impl Run {
         self.invoke(me, control, method::SchedControl::set_priority, &[tcb, u64::from(PRIORITY)]);
         let cpu = u64::from(rest[1]) % 2;
         self.invoke(me, control, method::SchedControl::configure, &[context, cpu, TURN, TURN, 0]);
-        if rest[2] % 4 != 0 {
+        if !rest[2].is_multiple_of(4) {
             self.invoke(me, context, method::SchedContext::bind, &[tcb]);
         }
         self.invoke(me, tcb, method::Tcb::resume, &[]);
@@ -476,7 +487,7 @@ impl Run {
             let r = &thread.registers;
             assert_eq!(found, (r.status, r.badge, r.info, r.words), "registers of thread {object:#x}");
         }
-        if self.watch != Watch::Loosely || step % 8 == 0 {
+        if self.watch != Watch::Loosely || step.is_multiple_of(8) {
             crate::invariants::check(&self.w);
             self.compare_objects();
             self.compare_tree();
@@ -595,8 +606,9 @@ fn episode(seed: u64) -> Vec<Choice> {
     (0..EPISODE).map(|_| core::array::from_fn(|_| seed.next())).collect()
 }
 
-/// The shortest list of operations found that still fails.
+/// The shortest list of operations found (in half a minute) that still fails.
 fn shrink(mut choices: Vec<Choice>) -> Vec<Choice> {
+    let began = std::time::Instant::now();
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     if let (Some(last), _) = run(&choices, Watch::Closely) {
@@ -605,7 +617,7 @@ fn shrink(mut choices: Vec<Choice>) -> Vec<Choice> {
     let mut share = choices.len() / 2;
     while share > 0 {
         let mut at = 0;
-        while at < choices.len() {
+        while at < choices.len() && began.elapsed().as_secs() < 30 {
             let mut fewer = choices.clone();
             fewer.drain(at..(at + share).min(choices.len()));
             match run(&fewer, Watch::Closely) {

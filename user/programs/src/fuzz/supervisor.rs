@@ -279,7 +279,7 @@ impl Supervisor {
             if let Err(error) = self.system.verify() {
                 self.violation(format_args!("System.verify is refused: {}", error.name()));
             }
-            if issued.is_multiple_of(INTERVAL) {
+            if issued.is_multiple_of(10 * INTERVAL) {
                 rt::println!("fuzz: {issued} calls, {} worlds", self.tally.worlds);
             }
         }

@@ -3,6 +3,11 @@
 //! It runs above all threads of tests, on CPU 0, and hears their faults. A thread that ends faults, too, at an
 //! instruction that the bench knows ([`crate::world::finish`]).
 
+#![allow(
+    clippy::result_large_err,
+    reason = "a failure carries its text; there is one at a time, and no heap"
+)]
+
 use core::fmt::{self, Write};
 
 use abi::message::fault;

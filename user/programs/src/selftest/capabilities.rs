@@ -462,7 +462,7 @@ fn objects_of_all_sizes_are_made_or_refused_by_one_rule(w: &mut World) {
 
 fn objects_do_not_overlap(w: &mut World) {
     let untyped = w.make_sized(Kind::Untyped, 18);
-    let base = look(untyped).identity & (1 << 56) - 1;
+    let base = look(untyped).identity & ((1 << 56) - 1);
     let mut end = base;
     for bits in [12, 13, 12, 14, 12, 16] {
         let slot = w.slot();

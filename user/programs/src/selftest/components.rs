@@ -175,12 +175,12 @@ fn a_component_cannot_touch_others_memory(w: &mut World) {
     let cspace = w.cspace(5);
     for act in [false, true] {
         let prisoner = w.thread().space(space).cspace(cspace).faults_to(faults).start(move || {
-            // SAFETY: it is the fault that the test is about.
-            unsafe {
-                match act {
-                    false => arena::set(1, (HERE as *const u64).read_volatile()),
-                    true => (HERE as *mut u64).write_volatile(1),
-                }
+            if act {
+                // SAFETY: it is the fault that the test is about.
+                unsafe { (HERE as *mut u64).write_volatile(1) }
+            } else {
+                // SAFETY: as above.
+                arena::set(1, unsafe { (HERE as *const u64).read_volatile() });
             }
         });
         let heard = ipc::recv(faults, CPtr::NULL).must("a fault").message.words;

@@ -895,7 +895,7 @@ fn a_handler_on_another_cpu_pages(w: &mut World) {
 }
 
 fn faults_on_all_cpus_reach_one_handler(w: &mut World) {
-    const ROUNDS: u64 = 200;
+    const ROUNDS: u64 = 50;
     let faults = w.endpoint();
     let cpus = w.cpus();
     let subjects = 2 * cpus;
@@ -906,9 +906,10 @@ fn faults_on_all_cpus_reach_one_handler(w: &mut World) {
         subject.run(&subject.registers(undefined));
     }
     let mut heard = [0; 2 * abi::trace::MAX_CPUS];
-    let end = now() + w.milliseconds(20_000);
+    let end = now() + w.milliseconds(50_000);
     while heard[..subjects as usize].iter().any(|&count| count < ROUNDS) {
-        let received = ipc::recv_until(faults, CPtr::NULL, end).must("a fault");
+        let received = ipc::recv_until(faults, CPtr::NULL, end)
+            .must(format_args!("a fault after {:?} of {ROUNDS} by each thread", &heard[..subjects as usize]));
         let at = received.badge as usize - 1;
         assert_eq!(received.message.words[fault::RIP], address(undefined));
         heard[at] += 1;

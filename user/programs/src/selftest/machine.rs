@@ -278,7 +278,7 @@ fn ports_are_read_and_written(w: &mut World) {
         }
         for register in [0x70, 0x71] {
             clock.write(rtc::INDEX, 1, register).must("selecting");
-            assert_eq!(clock.read(rtc::DATA, 1), Ok(value + register & 0xff));
+            assert_eq!(clock.read(rtc::DATA, 1), Ok((value + register) & 0xff));
         }
     }
     assert!(IO_PORT.read(0x40, 2).is_ok() && IO_PORT.read(0xcf8, 4).is_ok());

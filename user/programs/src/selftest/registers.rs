@@ -136,7 +136,7 @@ extern "C" fn spin_for_ever() -> ! {
 
 /// Registers that all differ, for a thread that spins.
 fn pattern(seed: u64) -> Registers {
-    let word = |at: u64| seed << 32 | 0x1000 + at;
+    let word = |at: u64| (seed << 32) | (0x1000 + at);
     Registers {
         rip: spin_for_ever as *const () as u64,
         rsp: word(0),
@@ -227,7 +227,7 @@ fn vector_registers_survive_a_fault(w: &mut World) {
 
 fn a_new_thread_finds_the_initial_vector_state(w: &mut World) {
     let frame = w.frame(1);
-    assert!(FOUND_BYTES <= 4096);
+    const { assert!(FOUND_BYTES <= 4096) };
     VSPACE.map(frame, HERE, 0, 1, MapFlags::WRITE).must("a map");
     across(State::of(3), Call::spin(10));
     let thread = w.thread().prepare();
@@ -547,7 +547,7 @@ fn flags_that_matter_to_the_kernel_cannot_be_written(w: &mut World) {
     let faults = w.endpoint();
     let finish = crate::world::finish as *const () as u64;
     // IOPL, VM, RF, VIF, VIP, NT; and no IF.
-    for flags in [0, 0x3000, 0x2_0000, 0x1_0000, 0x8_0000, 0x10_0000, 0x4000, u64::MAX & !0x100] {
+    for flags in [0, 0x3000, 0x2_0000, 0x1_0000, 0x8_0000, 0x10_0000, 0x4000, !0x100] {
         let registers = Registers { rip: finish, rflags: flags, ..Registers::default() };
         let thread = w.thread().faults_to(faults).start_at(&registers);
         let seen = ipc::recv(faults, CPtr::NULL).must("a fault").message.words[fault::RFLAGS];

@@ -104,8 +104,10 @@ fn deaf_server(w: &mut World, endpoint: CPtr, cpu: u64, spins: bool) -> Thread {
     w.thread().cpu(cpu).priority(90).start(move || {
         ipc::recv(endpoint, CPtr::NULL).must("a call");
         arena::add(9, 1);
-        while spins {
-            core::hint::spin_loop();
+        if spins {
+            loop {
+                core::hint::spin_loop();
+            }
         }
         let _ = ipc::wait(never);
     })

@@ -68,7 +68,8 @@ pub struct Setup {
     pub cpus: u64,
     /// TSC ticks in a second.
     pub tsc_hz: u64,
-    /// TSC ticks are instructions.
+    /// TSC ticks are instructions: time stands still while the host does other things, so what takes time takes
+    /// exactly that.
     pub icount: bool,
     /// The long versions are wanted.
     pub long: bool,
