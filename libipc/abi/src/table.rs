@@ -49,7 +49,7 @@ macro_rules! interface {
             }
             methods {
                 Untyped {
-                    /// Make `count` (1 to 64) objects of `kind` and `bits` (see `object_bits`) in `cnode` (right
+                    /// Make `count` (1 to 64; of VSpaces to 8) objects of `kind` and `bits` (see `object_bits`) in `cnode` (right
                     /// WRITE), slots `slot` and on. Memory is cleared; device memory only becomes Untyped and
                     /// Frames. Whoever holds the new capabilities owns the objects: deleting one destroys its
                     /// object.
@@ -84,7 +84,8 @@ macro_rules! interface {
                         [InvalidArgument, OutOfRange, AlreadyMapped, OutOfTables];
                     /// Unmap `pages` (of 4 KiB) from `address` on; holes are no error. Large pages go whole or not.
                     unmap = 0x302 (address: u64, pages: u64) -> 0 [InvalidArgument, OutOfRange];
-                    /// Change how `pages` from `address` on are mapped, within the rights of their Frames.
+                    /// Change how `pages` from `address` on are mapped, within the rights of their Frames. A refused
+                    /// protect of more than 512 pages may have changed the first of them.
                     protect = 0x303 (address: u64, pages: u64, flags: MapFlags) -> 0
                         [InvalidArgument, OutOfRange, NotMapped, NoRights];
                     /// Give the Untyped in `untyped` (nothing made of it; it leaves the caller's CSpace) to the

@@ -24,7 +24,7 @@ use crate::tcb::State;
 use crate::tree;
 
 /// Work units of one step of deleting.
-const STEP_UNITS: u32 = 15;
+const STEP_UNITS: u32 = 20;
 /// Steps of a revocation that deriving a capability meanwhile costs.
 const PACE_STEPS: usize = 2;
 

@@ -17,6 +17,8 @@ use crate::tree;
 
 /// Objects that one retype makes, at most.
 const MAX_COUNT: u64 = 64;
+/// VSpaces likewise: what each needs cleared is cleared without giving way.
+const MAX_VSPACES: u64 = 8;
 /// Bytes cleared between two looks at the work units (512 stores of 8 bytes).
 const CLEAR_SHARE: u64 = 4096;
 /// Work units for that.
@@ -60,7 +62,8 @@ impl<M: Machine> Kernel<M> {
         let size_bits = object_bits(kind, bits).ok_or(Error::InvalidArgument)?;
         let device = untyped.flags().contains(Flags::DEVICE);
         let plain = matches!(kind, Kind::Untyped | Kind::Frame);
-        if device && !plain || count == 0 || count > MAX_COUNT {
+        let most = if kind == Kind::VSpace { MAX_VSPACES } else { MAX_COUNT };
+        if device && !plain || count == 0 || count > most {
             return Err(Error::InvalidArgument.into());
         }
         let cnode = self.find(me, cnode, Kind::CNode, Rights::WRITE)?;

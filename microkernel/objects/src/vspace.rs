@@ -634,7 +634,8 @@ impl<M: Machine> Kernel<M> {
             self.spent(2);
             match self.descend(space, at, 0) {
                 Ok(table) => {
-                    let stop = (at | level_size(1).wrapping_sub(1)).saturating_add(1).min(to);
+                    // Half a table at a time: a whole one would be long.
+                    let stop = (at | (level_size(1) / 2).wrapping_sub(1)).saturating_add(1).min(to);
                     changed |= self.clear_in_table(
                         table,
                         0,
@@ -714,6 +715,8 @@ impl<M: Machine> Kernel<M> {
         let Some(records) = self.records(table) else { return false };
         let pages = level_size(level) / PAGE_SIZE;
         let mut cleared = 0u32;
+        // Pages of one record are dropped together.
+        let mut run: Option<(Ref<Record>, u64)> = None;
         for at in first..end.min(512) {
             let cell = get(table, at);
             if cell.get() & entry::PRESENT == 0 {
@@ -724,10 +727,20 @@ impl<M: Machine> Kernel<M> {
                 continue;
             }
             cell.set(0);
-            self.drop_pages(record, pages);
             cleared = cleared.wrapping_add(1);
+            match &mut run {
+                Some((same, count)) if *same == record => *count = count.wrapping_add(pages),
+                _ => {
+                    if let Some((before, count)) = run.replace((record, pages)) {
+                        self.drop_pages(before, count);
+                    }
+                }
+            }
         }
-        self.spent((end.saturating_sub(first) as u32 / 4).saturating_add(cleared));
+        if let Some((last, count)) = run {
+            self.drop_pages(last, count);
+        }
+        self.spent((end.saturating_sub(first) as u32 / 4).saturating_add(cleared.saturating_mul(4)));
         cleared > 0
     }
 
@@ -808,7 +821,8 @@ impl<M: Machine> Kernel<M> {
         Ok([0; 8])
     }
 
-    /// Changes leaves one by one, each only after it has been looked at; how far it came, and why no farther.
+    /// Changes a share of leaves after the other, each share only after all of it has been looked at; how far it
+    /// came, and why no farther.
     fn protect_range(
         &self,
         space: Ref<VSpace>,
@@ -816,52 +830,71 @@ impl<M: Machine> Kernel<M> {
         end: u64,
         flags: MapFlags,
     ) -> (u64, Result<(), Error>) {
-        // A short range is checked as a whole first, so that a refusal leaves all of it as it was.
-        if let Err(error) =
-            self.check_protect(space, address, end.min(address.saturating_add(level_size(1))), flags)
-        {
+        /// Bytes of a share (or one large page).
+        const SHARE: u64 = 128 * PAGE_SIZE;
+        // A short range is looked at as a whole first, so that a refusal leaves all of it as it was.
+        let short = end.min(address.saturating_add(level_size(1)));
+        if let Err(error) = self.protect_share(space, address, short, flags, false) {
             return (address, Err(error));
         }
         let mut at = address;
         while at < end && (at == address || self.work.get() > 0) {
-            self.spent(4);
-            let (cell, bits, size) = match self.protected(space, at, flags) {
-                Ok(found) => found,
+            let stop = end.min(at.saturating_add(SHARE));
+            let looked =
+                if stop > short { self.protect_share(space, at, stop, flags, false) } else { Ok(at) };
+            match looked.and_then(|_| self.protect_share(space, at, stop, flags, true)) {
+                Ok(reached) => at = reached,
                 Err(error) => return (at, Err(error)),
-            };
-            cell.set(cell.get() & !entry::ACCESS | bits);
-            at = at.saturating_add(size);
+            }
         }
         (at, Ok(()))
     }
 
-    fn check_protect(
+    /// Looks at the leaves of a share, or changes them; where the last one ends.
+    fn protect_share(
         &self,
         space: Ref<VSpace>,
         address: u64,
-        end: u64,
+        stop: u64,
         flags: MapFlags,
-    ) -> Result<(), Error> {
+        commit: bool,
+    ) -> Result<u64, Error> {
         let mut at = address;
-        while at < end {
-            let (_, _, size) = self.protected(space, at, flags)?;
-            at = at.saturating_add(size);
+        while at < stop {
+            let leaf = self.leaf(space, at).ok_or(Error::NotMapped)?;
+            let size = level_size(leaf.level);
+            // Large pages one by one: what is beside one may be a table.
+            let left = if leaf.level == 0 { stop.wrapping_sub(at) / PAGE_SIZE } else { 1 };
+            let last = leaf.index.wrapping_add(left as usize).min(512);
+            self.protect_in_table(&leaf, last, flags, commit)?;
+            at = at.saturating_add(size.wrapping_mul(last.wrapping_sub(leaf.index) as u64));
         }
-        Ok(())
+        Ok(at)
     }
 
-    /// The leaf entry at `address`, the access bits that `flags` mean there, and the size of the page.
-    fn protected(
+    /// Looks at the leaves from `first` on up to index `last` of its table, or changes them.
+    fn protect_in_table(
         &self,
-        space: Ref<VSpace>,
-        address: u64,
+        first: &Leaf,
+        last: usize,
         flags: MapFlags,
-    ) -> Result<(&'static Cell<u64>, u64, u64), Error> {
-        let leaf = self.leaf(space, address).ok_or(Error::NotMapped)?;
-        let records = self.records(leaf.table).ok_or(Error::NotMapped)?;
-        let record = Ref::<Record>::at(get(records, leaf.index).get()).ok_or(Error::NotMapped)?;
-        let bits = access_bits(flags, record.rights.get())?;
-        Ok((get(leaf.table, leaf.index), bits, level_size(leaf.level)))
+        commit: bool,
+    ) -> Result<(), Error> {
+        let records = self.records(first.table).ok_or(Error::NotMapped)?;
+        let units = if commit { 2 } else { 1 };
+        self.spent((last.wrapping_sub(first.index) as u32).saturating_mul(units).saturating_add(6));
+        for at in first.index..last {
+            let cell = get(first.table, at);
+            if cell.get() & entry::PRESENT == 0 {
+                return Err(Error::NotMapped);
+            }
+            let record = Ref::<Record>::at(get(records, at).get()).ok_or(Error::NotMapped)?;
+            let bits = access_bits(flags, record.rights.get())?;
+            if commit {
+                cell.set(cell.get() & !entry::ACCESS | bits);
+            }
+        }
+        Ok(())
     }
 
     /// VSpace.donate
@@ -923,6 +956,7 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn unmap_all(&self, here: &Cpu, slot: Ref<Slot>) -> Step<()> {
         while let Some(record) = Ref::<Record>::at(slot.extra.get()) {
             let Some(space) = record.space.get() else { return Ok(()) };
+            self.spent(20);
             let start = record.start.get();
             let end = start.saturating_add(pages_to_bytes(record.hull.get()).unwrap_or(0));
             let reached = self.clear_range(here, space, start, end, Some(record));

@@ -143,8 +143,10 @@ fn clearing_a_large_frame_gives_way(w: &mut World) {
     with_a_clock(w, |_| {
         UNTYPED.retype(Kind::Frame, bits, CNODE.0, slot.into_slot(), 1).must("a large Frame");
     });
-    let spaces = w.slots(32);
-    UNTYPED.retype(Kind::VSpace, SPACE_BITS.into(), CNODE.0, spaces.into_slot(), 32).must("many at once");
+    let spaces = w.slots(9);
+    UNTYPED.retype(Kind::VSpace, SPACE_BITS.into(), CNODE.0, spaces.into_slot(), 8).must("many at once");
+    let refused = UNTYPED.retype(Kind::VSpace, SPACE_BITS.into(), CNODE.0, spaces.into_slot(), 9);
+    assert_eq!(refused, Err(Error::InvalidArgument));
     w.delete(slot);
 }
 
