@@ -167,7 +167,9 @@ impl Run {
                 self.w.answer_pokes();
             }
             let overtaken = self.w.cpus[tcb.cpu()].thread().priority.get() > tcb.priority.get();
+            let named = self.w.kernel.slot(tcb, cap & 0xffff_ffff);
             let itself = tcb.state.get() != State::Ready
+                || named.is_ok_and(|slot| slot.is_empty())
                 || tcb.cspace_slots.get() != slots
                 || self.w.cpus[tcb.cpu()].thread() != tcb && tcb.runs_on.get().is_none();
             if overtaken || itself {
