@@ -77,6 +77,18 @@ struct Memory {
     stories: Vec<Story>,
 }
 
+impl Memory {
+    /// A number for the state. (Two states with one number would hide one of them: one in 2^64.)
+    fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.words, &self.stories).hash(&mut hasher);
+        self.bytes.chunks_exact(8).fold(hasher.finish(), |digest, bytes| {
+            let word = u64::from_le_bytes(bytes.try_into().unwrap());
+            (digest ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+        })
+    }
+}
+
 struct Exploration {
     w: World,
     threads: Vec<Ref<Tcb>>,
@@ -125,8 +137,12 @@ impl Exploration {
         ];
         w.fast.set(setting.fast);
         let area = |address: *const u8, length| (address.addr() as u64, length);
+        // Of the memory only what is in use: nothing is made while exploring.
+        let untyped = w.slot(root::UNTYPED);
+        let start = w.memory.address(untyped.object.get());
         let areas = vec![
-            (w.window.0, (w.window.1 - w.window.0) as usize),
+            (w.window.0, 32 << 10),
+            (start, untyped.badge.get() as usize),
             area(w.cpus.as_ptr().cast(), size_of_val(w.cpus)),
             area(core::ptr::from_ref(w.kernel).cast(), size_of::<Kernel<Fake>>()),
         ];
@@ -160,7 +176,7 @@ impl Exploration {
     fn remember(&self) -> Memory {
         let mut bytes = Vec::new();
         for &(address, length) in &self.areas {
-            // SAFETY: memory of this world, which lives for ever, is plain words, and is not in use now.
+            // SAFETY: memory of this world, plain words, not in use now.
             bytes.extend_from_slice(unsafe { core::slice::from_raw_parts(address as *const u8, length) });
         }
         let m = self.w.machine;
@@ -257,10 +273,8 @@ impl Exploration {
     }
 
     fn visit(&mut self) {
-        let mut hasher = DefaultHasher::new();
         let memory = self.remember();
-        (&memory.bytes, &memory.words, &memory.stories).hash(&mut hasher);
-        if !self.seen.insert(hasher.finish()) {
+        if !self.seen.insert(memory.digest()) {
             return;
         }
         let able: Vec<usize> = (0..3)

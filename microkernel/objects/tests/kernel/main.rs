@@ -1,10 +1,12 @@
 //! The kernel's logic on the host.
 
 #![allow(dead_code, reason = "a bench for many tests")]
+#![allow(clippy::manual_is_multiple_of, reason = "chances are remainders of a random number")]
 
 mod capabilities;
 mod explore;
 mod fastpath;
+mod interrupts;
 mod invariants;
 mod ipc;
 mod loans;

@@ -78,7 +78,8 @@ impl Run {
     fn actor(&self, choice: u32) -> Option<Object> {
         let cpus = self.w.cpus.len();
         let first = choice as usize % cpus;
-        let cpu = (0..cpus).map(|at| &self.w.cpus[(first + at) % cpus]).find(|cpu| !cpu.is_idle())?;
+        let mut busy = (0..cpus).map(|at| &self.w.cpus[(first + at) % cpus]).filter(|cpu| !cpu.is_idle());
+        let cpu = busy.next()?;
         let now = cpu.thread();
         let queued = cpu.queue(now.priority.get()).iter();
         let all: Vec<Ref<Tcb>> = core::iter::once(now).chain(queued).collect();
@@ -166,7 +167,9 @@ impl Run {
                 self.w.answer_pokes();
             }
             let overtaken = self.w.cpus[tcb.cpu()].thread().priority.get() > tcb.priority.get();
+            let named = self.w.kernel.slot(tcb, cap & 0xffff_ffff);
             let itself = tcb.state.get() != State::Ready
+                || named.is_ok_and(|slot| slot.is_empty())
                 || tcb.cspace_slots.get() != slots
                 || self.w.cpus[tcb.cpu()].thread() != tcb && tcb.runs_on.get().is_none();
             if overtaken || itself {
@@ -271,7 +274,7 @@ impl Run {
         let (kind, bits) = SIZES[rest[0] as usize % SIZES.len()];
         let untyped = self.pick(me, Kind::Untyped, rest[1]);
         let (cnode, at) = self.place(me, false, [rest[2], rest[3]]);
-        let (kind, bits) = if untyped == u64::from(root::DEVICE) && !rest[4].is_multiple_of(8) {
+        let (kind, bits) = if untyped == u64::from(root::DEVICE) && rest[4] % 8 != 0 {
             (Kind::Frame, 21 + u64::from(rest[4] % 2))
         } else {
             (kind, bits + u64::from(rest[4] % 64 == 63) * 40)
@@ -286,12 +289,12 @@ impl Run {
             12..=13 => method::CNode::copy,
             14..=15 => method::CNode::relocate,
             16..=17 => method::CNode::delete,
-            18 if rest[4].is_multiple_of(4) => method::CNode::revoke,
+            18 if rest[4] % 4 == 0 => method::CNode::revoke,
             _ => method::CNode::identify,
         };
         let (from_cnode, from) = self.place(me, true, [rest[0], rest[1]]);
         if number & 0xf >= 4 {
-            let everything = number == method::CNode::revoke && me == self.root && rest[4].is_multiple_of(64);
+            let everything = number == method::CNode::revoke && me == self.root && rest[4] % 64 == 0;
             let (cnode, at) = if everything {
                 (u64::from(root::CNODE), u64::from(root::UNTYPED))
             } else {
@@ -300,7 +303,7 @@ impl Run {
             return self.invoke(me, cnode, number, &[at]);
         }
         let (cnode, to) = self.place(me, false, [rest[2], rest[3]]);
-        let rights = if rest[4].is_multiple_of(2) { 15 } else { u64::from(rest[4] >> 1) % 17 };
+        let rights = if rest[4] % 2 == 0 { 15 } else { u64::from(rest[4] >> 1) % 17 };
         let badge = [0, 0, 0, 5, 200][(rest[4] >> 8) as usize % 5];
         self.invoke(me, cnode, number, &[to, from_cnode, from, rights, badge]);
     }
@@ -315,12 +318,10 @@ impl Run {
             36..=38 => Syscall::reply,
             _ => Syscall::reply_recv,
         };
-        let sends_to_reply = matches!(which, Syscall::send | Syscall::try_send) && rest[0].is_multiple_of(3);
+        let sends_to_reply = matches!(which, Syscall::send | Syscall::try_send) && rest[0] % 3 == 0;
         let wanted = if sends_to_reply { Kind::Reply } else { Kind::Endpoint };
         let mut cap = self.pick(me, wanted, rest[1]);
-        if matches!(which, Syscall::recv | Syscall::try_recv | Syscall::reply_recv)
-            && rest[0].is_multiple_of(4)
-        {
+        if matches!(which, Syscall::recv | Syscall::try_recv | Syscall::reply_recv) && rest[0] % 4 == 0 {
             cap |= self.pick(me, Kind::Reply, rest[2]) << 32;
         }
         let mut info = MsgInfo::plain(rest[3] % 3).0;
@@ -346,16 +347,9 @@ impl Run {
         // A handful of places, near and far, about the borders of tables.
         let bases = [0, 0x40_0000, 0x3f_e000, 0x60_0000, 1 << 39, abi::USER_TOP - 0x3000];
         let address = bases[rest[1] as usize % 6] + u64::from(rest[1] >> 8) % 4 * 0x1000;
-        let pages = [
-            1,
-            1,
-            2,
-            3,
-            0,
-            512,
-            4,
-            if kind == 52 { 1024 } else { if rest[4].is_multiple_of(8) { 1024 } else { 5 } },
-        ][(rest[1] >> 16) as usize % 8];
+        let pages =
+            [1, 1, 2, 3, 0, 512, 4, if kind == 52 { 1024 } else { if rest[4] % 8 == 0 { 1024 } else { 5 } }]
+                [(rest[1] >> 16) as usize % 8];
         match kind {
             50..=51 => {
                 let frame = self.pick(me, Kind::Frame, rest[2]);
@@ -368,7 +362,7 @@ impl Run {
                 let flags = [0, 2, 8, 10, 64][rest[3] as usize % 5];
                 self.invoke(me, space, method::VSpace::protect, &[address, pages, flags]);
             }
-            _ if rest[4].is_multiple_of(8) => {
+            _ if rest[4] % 8 == 0 => {
                 let untyped = self.pick(me, Kind::Untyped, rest[2]);
                 if untyped >= u64::from(root::FREE) {
                     self.invoke(me, space, method::VSpace::donate, &[untyped]);
@@ -387,12 +381,10 @@ impl Run {
         match kind {
             55 | 58 | 60 if rest[4] % 4 < 2 => self.invoke(me, thread, method::Tcb::resume, &[]),
             55 => {
-                let some = |kind, choice: u32| {
-                    if choice.is_multiple_of(4) { 0 } else { self.pick(me, kind, choice) }
-                };
+                let some = |kind, choice: u32| if choice % 4 == 0 { 0 } else { self.pick(me, kind, choice) };
                 let cspace = some(Kind::CNode, rest[1]);
                 let args = [
-                    if rest[4].is_multiple_of(2) { u64::from(root::CNODE) } else { cspace },
+                    if rest[4] % 2 == 0 { u64::from(root::CNODE) } else { cspace },
                     some(Kind::VSpace, rest[2]),
                     some(Kind::Frame, rest[3]),
                     [0, 1024, 512, 1 << 14][rest[4] as usize % 4],
@@ -400,13 +392,12 @@ impl Run {
                 self.invoke(me, thread, method::Tcb::configure, &args);
             }
             56 => {
-                let endpoint =
-                    if rest[1].is_multiple_of(4) { 0 } else { self.pick(me, Kind::Endpoint, rest[1]) };
+                let endpoint = if rest[1] % 4 == 0 { 0 } else { self.pick(me, Kind::Endpoint, rest[1]) };
                 self.invoke(me, thread, method::Tcb::set_fault_handler, &[endpoint]);
             }
             57 => self.invoke(me, thread, method::Tcb::resume, &[]),
             58 => self.invoke(me, thread, method::Tcb::suspend, &[]),
-            59 if rest[1].is_multiple_of(4) => self.invoke(me, thread, method::Tcb::unbind_notification, &[]),
+            59 if rest[1] % 4 == 0 => self.invoke(me, thread, method::Tcb::unbind_notification, &[]),
             59 => {
                 let notification = self.pick(me, Kind::Notification, rest[1]);
                 self.invoke(me, thread, method::Tcb::bind_notification, &[notification]);
@@ -429,7 +420,7 @@ impl Run {
             0 => self.invoke(me, context, method::SchedContext::unbind, &[]),
             1 => {
                 let control = self.pick(me, Kind::SchedControl, rest[3]);
-                let period = if rest[4].is_multiple_of(2) { TURN } else { 3 * TURN };
+                let period = if rest[4] % 2 == 0 { TURN } else { 3 * TURN };
                 let args = [context, u64::from(rest[4] >> 8) % 3, TURN, period, 0];
                 self.invoke(me, control, method::SchedControl::configure, &args);
             }
@@ -470,7 +461,7 @@ impl Run {
         self.invoke(me, control, method::SchedControl::set_priority, &[tcb, u64::from(PRIORITY)]);
         let cpu = u64::from(rest[1]) % 2;
         self.invoke(me, control, method::SchedControl::configure, &[context, cpu, TURN, TURN, 0]);
-        if !rest[2].is_multiple_of(4) {
+        if rest[2] % 4 != 0 {
             self.invoke(me, context, method::SchedContext::bind, &[tcb]);
         }
         self.invoke(me, tcb, method::Tcb::resume, &[]);
@@ -487,7 +478,7 @@ impl Run {
             let r = &thread.registers;
             assert_eq!(found, (r.status, r.badge, r.info, r.words), "registers of thread {object:#x}");
         }
-        if self.watch != Watch::Loosely || step.is_multiple_of(8) {
+        if self.watch != Watch::Loosely || step % 8 == 0 {
             crate::invariants::check(&self.w);
             self.compare_objects();
             self.compare_tree();

@@ -166,3 +166,36 @@ fn a_deadline_that_another_cpu_sets_is_kept_although_the_thread_there_goes_on() 
     w.pass(500);
     assert_eq!(w.word(tcb), Err(abi::Error::TimedOut));
 }
+
+#[test]
+fn many_deadlines_end_each_on_its_time_whatever_is_broken_off_between() {
+    let w = World::of_size(crate::world::Size { cpus: 1, slots: 9, untyped: 22 });
+    let notification = w.make(Kind::Notification, 0);
+    let mut seed = crate::seed::Seed::new(7);
+    let start = w.machine.now.get() + 1_000;
+    let mut waits = Vec::new();
+    for _ in 0..60 {
+        let (cap, _, tcb) = w.active_on(0);
+        let at = start + u64::from(seed.next() % 5_000);
+        let words = [at, 0, 0, 0, 0, 0, 0, 0];
+        w.syscall(tcb, Syscall::wait, u64::from(notification), abi::MsgInfo::DEADLINE, words);
+        waits.push((at, cap, tcb));
+    }
+    while !waits.is_empty() {
+        // Some are broken off, from anywhere in the heap.
+        for _ in 0..seed.next() % 3 {
+            let (_, cap, tcb) = waits.swap_remove(seed.next() as usize % waits.len());
+            w.invoke(cap, method::Tcb::suspend, &[]).unwrap();
+            assert_eq!(tcb.timer.at.get(), 0);
+            if waits.is_empty() {
+                return;
+            }
+        }
+        w.pass(200);
+        let now = w.machine.now.get();
+        for &(at, _, tcb) in &waits {
+            assert_eq!(tcb.is_blocked(), at > now, "{at} at {now}");
+        }
+        waits.retain(|&(at, _, _)| at > now);
+    }
+}

@@ -108,7 +108,7 @@ impl World {
             page.write(Page([const { Cell::new(0xa5) }; 4096]));
         }
         let start = arena.as_ptr().addr() as u64;
-        // SAFETY: the arena lives for ever, and only the kernel uses it.
+        // SAFETY: the arena lives as long as the kernel (see `drop`), which alone uses it.
         let memory = unsafe { Memory::new(start.wrapping_sub(MEMORY_START)) };
         let machine = Box::leak(Box::new(machine::State::new()));
         let cpus: Vec<Cpu> = (0..size.cpus).map(|_| objects::memory::zeroed()).collect();
@@ -647,6 +647,21 @@ impl World {
                 assert_eq!(self.walk(root, page), Some(entry), "CPU {cpu} keeps a stale page {page:#x}");
             }
         }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let pages = (self.window.1 - self.window.0) as usize / 4096;
+        let arena = core::ptr::slice_from_raw_parts_mut(self.window.0 as *mut Page, pages);
+        // SAFETY: made by Box::leak in `of_size`; with the World goes whoever could name it.
+        drop(unsafe { Box::from_raw(arena) });
+        // SAFETY: as above.
+        drop(unsafe { Box::from_raw(core::ptr::from_ref(self.kernel).cast_mut()) });
+        // SAFETY: as above.
+        drop(unsafe { Box::from_raw(core::ptr::from_ref(self.cpus).cast_mut()) });
+        // SAFETY: as above.
+        drop(unsafe { Box::from_raw(core::ptr::from_ref(self.machine).cast_mut()) });
     }
 }
 
