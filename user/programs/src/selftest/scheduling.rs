@@ -565,7 +565,8 @@ fn a_component_with_a_budget_cannot_delay_others(w: &mut World) {
     let start = now();
     let [time] = consumed_while(w, 60, [&victim]);
     let share = time * 1000 / (now() - start);
-    assert!(share > 600, "{share} thousandths are left");
+    // (Three spinners without a budget would leave nothing.)
+    assert!(share > if w.setup.icount { 600 } else { 200 }, "{share} thousandths are left");
 }
 
 fn deadlines_pass_in_order(w: &mut World) {

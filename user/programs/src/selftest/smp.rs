@@ -484,10 +484,13 @@ fn resume_and_suspend_from_all_cpus_are_survived(w: &mut World) {
         });
     }
     w.until("all are through", || arena::get(10) == cpus);
+    victims.iter().for_each(|victim| victim.tcb.suspend().must("stopping it"));
     for (at, victim) in victims.iter().enumerate() {
+        // One at a time: the more urgent ones of a CPU, which never wait, would let no other run.
         let _ = victim.context.bind(victim.tcb.0);
         victim.tcb.resume().must("letting it run");
         let seen = arena::get(at);
         w.until("it runs", || arena::get(at) > seen);
+        victim.tcb.suspend().must("stopping it");
     }
 }
