@@ -6,10 +6,6 @@ use x86_64::registers::model_specific::Msr;
 
 use super::{cpu, window};
 
-/// The first vector for devices.
-pub const FIRST_DEVICE_VECTOR: u8 = 0x30;
-/// The last vector for devices.
-pub const LAST_DEVICE_VECTOR: u8 = 0xef;
 /// The vector of [`send_ipi`].
 pub const IPI_VECTOR: u8 = 0xf0;
 /// The vector of the timer.
@@ -176,14 +172,4 @@ pub fn set_timer(ticks: u64) {
     let scaled = u128::from(ticks).wrapping_mul(u128::from(TIMER_PER_TSC.load(Ordering::Relaxed))) >> 32;
     let count = u32::try_from(scaled).unwrap_or(u32::MAX).saturating_add(1);
     write(register::TIMER_START, count);
-}
-
-/// Takes back what [`set_timer`] set. An interrupt that is already on its way still comes.
-pub fn stop_timer() {
-    if DEADLINE.load(Ordering::Relaxed) {
-        // SAFETY: as in `set_timer`; 0 disarms.
-        unsafe { Msr::new(TSC_DEADLINE_MSR).write(0) }
-    } else {
-        write(register::TIMER_START, 0);
-    }
 }

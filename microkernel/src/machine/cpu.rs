@@ -27,10 +27,6 @@ pub mod selector {
     pub const KERNEL_CODE: u16 = 0x08;
     /// Kernel data.
     pub const KERNEL_DATA: u16 = 0x10;
-    /// User data, with RPL 3.
-    pub const USER_DATA: u16 = 0x18 | 3;
-    /// User code, with RPL 3.
-    pub const USER_CODE: u16 = 0x20 | 3;
     /// The TSS.
     pub const TASK: u16 = 0x28;
 }
@@ -304,11 +300,6 @@ pub fn report(features: &Features) {
             log!("this CPU has no {name}: the kernel goes on without");
         }
     }
-}
-
-/// Bytes of XSAVE's standard format for the state that XCR0 allows (Intel SDM vol. 1, 13.4.3).
-pub fn xsave_size() -> usize {
-    __cpuid_count(0xd, 0).ebx as usize
 }
 
 /// The time stamp counter.

@@ -1,5 +1,4 @@
 //! The machine below the kernel's logic. Ring 0 runs with interrupts off throughout.
-#![allow(dead_code, reason = "the kernel's logic takes what it needs")]
 
 pub mod apic;
 pub mod boot;

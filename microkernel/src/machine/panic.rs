@@ -7,7 +7,6 @@ use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use abi::trace::{RECORDS, Ring};
-use spin::Once;
 use x86_64::instructions::{hlt, interrupts};
 use x86_64::registers::control::Cr2;
 
@@ -62,16 +61,9 @@ impl fmt::Display for TrapFrame {
 const NOBODY: usize = usize::MAX;
 /// The CPU that panics.
 static PANICKING: AtomicUsize = AtomicUsize::new(NOBODY);
-/// What the kernel's logic has to add.
-static REPORT: Once<fn(cpu: usize, screen: &mut dyn Write)> = Once::new();
 
 /// Frames of a backtrace, at most.
 const DEPTH: usize = 24;
-
-/// Has `report` add to the panic screen (thread, trace). It must not take locks, and should not panic.
-pub fn set_report(report: fn(cpu: usize, screen: &mut dyn Write)) {
-    REPORT.call_once(|| report);
-}
 
 /// To be called first at each NMI: stands still for good when another CPU panics.
 pub fn stop_if_panicking() {
@@ -125,9 +117,6 @@ fn write_screen(cpu: usize, message: fmt::Arguments, frame: Option<&TrapFrame>, 
         write!(Writer, " {address:#x}")?;
     }
     Writer.write_str("\n")?;
-    if let Some(report) = REPORT.get() {
-        report(cpu, &mut Writer);
-    }
     boot::trace_rings().iter().enumerate().try_for_each(|(cpu, ring)| write_trace(cpu, ring))
 }
 

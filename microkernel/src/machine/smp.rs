@@ -1,7 +1,7 @@
 //! The other CPUs: started one after the other, parked until the kernel's logic wants them (Intel SDM vol. 3,
 //! 8.4.4 and 10.6.1).
 
-use core::arch::{asm, global_asm};
+use core::arch::global_asm;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use abi::trace::MAX_CPUS;
@@ -108,19 +108,4 @@ extern "C" fn started(cpu: usize) -> ! {
 /// Has all other CPUs call `enter` with their number, each on its main stack, interrupts off. Once.
 pub fn release_aps(enter: fn(usize) -> !) {
     RELEASE.call_once(|| enter);
-}
-
-/// CPUs that run.
-pub fn online() -> usize {
-    ONLINE.load(Ordering::Relaxed)
-}
-
-/// Stands still until an interrupt has come: the one place in ring 0 with interrupts on.
-///
-/// A trap entry that does not come back here, but starts anew from the top of the CPU's main stack, leaves
-/// nothing behind that matters.
-pub fn halt_with_interrupts() {
-    // SAFETY: `sti` holds interrupts off until `hlt`, so that none is missed. The block may use the stack, so
-    // the compiler keeps nothing in the red zone, which the interrupt overwrites.
-    unsafe { asm!("sti", "hlt", "cli") };
 }
