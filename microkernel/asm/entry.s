@@ -108,7 +108,7 @@ trap_panic:
 
 // A system call that takes the slow path. The lock is held.
 // In: rsp = Tcb, with rip, rsp, rflags, rbx, rbp saved; rax, rdx, rsi and the words as the user gave them;
-//     ebx = CPU number * 8, and nothing of worth in rcx, r11, rbp.
+//     rbx = cpu, and nothing of worth in rcx, r11, rbp.
 syscall_slow:
     lea rcx, [rip + {syscall_slow}]
     jmp 1f
@@ -131,8 +131,7 @@ syscall_contended:
     mov [rsp + {FS_BASE}], rax
     rdgsbase rax
     mov [rsp + {GS_BASE}], rax
-    lea rdi, [rip + kernel_cpu_table]
-    mov rdi, [rdi + rbx]                // cpu
+    mov rdi, rbx
     mov rsp, [rdi + {STACK}]
     mov esi, ebp                        // the ticket
     xor ebp, ebp
@@ -235,16 +234,10 @@ start_running:
 
 .section .rodata.entries, "a", @progbits
     .balign 8
-.globl interrupt_entries, kernel_cpu_table
+.globl interrupt_entries
 interrupt_entries:
     .set vector, 0
     .rept 256
     .quad trap_stubs_end - (256 - vector) * 16
     .set vector, vector + 1
-    .endr
-kernel_cpu_table:
-    .set number, 0
-    .rept 8
-    .quad kernel_cpus + number * {CPU_SIZE}
-    .set number, number + 1
     .endr

@@ -209,11 +209,11 @@ to_slow_{NUMBER}:
     SAVE_CALLER
     TAKE_LOCK contended_{NUMBER}
 slow_{NUMBER}:
-    mov ebx, {NUMBER} * 8
+    lea rbx, [rip + kernel_cpus + {CPU}]
     jmp syscall_slow
 
 contended_{NUMBER}:
-    mov ebx, {NUMBER} * 8
+    lea rbx, [rip + kernel_cpus + {CPU}]
     jmp syscall_contended
 
 // signal, wait (without a deadline), yield: what these do to queues is for Rust, but there is no message to save.

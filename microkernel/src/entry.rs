@@ -30,7 +30,6 @@ global_asm!(
     include_str!("../asm/entry.s"),
     CURRENT = const offset_of!(Cpu, current),
     STACK = const offset_of!(Cpu, stack),
-    CPU_SIZE = const size_of::<Cpu>(),
     RIP = const offset_of!(Tcb, context) + offset_of!(Context, rip),
     RSP = const offset_of!(Tcb, context) + offset_of!(Context, rsp),
     RFLAGS = const offset_of!(Tcb, context) + offset_of!(Context, rflags),

@@ -703,7 +703,6 @@ impl<M: Machine> Kernel<M> {
             .is_some_and(|table| table.get().iter().all(|entry| entry.get() & entry::PRESENT == 0))
     }
 
-    #[inline(always)]
     fn clear_in_table(
         &self,
         table: Ref<Table>,
@@ -762,7 +761,11 @@ impl<M: Machine> Kernel<M> {
         self.trace(here, abi::trace::Event::Unmap, address, pages);
         if let Some(table) = self.table_around(space, address, end) {
             let first = index(address, 0);
-            if self.clear_in_table(table, 0, first, first.saturating_add(pages as usize), None) {
+            let cleared = match pages {
+                1 => self.clear_page(table, first),
+                _ => self.clear_in_table(table, 0, first, first.wrapping_add(pages as usize), None),
+            };
+            if cleared {
                 self.flush(here, space, address, end, false);
             }
             return Ok([0; 8]);
@@ -776,6 +779,18 @@ impl<M: Machine> Kernel<M> {
             return Err(Stop::Preempted);
         }
         Ok([0; 8])
+    }
+
+    /// `clear_in_table` for one page.
+    #[inline(always)]
+    fn clear_page(&self, table: Ref<Table>, index: usize) -> bool {
+        let record = self.records(table).and_then(|records| Ref::<Record>::at(get(records, index).get()));
+        let Some(record) = record.filter(|_| get(table, index).get() & entry::PRESENT != 0) else {
+            return false;
+        };
+        get(table, index).set(0);
+        self.drop_pages(record, 1);
+        true
     }
 
     /// The lowest table, if it is there and the range is a proper part of what it covers.
