@@ -299,7 +299,10 @@ fn interrupt(here: &Cpu, vector: u64) {
     match vector {
         SPURIOUS => return,
         // What else it came for is done: `lock` has answered, and `schedule` follows.
-        IPI => KERNEL.arm(here),
+        IPI => {
+            hardware::follow_fast_path(here.number.get());
+            KERNEL.arm(here);
+        }
         TIMER => KERNEL.tick(here),
         _ => KERNEL.interrupt(here, vector as u8),
     }
