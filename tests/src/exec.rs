@@ -97,7 +97,7 @@ fn ended_by_its_own_failure(run: &Run) -> Outcome {
 fn wx(tool: &Tool) -> Outcome {
     let run = tool.run(["exec", "--append", "check=wx", "--verbose", "--", "true"])?;
     run.ended_with(0)?;
-    run.complained_of(&["W^X holds"])
+    run.complained_of(&["none writable and executable"])
 }
 
 /// The boot option `panic=test` makes the kernel panic as soon as it is up.

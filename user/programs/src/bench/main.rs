@@ -104,8 +104,10 @@ fn main() -> u8 {
     let is_wanted = |benchmark: &str| {
         names.is_empty() || names.iter().any(|&name| name == "ipc" || benchmark.starts_with(name))
     };
-    if !BENCHMARKS.iter().any(|(name, ..)| is_wanted(name)) {
-        rt::eprintln!("bench: no benchmark has a name like that");
+    let unknown =
+        |name: &&&str| **name != "ipc" && !BENCHMARKS.iter().any(|(known, ..)| known.starts_with(**name));
+    if let Some(name) = names.iter().find(unknown) {
+        rt::eprintln!("bench: {name}: no benchmark has a name that begins so");
         return 2;
     }
     match measure(unit, is_wanted) {
