@@ -406,6 +406,11 @@ impl Builder<'_, '_> {
             capabilities: capabilities.collect(),
             untypeds: given.untypeds.clone(),
             records: given.records,
+            place: 0,
+            life: 1,
+            state: None,
+            channels: heapless::Vec::new(),
+            device: None,
         };
         let mut block = [0; BLOCK_SIZE];
         start.write(&mut block).map_err(|_| BuildError::Arguments)?;

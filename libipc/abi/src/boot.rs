@@ -34,6 +34,8 @@ pub mod slots {
     pub const TRACE: u32 = 44;
     /// init's image (its Frames, for debuggers); the slot may be empty.
     pub const INIT_IMAGE: u32 = 45;
+    /// Authority over the IOMMU; empty where there is none.
+    pub const IO_CONTROL: u32 = 46;
     /// The first of the Untypeds.
     pub const UNTYPED: u32 = 64;
     /// The first slot the kernel leaves empty.

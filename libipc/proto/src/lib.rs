@@ -2,6 +2,12 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod block;
+pub mod channel;
 pub mod component;
+pub mod control;
 pub mod host;
+pub mod life;
+pub mod net;
+pub mod pci;
 pub mod start;

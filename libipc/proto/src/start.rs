@@ -9,6 +9,9 @@
 //! | [`RECORDS`] | the allocator's records |
 //! | [`BLOCK`] | the start block, read-only |
 //! | [`IPC_BUFFER`] | the main thread's IPC buffer |
+//! | [`ORDERS`] | what init wants of the component ([`crate::life`]), read-only |
+//! | [`STATUS`] | what the component shows of itself ([`crate::life`]) |
+//! | [`LIVES`] | the lives of all components ([`crate::life`]), read-only |
 //! | below [`STACK_TOP`] | the main thread's stack, with unmapped memory under it |
 //! | [`PROGRAM`] | the program, as its ELF file says |
 //! | [`HEAP`] | the heap, growing upwards |
@@ -26,6 +29,12 @@ pub const BLOCK: u64 = 0x10_0000;
 pub const BLOCK_SIZE: usize = 4096;
 /// Address of the main thread's IPC buffer.
 pub const IPC_BUFFER: u64 = 0x10_2000;
+/// Address of the page with init's orders.
+pub const ORDERS: u64 = 0x10_4000;
+/// Address of the component's status page.
+pub const STATUS: u64 = 0x10_6000;
+/// Address of the page with the lives of all components.
+pub const LIVES: u64 = 0x10_8000;
 /// The end of the main thread's stack.
 pub const STACK_TOP: u64 = 0x20_0000;
 /// The largest main stack.
@@ -53,6 +62,8 @@ pub const MAGIC: u32 = u32::from_le_bytes(*b"SKS1");
 pub const MAX_CAPABILITIES: usize = 40;
 /// Untypeds that can be given, at most.
 pub const MAX_UNTYPEDS: usize = 32;
+/// Channels that a component can have an end of, at most.
+pub const MAX_CHANNELS: usize = 16;
 
 /// Names of the capabilities that components have by themselves.
 pub mod names {
@@ -70,8 +81,13 @@ pub mod names {
     pub const READY: &str = "ready";
     /// Of durable memory (see the manifest): an Untyped that outlives the component.
     pub const DURABLE: &str = "durable";
+    /// The component's own Notification (right READ), which outlives it: everything that does not come as a message
+    /// comes as a bit of it (see [`crate::life::bell`]). Components that are supervised have one.
+    pub const BELL: &str = "bell";
+    /// Of state (see the manifest): one Frame that outlives the component.
+    pub const STATE: &str = "state";
     /// All of these.
-    pub const ALL: [&str; 7] = [CNODE, VSPACE, TCB, INIT, FAULT, READY, DURABLE];
+    pub const ALL: [&str; 9] = [CNODE, VSPACE, TCB, INIT, FAULT, READY, DURABLE, BELL, STATE];
 }
 
 /// What a component is told.
@@ -98,6 +114,77 @@ pub struct Start<'a> {
     pub untypeds: Vec<Memory, MAX_UNTYPEDS>,
     /// The Untyped for the allocator's records.
     pub records: Memory,
+    /// The component's place in the manifest, and in [`crate::life`]'s pages.
+    pub place: u16,
+    /// Which life of the component this is, from 1 on.
+    pub life: u32,
+    /// Its state frame, if the manifest gives it one; cleared before its first life only.
+    pub state: Option<Memory>,
+    /// Its ends of channels.
+    pub channels: Vec<Channel<'a>, MAX_CHANNELS>,
+    /// The device it drives.
+    pub device: Option<Device>,
+}
+
+/// One end of a channel: memory that two components share, and a way to ring the other's bell. Both outlive the two
+/// (see [`crate::channel`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Channel<'a> {
+    /// What is spoken on it: the name that its server serves.
+    pub name: &'a str,
+    /// The other component's place in the manifest.
+    pub peer: u16,
+    /// Whether this end is the client's.
+    pub client: bool,
+    /// The Frame with the handshake and the rings.
+    pub rings: Memory,
+    /// The Frame with the data.
+    pub data: Memory,
+    /// The Notification to signal (right WRITE): the other's bell.
+    pub signal: u32,
+    /// The bit of this component's bell that the other signals.
+    pub bit: u8,
+}
+
+/// A PCI function, as its driver sees it. The driver cannot read configuration space: what it needs of it is here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Bus, device and function: 8, 5 and 3 bits.
+    pub address: u16,
+    /// Vendor and device identity.
+    pub identity: (u16, u16),
+    /// Its registers, but for MSI-X tables.
+    pub bars: Vec<Bar, 6>,
+    /// Where its VirtIO structures lie (VirtIO 1.2, 4.1.4); none for other devices.
+    pub regions: Vec<Region, 8>,
+    /// IrqHandlers of its MSI-X vectors 0 and on. Vector n is bit `bell::IRQ + n` of the bell.
+    pub vectors: Vec<u32, 8>,
+    /// Its IoSpace, if the machine has an IOMMU; otherwise devices use physical addresses (`Frame.physical`).
+    pub io_space: Option<u32>,
+}
+
+/// Registers of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bar {
+    /// Which of the six (PCI 3.0, 6.2.5.1).
+    pub index: u8,
+    /// The Frame, to be mapped uncached.
+    pub frame: Memory,
+}
+
+/// A VirtIO structure in a device's registers (VirtIO 1.2, 4.1.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Region {
+    /// `cfg_type`: 1 common, 2 notify, 3 ISR, 4 device configuration.
+    pub kind: u8,
+    /// In which BAR.
+    pub bar: u8,
+    /// From which byte on.
+    pub offset: u32,
+    /// Bytes.
+    pub length: u32,
+    /// `notify_off_multiplier` of kind 2, otherwise 0.
+    pub multiplier: u32,
 }
 
 /// A capability by name.

@@ -1,6 +1,6 @@
 //! The start block, as init writes it and a component reads it.
 
-use proto::start::{BLOCK_SIZE, BadBlock, Memory, Named, Start};
+use proto::start::{BLOCK_SIZE, BadBlock, Bar, Channel, Device, Memory, Named, Region, Start};
 
 fn start<'a>(arguments: &'a str) -> Start<'a> {
     Start {
@@ -16,6 +16,30 @@ fn start<'a>(arguments: &'a str) -> Start<'a> {
             .collect(),
         untypeds: [Memory { slot: 9, bits: 20 }].into_iter().collect(),
         records: Memory { slot: 10, bits: 14 },
+        place: 3,
+        life: 2,
+        state: Some(Memory { slot: 11, bits: 16 }),
+        channels: [Channel {
+            name: "block",
+            peer: 1,
+            client: true,
+            rings: Memory { slot: 12, bits: 17 },
+            data: Memory { slot: 13, bits: 24 },
+            signal: 14,
+            bit: 0,
+        }]
+        .into_iter()
+        .collect(),
+        device: Some(Device {
+            address: 0x100,
+            identity: (0x1af4, 0x1042),
+            bars: [Bar { index: 4, frame: Memory { slot: 15, bits: 14 } }].into_iter().collect(),
+            regions: [Region { kind: 1, bar: 4, offset: 0, length: 4096, multiplier: 0 }]
+                .into_iter()
+                .collect(),
+            vectors: [16, 17].into_iter().collect(),
+            io_space: None,
+        }),
     }
 }
 

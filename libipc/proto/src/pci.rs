@@ -1,0 +1,95 @@
+//! How `pci` and init agree on devices: two pages of words, so that neither ever waits for the other.
+//!
+//! `pci` finds the functions and says so in its *table*; init says in its *orders* what each function shall be, and
+//! `pci` makes it so and writes the order's number beside it. Orders are states, not steps: a `pci` that is started
+//! again looks at all of them, does what is not done, and doing it twice does no harm. Each side rings the other's
+//! bell after it has written. Both Frames are init's and outlive `pci`.
+//!
+//! The table is the Frame `pci-table` (8 pages), the orders are the Frame `pci-orders` (4 pages, read-only for `pci`).
+//! Function n has the words from n times [`table::STRIDE`] or [`orders::STRIDE`] on, behind the header of as many.
+
+/// Functions in the table, at most.
+pub const MAX_FUNCTIONS: usize = 63;
+
+/// The table.
+pub mod table {
+    /// Words for each function, and of the header.
+    pub const STRIDE: usize = 64;
+    /// Header: [`MAGIC`] once the table is complete.
+    pub const COMPLETE: usize = 0;
+    /// Header: how many functions there are. They keep their numbers as long as the machine runs.
+    pub const COUNT: usize = 1;
+    /// What [`COMPLETE`] holds.
+    pub const MAGIC: u64 = u64::from_le_bytes(*b"pcitable");
+
+    /// Bus, device, function (8, 5, 3 bits).
+    pub const ADDRESS: usize = 0;
+    /// Vendor, device << 16, class code (24 bits) << 32.
+    pub const IDENTITY: usize = 1;
+    /// Bits: 0 the function can be reset by itself (FLR), 1 it is a bridge, 2 it has MSI-X, 3 it is a VirtIO device.
+    pub const FLAGS: usize = 2;
+    /// MSI-X: vectors, BAR of the table << 16, offset in it << 32.
+    pub const MSIX: usize = 3;
+    /// The number of the last order that has been carried out.
+    pub const DONE: usize = 4;
+    /// How that went: [`super::Outcome`].
+    pub const OUTCOME: usize = 5;
+    /// MSI-X: BAR of the pending bits << 16, offset in it << 32.
+    pub const PENDING: usize = 6;
+    /// Six pairs of words: address and size in bytes of BAR n; size 0 for none, or for a port range.
+    pub const BARS: usize = 8;
+    /// Eight VirtIO structures, three words each: kind, BAR << 8; offset, length << 32; multiplier. Kind 0 for none.
+    pub const REGIONS: usize = 20;
+}
+
+/// The orders.
+pub mod orders {
+    /// Words for each function, and of the header.
+    pub const STRIDE: usize = 32;
+    /// The order's number, from 1 on: a new one for each new order. Written last.
+    pub const NUMBER: usize = 0;
+    /// What the function shall be: a [`super::Wanted`].
+    pub const WANTED: usize = 1;
+    /// The slots, in `pci`'s CSpace, of the Frame with the MSI-X table (low half; 0 for none), and of the Frame with the
+    /// VirtIO common configuration (high half; 0 for none).
+    pub const FRAMES: usize = 2;
+    /// How many MSI-X vectors to set up.
+    pub const VECTORS: usize = 3;
+    /// Eight pairs of words: address and data of vector n.
+    pub const MESSAGES: usize = 4;
+}
+
+/// What init wants a function to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Wanted {
+    /// Stopped: no bus mastering, no interrupts, and reset (by FLR, or as VirtIO has it), so that it has forgotten
+    /// every address it was given.
+    Off = 1,
+    /// Reset as by `Off`, then: registers decoded, MSI-X vectors set up and unmasked, bus mastering on.
+    On = 2,
+}
+
+/// How an order went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Outcome {
+    /// It is so.
+    Done = 1,
+    /// It could not be stopped for certain: what it could reach must not be used for anything else.
+    NotStopped = 2,
+    /// It does not have what the order asks for.
+    Refused = 3,
+}
+
+impl Outcome {
+    /// The outcome with this number.
+    pub const fn from_word(word: u64) -> Option<Outcome> {
+        match word {
+            1 => Some(Outcome::Done),
+            2 => Some(Outcome::NotStopped),
+            3 => Some(Outcome::Refused),
+            _ => None,
+        }
+    }
+}
