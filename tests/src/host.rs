@@ -18,6 +18,7 @@ pub const TESTS: &[Test] = &[
     Test::many("host/rt", |tool, filter, suite| package("rt", &[], tool, filter, suite)),
     Test::many("host/init", |tool, filter, suite| package("init", &[], tool, filter, suite)),
     Test::many("host/ext4", ext4),
+    Test::many("host/storm", |tool, filter, suite| package("storm", &[], tool, filter, suite)),
     Test::many("host/xtask", xtask),
     Test::many("host/tests", |tool, filter, suite| package("tests", &["--lib"], tool, filter, suite)),
 ];
