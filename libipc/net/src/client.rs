@@ -493,7 +493,7 @@ impl<'m> Client<'m> {
     fn buffer(&self, record: &[u64; RECORD], first: usize) -> Result<u16, Wrong> {
         let number = usize::try_from(record[OFFSET] / BUFFER as u64).map_err(|_| Wrong::Buffer)?;
         match number.checked_sub(first) {
-            Some(buffer) if buffer < self.receiving && record[OFFSET] % BUFFER as u64 == 0 => {
+            Some(buffer) if buffer < self.receiving && record[OFFSET].is_multiple_of(BUFFER as u64) => {
                 Ok(buffer as u16)
             }
             _ => Err(Wrong::Buffer),

@@ -61,7 +61,6 @@ impl<'m> Data<'m> {
     /// # Safety
     ///
     /// As [`Self::lend`]; and nobody reads them either.
-    #[expect(clippy::mut_from_ref, reason = "the words are atomics: shared, and changed, from many places")]
     pub unsafe fn lend_mut(&self, offset: usize, length: usize) -> &'m mut [u8] {
         match self.place(offset, length) {
             // SAFETY: inside the words, which live as long and may be changed through shared references; not used
