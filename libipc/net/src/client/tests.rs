@@ -80,7 +80,7 @@ impl<'m> Server<'m> {
     }
 
     /// The next frame to send, and its record.
-    fn to_send(&mut self) -> Option<([u64; RECORD], std::vec::Vec<u8>)> {
+    fn next_to_send(&mut self) -> Option<([u64; RECORD], std::vec::Vec<u8>)> {
         let record = self.tx.pop().expect("an honest client")?;
         let _ = self.tx.publish();
         let mut frame = vec![0; (record[LENGTHS] >> 32) as usize];
@@ -133,7 +133,7 @@ fn frames_go_both_ways_and_buffers_come_back() {
         let frame = [round; 60];
         send(&mut client, &frame);
         client.flush().expect("an honest server");
-        let (record, sent) = server.to_send().expect("it was handed over");
+        let (record, sent) = server.next_to_send().expect("it was handed over");
         assert_eq!(sent, frame);
         server.sent(&record);
         let buffer = server.posted().expect("buffers come back");
@@ -155,7 +155,7 @@ fn without_a_copy_it_is_the_same_frame() {
     place[..14].copy_from_slice(b"fourteen bytes");
     client.send(room, 14, Some(Checksum { from: 2, to: 6 }));
     client.flush().expect("an honest server");
-    let (record, frame) = server.to_send().expect("it was handed over");
+    let (record, frame) = server.next_to_send().expect("it was handed over");
     assert_eq!((frame.as_slice(), record[CHECKSUM]), (b"fourteen bytes".as_slice(), 6 << 32 | 2));
     let buffer = server.posted().expect("all were posted");
     server.pass_on(&buffer, b"fourteen bytes");
@@ -189,8 +189,8 @@ fn a_new_server_gets_every_buffer_and_unsent_frames_in_their_order() {
         send(&mut client, &[number; 20]);
         client.flush().expect("an honest server");
     }
-    let (first, _) = server.to_send().expect("handed over");
-    let (second, _) = server.to_send().expect("handed over");
+    let (first, _) = server.next_to_send().expect("handed over");
+    let (second, _) = server.next_to_send().expect("handed over");
     // The second is done before the first, and its buffer used again: the order is not that of the buffers.
     server.sent(&second);
     let kept = core::iter::from_fn(|| client.room().expect("an honest server")).collect::<std::vec::Vec<_>>();
@@ -199,15 +199,15 @@ fn a_new_server_gets_every_buffer_and_unsent_frames_in_their_order() {
     server.sent(&first);
     let buffer = server.posted().expect("posted");
     server.pass_on(&buffer, b"published before the death");
-    drop(server);
 
     assert_eq!(client.update(2), Ok(Update::Apart));
     assert_eq!(received(&mut client), Some(b"published before the death".to_vec()));
     send(&mut client, &[99; 20]);
     let mut server = memory.server(2);
     assert_eq!(client.update(2), Ok(Update::Begun));
-    let sent =
-        core::iter::from_fn(|| server.to_send()).map(|(_, frame)| frame[0]).collect::<std::vec::Vec<_>>();
+    let sent = core::iter::from_fn(|| server.next_to_send())
+        .map(|(_, frame)| frame[0])
+        .collect::<std::vec::Vec<_>>();
     assert_eq!(sent[..4], [2, 3, 4, 5]);
     assert_eq!(sent.last(), Some(&99));
     assert_eq!(core::iter::from_fn(|| server.posted()).count(), BUFFERS);
@@ -233,7 +233,7 @@ fn frames_wait_while_there_is_no_server() {
     assert_eq!(client.update(1), Ok(Update::Apart));
     let mut server = memory.server(1);
     assert_eq!(client.update(1), Ok(Update::Begun));
-    assert_eq!(core::iter::from_fn(|| server.to_send()).count(), BUFFERS);
+    assert_eq!(core::iter::from_fn(|| server.next_to_send()).count(), BUFFERS);
 }
 
 #[test]
@@ -310,7 +310,7 @@ fn a_wrong_server_is_not_used_again_but_its_successor_is() {
     assert_eq!(client.update(2), Ok(Update::Apart));
     let mut server = memory.server(2);
     assert_eq!(client.update(2), Ok(Update::Begun));
-    assert_eq!(server.to_send().map(|(_, frame)| frame), Some(vec![5; 20]));
+    assert_eq!(server.next_to_send().map(|(_, frame)| frame), Some(vec![5; 20]));
     assert_eq!(core::iter::from_fn(|| server.posted()).count(), BUFFERS);
 }
 
@@ -355,7 +355,7 @@ proptest! {
         let mut server = memory.server(2);
         prop_assert_eq!(client.update(2), Ok(Update::Begun));
         prop_assert_eq!(core::iter::from_fn(|| server.posted()).count(), BUFFERS);
-        while let Some((record, _)) = server.to_send() {
+        while let Some((record, _)) = server.next_to_send() {
             server.sent(&record);
         }
         prop_assert_eq!(rooms(&mut client), BUFFERS);
