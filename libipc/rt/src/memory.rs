@@ -84,16 +84,28 @@ pub fn map(frame: CPtr, address: u64, offset: u64, pages: u64, flags: MapFlags) 
     with_own(|own| own.map(frame, address, offset, pages, flags))
 }
 
-/// Maps all of a Frame of 2^`bits` bytes as words that others may change at any time, for good: where rings
-/// and the like lie.
-pub fn map_words(frame: CPtr, bits: u32) -> Result<&'static [AtomicU64], AllocError> {
+/// Maps all of a Frame of 2^`bits` bytes at an address of its own, for good.
+fn map_somewhere(frame: CPtr, bits: u32, flags: MapFlags) -> Result<u64, AllocError> {
     static NEXT: AtomicU64 = AtomicU64::new(FREE);
     let size = 1u64 << bits;
     let address = NEXT.fetch_add(size, Ordering::Relaxed);
-    map(frame, address, 0, size / PAGE_SIZE, MapFlags::WRITE)?;
+    map(frame, address, 0, size / PAGE_SIZE, flags)?;
+    Ok(address)
+}
+
+/// Maps all of a Frame of 2^`bits` bytes as words that others may change at any time, for good: where rings
+/// and the like lie.
+pub fn map_words(frame: CPtr, bits: u32) -> Result<&'static [AtomicU64], AllocError> {
+    let address = map_somewhere(frame, bits, MapFlags::WRITE)?;
     // SAFETY: just mapped there, writable and as large; atomics may be changed from anywhere. It stays mapped as long
     // as the Frame lives, which who destroys it answers for.
-    Ok(unsafe { core::slice::from_raw_parts(address as *const AtomicU64, (size / 8) as usize) })
+    Ok(unsafe { core::slice::from_raw_parts(address as *const AtomicU64, (1usize << bits) / 8) })
+}
+
+/// Maps all of a Frame of 2^`bits` bytes of a device's registers, for good: where they begin.
+pub fn map_registers(frame: CPtr, bits: u32) -> Result<*mut u8, AllocError> {
+    let address = map_somewhere(frame, bits, MapFlags::WRITE.or(MapFlags::UNCACHED))?;
+    Ok(core::ptr::with_exposed_provenance_mut(address as usize))
 }
 
 /// Unmaps `pages` from `address` on, of the component's address space.
