@@ -1,72 +1,117 @@
 //! The peer: what the guest's network device is connected to, a station on the other end of a wire.
 //!
-//! QEMU's `stream` netdev carries each frame behind its length (4 bytes, big endian).
+//! What it says is `storm::wire`'s; here is how frames travel: QEMU's `stream` netdev carries each behind its length
+//! (4 bytes, big endian).
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Result, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
-/// The longest frame that is taken: an Ethernet frame of the largest MTU a VirtIO device offers.
+use storm::wire::Peer;
+
+/// The longest frame that is taken: that of the largest MTU a VirtIO device offers.
 const LONGEST: usize = 65_550;
-/// Two Ethernet addresses and the EtherType.
-const HEADER: usize = 14;
-/// IEEE Std 802, local experimental EtherType 1.
-const ETHER_TYPE: [u8; 2] = 0x88b5_u16.to_be_bytes();
+/// Bytes of a length.
+const PREFIX: usize = 4;
+/// The shortest wait that a socket can be told of.
+const MOMENT: Duration = Duration::from_micros(1);
 
 /// Answers frames until the wire is cut.
-pub fn attend(mut wire: impl Read + Write) {
-    let mut frame = Vec::new();
-    while receive(&mut wire, &mut frame).is_ok() {
-        if echo(&mut frame) && send(&mut wire, &frame).is_err() {
-            return;
+pub fn attend(wire: UnixStream) {
+    let mut attendant = Attendant { wire, peer: Peer::default(), begun: Instant::now(), arrived: Vec::new() };
+    // However the wire was cut: the guest is gone.
+    while let Ok(true) = attendant.step() {}
+}
+
+struct Attendant {
+    wire: UnixStream,
+    peer: Peer,
+    begun: Instant,
+    /// Bytes that make no whole frame yet.
+    arrived: Vec<u8>,
+}
+
+impl Attendant {
+    /// Sends what there is to send, and takes what comes next; false when nothing more can come.
+    fn step(&mut self) -> Result<bool> {
+        self.send()?;
+        let patience = self.peer.deadline().map(|at| {
+            let wait = Duration::from_micros(at.saturating_sub(self.now()));
+            wait.max(MOMENT)
+        });
+        self.wire.set_read_timeout(patience)?;
+        let mut bytes = [0; 1 << 16];
+        match self.wire.read(&mut bytes) {
+            Ok(0) => return Ok(false),
+            Ok(length) => self.arrived.extend_from_slice(&bytes[..length]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
         }
+        self.take()
     }
-}
 
-fn receive(wire: &mut impl Read, frame: &mut Vec<u8>) -> std::io::Result<()> {
-    let mut length = [0; 4];
-    wire.read_exact(&mut length)?;
-    let length = u32::from_be_bytes(length) as usize;
-    if length > LONGEST {
-        return Err(std::io::ErrorKind::InvalidData.into());
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
-    frame.resize(length, 0);
-    wire.read_exact(frame)
-}
 
-fn send(wire: &mut impl Write, frame: &[u8]) -> std::io::Result<()> {
-    let length = u32::try_from(frame.len()).map_err(|_| std::io::ErrorKind::InvalidInput)?;
-    wire.write_all(&[&length.to_be_bytes(), frame].concat())
-}
-
-/// Makes a frame that is for the peer its own echo: it goes back where it came from.
-fn echo(frame: &mut [u8]) -> bool {
-    if frame.len() < HEADER || frame[12..HEADER] != ETHER_TYPE {
-        return false;
+    fn send(&mut self) -> Result<()> {
+        let mut room = [0; 2048];
+        let mut outgoing = Vec::new();
+        while let Some(length) = self.peer.poll(self.now(), &mut room) {
+            outgoing.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+            outgoing.extend_from_slice(&room[..length]);
+        }
+        self.wire.write_all(&outgoing)
     }
-    let (to, rest) = frame.split_at_mut(6);
-    to.swap_with_slice(&mut rest[..6]);
-    true
+
+    /// Gives the peer every whole frame. False: a length that no frame has.
+    fn take(&mut self) -> Result<bool> {
+        let now = self.now();
+        let mut rest = &self.arrived[..];
+        while let Some((prefix, behind)) = rest.split_first_chunk::<PREFIX>() {
+            let length = u32::from_be_bytes(*prefix) as usize;
+            if length > LONGEST {
+                return Ok(false);
+            }
+            let Some((frame, behind)) = behind.split_at_checked(length) else { break };
+            self.peer.receive(now, frame);
+            rest = behind;
+        }
+        let left = rest.len();
+        self.arrived.drain(..self.arrived.len() - left);
+        Ok(true)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::net::UnixStream;
     use std::thread;
+    use storm::wire::{Amount, Exchange, Mac};
 
-    fn frame(ether_type: [u8; 2], payload: &[u8]) -> Vec<u8> {
-        [b"to  tofrom  ".as_slice(), &ether_type, payload].concat()
-    }
+    const GUEST: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
     #[test]
-    fn frames_of_the_experimental_type_come_back_and_others_do_not() {
+    fn an_exchange_comes_to_its_end_over_a_socket() {
         let (mut guest, host) = UnixStream::pair().expect("sockets");
         let peer = thread::spawn(move || attend(host));
-        send(&mut guest, &frame([8, 0], b"IP")).expect("sent");
-        send(&mut guest, b"short").expect("sent");
-        send(&mut guest, &frame(ETHER_TYPE, b"hello")).expect("sent");
-        let mut answer = Vec::new();
-        receive(&mut guest, &mut answer).expect("an answer");
-        assert_eq!(answer, [b"from  to  to".as_slice(), &ETHER_TYPE, b"hello"].concat());
+        let mut exchange = Exchange::new(GUEST, 1, Amount { bytes: 100_000, echoes: 20 }, 1_000_000);
+        let mut room = [0; 2048];
+        while !exchange.is_done() {
+            if let Some(length) = exchange.poll(0, &mut room) {
+                guest.write_all(&(length as u32).to_be_bytes()).expect("sent");
+                // In two pieces: a frame need not come at once.
+                guest.write_all(&room[..20]).expect("sent");
+                guest.write_all(&room[20..length]).expect("sent");
+                continue;
+            }
+            let mut prefix = [0; PREFIX];
+            guest.read_exact(&mut prefix).expect("a frame");
+            let length = u32::from_be_bytes(prefix) as usize;
+            guest.read_exact(&mut room[..length]).expect("a frame");
+            exchange.receive(0, &room[..length]);
+        }
+        assert!(exchange.tally().is_clean() && exchange.tally().requests == 20, "{:?}", exchange.tally());
         drop(guest);
         peer.join().expect("it ends with the wire");
     }

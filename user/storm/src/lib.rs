@@ -17,3 +17,4 @@ pub mod report;
 pub mod sweep;
 pub mod tally;
 pub mod times;
+pub mod wire;
