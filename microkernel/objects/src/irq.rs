@@ -5,6 +5,7 @@
 
 use core::cell::Cell;
 
+use abi::object::ANY_SOURCE;
 use abi::{Error, Kind, Rights};
 
 use crate::cpu::Cpu;
@@ -102,10 +103,10 @@ impl<M: Machine> Kernel<M> {
         _: &Cpu,
         me: Ref<Tcb>,
         control: Ref<Slot>,
-        [cnode, at, cpu, ..]: [u64; 8],
+        [cnode, at, cpu, source, ..]: [u64; 8],
     ) -> Outcome {
         let slot = self.new_slot(me, cnode, at)?;
-        if cpu >= self.cpu_count() as u64 {
+        if cpu >= self.cpu_count() as u64 || source > 0xffff && source != ANY_SOURCE {
             return Err(Error::InvalidArgument.into());
         }
         let vector = self.take_vector(control, slot, Source::Message)?;

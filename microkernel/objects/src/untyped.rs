@@ -58,6 +58,9 @@ impl<M: Machine> Kernel<M> {
     fn check_retype(&self, me: Ref<Tcb>, untyped: Ref<Slot>, args: [u64; 8]) -> Step<Request> {
         let [kind, bits, cnode, slot, count, ..] = args;
         let kind = Kind::from_word(kind).ok_or(Error::InvalidArgument)?;
+        if kind == Kind::IoSpace {
+            return Err(Error::InvalidArgument.into());
+        }
         let bits = u32::try_from(bits).map_err(|_| Error::InvalidArgument)?;
         let size_bits = object_bits(kind, bits).ok_or(Error::InvalidArgument)?;
         let device = untyped.flags().contains(Flags::DEVICE);
