@@ -7,7 +7,7 @@ use abi::{Error, Kind, Rights, Syscall};
 
 use crate::cpu::Cpu;
 use crate::endpoint::Sending;
-use crate::kernel::{Kernel, Step, Stop};
+use crate::kernel::{Call, Kernel, Step, Stop, Words};
 use crate::machine::Machine;
 use crate::memory::Ref;
 use crate::slot::{Flags, Slot};
@@ -48,7 +48,7 @@ macro_rules! row {
             rights: $rights,
             derives: $derives,
             method: |kernel, here, me, slot| {
-                let words = kernel.$function(here, me, slot, me.words())?;
+                let words = kernel.$function(Call { here, me, slot }, me.words())?;
                 for (register, word) in me.context.words.iter().zip(words).take($results) {
                     register.set(word);
                 }
@@ -202,7 +202,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// The methods on IoSpaces, until there are any: `retype` makes none.
-    fn no_iommu(&self, _: &Cpu, _: Ref<Tcb>, _: Ref<Slot>, _: [u64; 8]) -> Step<[u64; 8]> {
+    fn no_iommu(&self, _: Call, _: Words) -> Step<[u64; 8]> {
         Err(Error::Unavailable.into())
     }
 

@@ -7,8 +7,7 @@
 use abi::object::object_bits;
 use abi::{Error, Kind, Rights};
 
-use crate::cpu::Cpu;
-use crate::kernel::{Kernel, Outcome, Step};
+use crate::kernel::{Call, Kernel, Outcome, Step, Words};
 use crate::machine::Machine;
 use crate::memory::{Ref, align_up};
 use crate::slot::{Capability, Flags, Slot};
@@ -43,15 +42,15 @@ struct Request {
 
 impl<M: Machine> Kernel<M> {
     /// Untyped.retype
-    pub(crate) fn untyped_retype(&self, _: &Cpu, me: Ref<Tcb>, slot: Ref<Slot>, args: [u64; 8]) -> Outcome {
-        let request = self.check_retype(me, slot, args)?;
-        self.clear_for(slot, &request)?;
+    pub(crate) fn untyped_retype(&self, by: Call, args: Words) -> Outcome {
+        let request = self.check_retype(by.me, by.slot, args)?;
+        self.clear_for(by.slot, &request)?;
         for at in 0..request.count {
             let offset = request.start.wrapping_add(at << request.size_bits);
             let Some(target) = self.slot_at(request.cnode, request.slot.wrapping_add(at)) else { continue };
-            self.create(slot, target, &request, slot.object.get().wrapping_add(offset));
+            self.create(by.slot, target, &request, by.slot.object.get().wrapping_add(offset));
         }
-        slot.badge.set(request.end);
+        by.slot.badge.set(request.end);
         Ok([0; 8])
     }
 
