@@ -10,15 +10,25 @@
 
 pub mod archive;
 pub mod channel;
+pub mod commands;
 pub mod component;
+pub mod control;
 pub mod crash;
+pub mod durable;
 pub mod elf;
+pub mod heartbeat;
+pub mod image;
 pub mod line;
 pub mod log;
 pub mod machine;
 pub mod manifest;
 pub mod operator;
 pub mod plan;
+pub mod policy;
+pub mod records;
+pub mod requests;
+pub mod restart;
 pub mod serial;
 pub mod supervisor;
 pub mod uart;
+pub mod wiring;

@@ -15,16 +15,16 @@ use rt::memory;
 use crate::archive::Archive;
 use crate::log;
 
-/// Where init maps what it looks at, in its own address space.
+/// Where init maps what it looks at, in its own address space: far behind what `memory::map_words` maps.
 mod places {
     /// The kernel's log.
-    pub const LOG: u64 = 0x20_0000_0000;
+    pub const LOG: u64 = 0x100_0000_0000;
     /// Frames that init fills, one at a time.
-    pub const FILL: u64 = 0x21_0000_0000;
+    pub const FILL: u64 = 0x101_0000_0000;
     /// Pages of components that init looks at, one at a time.
-    pub const PEEK: u64 = 0x22_0000_0000;
+    pub const PEEK: u64 = 0x102_0000_0000;
     /// The boot archive.
-    pub const ARCHIVE: u64 = 0x23_0000_0000;
+    pub const ARCHIVE: u64 = 0x103_0000_0000;
 }
 pub use places::{FILL, PEEK};
 
@@ -129,6 +129,16 @@ fn kernel_log() -> Option<&'static KernelLog> {
 }
 
 impl Machine {
+    /// TSC ticks in so many microseconds.
+    pub fn ticks(&self, microseconds: u64) -> u64 {
+        (u128::from(microseconds) * u128::from(self.tsc_hz) / 1_000_000) as u64
+    }
+
+    /// Microseconds in so many TSC ticks.
+    pub fn microseconds(&self, ticks: u64) -> u64 {
+        (u128::from(ticks) * 1_000_000 / u128::from(self.tsc_hz)) as u64
+    }
+
     /// Whether the command line has this word.
     pub fn asked_for(&self, word: &str) -> bool {
         self.command_line.split_ascii_whitespace().any(|each| each == word)
