@@ -88,7 +88,9 @@ impl Supervisor {
         fate.time += parts.context.consumed().unwrap_or(0);
         fate.kills += u64::from(!by_fault);
         fate.recoveries.begin(detected);
-        fate.recoveries.note(recovery::FENCED, detected);
+        if self.manifest.components[place].device.is_none() {
+            fate.recoveries.note(recovery::FENCED, detected);
+        }
         fate.heartbeat = Heartbeat::default();
         let durable = &self.durable;
         let Some(kept) = durable.kept(place) else { return };

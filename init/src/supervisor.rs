@@ -20,6 +20,7 @@ use rt::{clock, memory};
 use crate::channel::Channel;
 use crate::component::{BuildError, Code, FAULT_BADGE, Order, Parts};
 use crate::crash::Record;
+use crate::devices::{self, Devices};
 use crate::durable::Durable;
 use crate::elf::Program;
 use crate::image::Images;
@@ -129,6 +130,8 @@ pub struct Supervisor {
     pub manifest_text: &'static str,
     /// What outlives components.
     pub durable: Durable,
+    /// Devices and their drivers.
+    pub devices: Devices,
     /// How the manifest's components fare, by place.
     pub fates: Vec<Fate>,
     /// The last crashes.
@@ -155,11 +158,13 @@ impl Supervisor {
         let manifest_text = manifest_text(&machine);
         let manifest: &'static Manifest = Box::leak(Box::new(read_manifest(manifest_text)));
         let entries = manifest.components.len();
+        let devices = Devices::make(&machine, manifest, notification)?;
         let mut supervisor = Supervisor {
             machine,
             manifest,
             manifest_text,
             durable: Durable::make(manifest)?,
+            devices,
             fates: manifest.components.iter().map(|entry| Fate::new(entry.is_supervised())).collect(),
             crashes: Crashes::new(),
             watchers: Vec::new(),
@@ -229,6 +234,9 @@ impl Supervisor {
         let entry = &self.manifest.components[place];
         let at = self.free_place(place, entry)?;
         let number = at as u32 + 1;
+        if self.waits_for_device(place, name, arguments, console) {
+            return Ok(number);
+        }
         let life = self.begin_life(place);
         let order = Order {
             entry,
@@ -238,6 +246,7 @@ impl Supervisor {
             number,
             endpoint: self.endpoint,
             durable: &self.durable,
+            devices: &self.devices,
             untyped: self.durable.untyped_of(entry.name).map_err(|error| RunError::Build(error.into()))?,
             place,
             life,
@@ -322,13 +331,7 @@ impl Supervisor {
         if supervised {
             self.life_ends(place, by_fault, when, &parts);
         }
-        if let Err(error) = parts.take_apart() {
-            log!("init: {name} could not be taken apart: {error}");
-        }
-        if supervised {
-            self.fates[place].recoveries.note(recovery::REVOKED, clock::now());
-            self.decide(place, by_fault);
-        }
+        self.fence_driver(place, parts, by_fault);
         // What is said of it takes longer than its next life's beginning, so it comes after that.
         if !line.is_empty() {
             log_line(name, &line);
@@ -360,6 +363,18 @@ impl Supervisor {
             // Who has it killed knows of it, and may do so often.
             _ if by_fault || entry.restart == Restart::Never => log!("init: {name} {how}"),
             _ => {}
+        }
+    }
+
+    /// Takes apart what was a component, and decides whether it begins again.
+    pub fn bury(&mut self, place: usize, parts: Parts, by_fault: bool) {
+        let entry = &self.manifest.components[place];
+        if let Err(error) = parts.take_apart() {
+            log!("init: {} could not be taken apart: {error}", entry.name);
+        }
+        if entry.is_supervised() {
+            self.fates[place].recoveries.note(recovery::REVOKED, clock::now());
+            self.decide(place, by_fault);
         }
     }
 
@@ -470,6 +485,12 @@ impl Serve for Supervisor {
     }
 
     fn notified(&mut self, bits: u64) {
+        if bits >> devices::PCI_BIT & 1 == 1 {
+            self.pci_has_written();
+        }
+        if bits >> devices::IOMMU_BIT & 1 == 1 {
+            self.iommu_has_stopped_some();
+        }
         if bits & COM2.badge() != 0 {
             self.host_interrupted();
         }
