@@ -129,6 +129,11 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Stream<B> {
         self.counts
     }
 
+    /// How many bytes [`Self::write`] has room for.
+    pub fn room(&self) -> usize {
+        self.out.room_left()
+    }
+
     /// Takes bytes to send, as many as there is room for.
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         self.out.write(bytes)
@@ -288,11 +293,15 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Outgoing<B> {
         self.written + u64::from(self.ended)
     }
 
-    fn write(&mut self, bytes: &[u8]) -> usize {
-        let memory = self.bytes.as_mut();
+    fn room_left(&self) -> usize {
         let on_their_way = self.written - self.acknowledged.min(self.written);
-        let count = bytes.len().min(memory.len() - on_their_way as usize);
-        if self.ended || count == 0 {
+        if self.ended { 0 } else { self.bytes.as_ref().len() - on_their_way as usize }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        let count = bytes.len().min(self.room_left());
+        let memory = self.bytes.as_mut();
+        if count == 0 {
             return 0;
         }
         let first = (self.written % memory.len() as u64) as usize;
