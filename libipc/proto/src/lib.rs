@@ -11,3 +11,4 @@ pub mod life;
 pub mod net;
 pub mod pci;
 pub mod start;
+pub mod stream;
