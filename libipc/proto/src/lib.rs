@@ -9,5 +9,6 @@ pub mod control;
 pub mod host;
 pub mod life;
 pub mod net;
+pub mod once;
 pub mod pci;
 pub mod start;
