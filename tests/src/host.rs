@@ -17,6 +17,8 @@ pub const TESTS: &[Test] = &[
     Test::many("host/recover", |tool, filter, suite| package("recover", &[], tool, filter, suite)),
     Test::many("host/rt", |tool, filter, suite| package("rt", &[], tool, filter, suite)),
     Test::many("host/init", |tool, filter, suite| package("init", &[], tool, filter, suite)),
+    // Its program is the guest's.
+    Test::many("host/ledger", |tool, filter, suite| package("ledger", &["--lib"], tool, filter, suite)),
     Test::many("host/ext4", ext4),
     Test::many("host/xtask", |tool, filter, suite| package("xtask", &["--lib"], tool, filter, suite)),
     Test::many("host/tests", |tool, filter, suite| package("tests", &["--lib"], tool, filter, suite)),

@@ -7,6 +7,7 @@ pub mod channel;
 pub mod component;
 pub mod control;
 pub mod host;
+pub mod ledger;
 pub mod life;
 pub mod net;
 pub mod once;

@@ -211,12 +211,9 @@ impl<M: Memory, S: Service> Server<M, S> {
         answer
     }
 
-    /// Answers a request that only looks. What carries a stamp is marked as in service, so that it can be poison, too.
+    /// Answers a request that only looks. It is marked as in service, so that it can be poison, too.
     fn look(&mut self, request: &Request, extra: &mut Extra) -> Message {
-        let Ok(ticket) = self.known(request) else {
-            return self.service.look(&self.view(), request, extra);
-        };
-        let ticket = ticket.for_a_look();
+        let ticket = self.sessions.ticket_of_look(&self.state, request.badge, request.stamp());
         if self.sessions.is_poison(&self.state, ticket) {
             // One word: it always fits. The number is not used, so the lane's next look is another one.
             let _ = self.sessions.acquit(&mut self.state, ticket);

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | 0, 1 | the request in service: its number; 0 or its lane (from 1 on, low half) and the server's faults so far |
 //! | then, for each client | badge, epoch (0: no client), and its lanes |
+//! | then | one lane more, for looks whose stamp is not the next of a known lane: its number is their badge |
 //! | a lane | number of the last request that took effect, the suspect, two answers |
 //! | the suspect | the number of a request that the server died of (from bit 8 on), and how often |
 //!
@@ -14,7 +15,7 @@
 //! The request in service is marked outside of transactions: it is for the case that they come to no end.
 
 use ipc::Message;
-use proto::once::{Refusal, Stamp};
+use proto::once::{MAX_NUMBER, Refusal, Stamp};
 
 use crate::Memory;
 use crate::state::{JournalFull, State};
@@ -57,7 +58,11 @@ impl Bounds {
 
     /// Words of state that this takes.
     pub const fn words(self) -> usize {
-        CLIENTS + self.clients as usize * self.client_words()
+        CLIENTS + self.clients as usize * self.client_words() + LANES + LANE
+    }
+
+    const fn all_lanes(self) -> usize {
+        self.clients as usize * self.lanes as usize
     }
 
     /// Changes of state that taking on a client makes, at most.
@@ -97,14 +102,7 @@ pub struct Sessions {
 }
 
 /// Set in the number of a ticket for a request that only looks: it goes by the number of the lane's next request.
-const LOOKS: u64 = proto::once::MAX_NUMBER + 1;
-
-impl Ticket {
-    /// For a request that only looks, under the same stamp.
-    pub fn for_a_look(self) -> Ticket {
-        Ticket { number: self.number | LOOKS, ..self }
-    }
-}
+const LOOKS: u64 = MAX_NUMBER + 1;
 
 impl Sessions {
     /// The sessions in the words of `state` from `first` on, in a life of a server of whose lives so many have ended
@@ -124,9 +122,8 @@ impl Sessions {
     fn suspect<M: Memory>(&self, state: &mut State<M>) -> Result<(), JournalFull> {
         let mark = state.word(self.first + SERVED_LANE);
         let (lane, faults) = (mark as u32 as usize, (mark >> 32) as u32);
-        let lanes = self.bounds.clients as usize * self.bounds.lanes as usize;
         // Only a life that ended by its own fault speaks against the request it had in service.
-        if (1..=lanes).contains(&lane) && faults != self.faults {
+        if (1..=self.bounds.all_lanes() + 1).contains(&lane) && faults != self.faults {
             let number = state.word(self.first + SERVED_NUMBER);
             let at = self.lane_at(lane - 1);
             let deaths = deaths(state.word(at + SUSPECT), number);
@@ -184,6 +181,17 @@ impl Sessions {
             return Known::Refused(Refusal::NumberAhead);
         }
         Known::New(Ticket { lane, at, number })
+    }
+
+    /// The ticket of a request that only looks: of its lane, if its stamp is the next one there.
+    pub fn ticket_of_look<M: Memory>(&self, state: &State<M>, badge: u64, stamp: Option<Stamp>) -> Ticket {
+        match stamp.map(|stamp| self.look(state, badge, stamp)) {
+            Some(Known::New(ticket)) => Ticket { number: ticket.number | LOOKS, ..ticket },
+            _ => {
+                let lane = self.bounds.all_lanes();
+                Ticket { lane, at: self.lane_at(lane), number: badge & MAX_NUMBER | LOOKS }
+            }
+        }
     }
 
     /// Whether the server has died of this request so often that it is not to be tried again.

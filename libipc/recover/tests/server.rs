@@ -341,6 +341,24 @@ fn a_look_that_kills_is_refused_and_holds_nothing_else_up() {
     assert_eq!(serve(&mut server, add(1, 2, 0, 1)).words[0], 2, "and the lane's next request");
 }
 
+#[test]
+fn a_strangers_look_that_kills_is_refused_and_takes_no_clients_place() {
+    let memory = memory();
+    let look = request(8, stamp(1, 0, 1), READ, [0, 0]);
+    for faults in 0..3 {
+        let mut server = open_in(&memory, faults);
+        assert_eq!(memory.live(2, || serve(&mut server, look)), None);
+    }
+    let mut server = open_in(&memory, 3);
+    let other = Request { badge: 7, ..look };
+    assert_eq!(refusal(serve(&mut server, other)), None, "another stranger");
+    assert_eq!(refusal(serve(&mut server, look)), Some(Refusal::Poison));
+    assert_eq!(refusal(serve(&mut server, look)), None, "told once; it has three more");
+    for badge in 0..3 {
+        assert_eq!(refusal(serve(&mut server, add(badge, 1, 0, 1))), None, "room for all clients");
+    }
+}
+
 /// A client of the model: what it has asked, and whether it was answered.
 #[derive(Clone, Debug)]
 struct Client {
