@@ -64,6 +64,11 @@ fn open(memory: &Mortal) -> Server<&Mortal, Counters> {
     open_in(memory, 0)
 }
 
+/// A life that ends before anybody asks for anything.
+fn begin_a_life(memory: &Mortal, faults: u64) {
+    open_in(memory, faults);
+}
+
 fn stamp(epoch: u32, lane: u32, number: u64) -> Stamp {
     Stamp { epoch, lane, number }
 }
@@ -302,7 +307,7 @@ fn deaths_outside_of_any_service_are_nobodys() {
     let memory = memory();
     serve(&mut open(&memory), add(1, 1, 0, 1));
     for faults in 1..10 {
-        drop(open_in(&memory, faults));
+        begin_a_life(&memory, faults);
     }
     assert_eq!(refusal(serve(&mut open_in(&memory, 10), add(1, 2, 0, 10))), None);
 }
@@ -316,8 +321,8 @@ fn a_death_is_counted_once_however_often_the_counting_is_killed() {
             let mut server = open_in(&memory, faults);
             assert_eq!(memory.live(2, || serve(&mut server, add(1, 2, 0, 10))), None);
         }
-        let survived = memory.live(kill, || drop(open_in(&memory, 2)));
-        drop(open_in(&memory, 2));
+        let survived = memory.live(kill, || begin_a_life(&memory, 2));
+        begin_a_life(&memory, 2);
         // Two deaths: not yet poison.
         assert_eq!(refusal(serve(&mut open_in(&memory, 2), add(1, 2, 0, 10))), None, "killed after {kill}");
         if survived.is_some() {
