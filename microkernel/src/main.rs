@@ -19,7 +19,7 @@ use abi::trace::{MAX_CPUS, Ring};
 use objects::boot::{Handover, Region};
 
 use crate::hardware::KERNEL;
-use crate::machine::boot::{Boot, MAX_REGIONS};
+use crate::machine::boot::Boot;
 use crate::machine::{paging, smp, window};
 
 unsafe extern "C" {
@@ -61,13 +61,12 @@ fn start_init(boot: &Boot) {
     let Some(init) = firmware::cpio::first_file(machine::boot::archive_bytes(archive)) else {
         panic!("the boot archive is not a cpio archive (newc) that begins with init");
     };
-    let (memory, devices) = (regions(boot.memory.as_slice()), regions(boot.devices.as_slice()));
     let handover = Handover {
-        memory: &memory,
-        devices: &devices,
-        archive: region(archive),
-        log: sized(boot.log, size_of::<KernelLog>() as u64),
-        trace: sized(boot.trace, (size_of::<Ring>() as u64).saturating_mul(MAX_CPUS as u64)),
+        memory: boot.memory.as_slice(),
+        devices: boot.devices.as_slice(),
+        archive,
+        log: Region::sized(boot.log, size_of::<KernelLog>() as u64),
+        trace: Region::sized(boot.trace, (size_of::<Ring>() as u64).saturating_mul(MAX_CPUS as u64)),
         init,
         info: boot_info(boot),
     };
@@ -90,16 +89,4 @@ fn boot_info(boot: &Boot) -> BootInfo {
     }
     info.command_line_size = boot.command_line.len().min(info.command_line.len()) as u64;
     info
-}
-
-fn region(from: firmware::Region) -> Region {
-    Region { start: from.start, end: from.end }
-}
-
-fn regions(list: &[firmware::Region]) -> heapless::Vec<Region, MAX_REGIONS> {
-    list.iter().copied().map(region).take(MAX_REGIONS).collect()
-}
-
-fn sized(start: u64, size: u64) -> Region {
-    Region { start, end: start.saturating_add(size) }
 }

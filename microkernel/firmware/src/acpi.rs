@@ -15,19 +15,6 @@ pub struct IoApic {
     pub first_gsi: u32,
 }
 
-/// An ISA interrupt that is not wired to the global system interrupt of its own number, active high, edge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Override {
-    /// The ISA interrupt.
-    pub isa: u8,
-    /// Its global system interrupt.
-    pub gsi: u32,
-    /// Level-triggered.
-    pub level: bool,
-    /// Active low.
-    pub active_low: bool,
-}
-
 /// The memory window on PCI segment 0's configuration space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ecam {
@@ -66,8 +53,6 @@ pub struct Platform {
     pub cpus: Vec<u8, 64>,
     /// The I/O APICs.
     pub io_apics: Vec<IoApic, 8>,
-    /// ISA interrupts that differ from the default.
-    pub overrides: Vec<Override, 16>,
     /// PCI configuration space of segment 0.
     pub ecam: Option<Ecam>,
     /// Whether there is a DMAR table.
@@ -102,13 +87,6 @@ impl Platform {
         platform
     }
 
-    /// The global system interrupt of an ISA interrupt, and how it is wired.
-    pub fn isa(&self, isa: u8) -> Override {
-        let plain = Override { isa, gsi: u32::from(isa), level: false, active_low: false };
-        self.overrides.iter().find(|each| each.isa == isa).copied().unwrap_or(plain)
-    }
-
-    /// Entries that are short end their table; what came before them counts.
     fn take_table(&mut self, bytes: &[u8]) {
         let _ends_early = match bytes.get(..4) {
             Some(b"APIC") => self.take_madt(bytes),
@@ -131,7 +109,6 @@ impl Platform {
                     let apic = IoApic { address: u64::from(u32_at(entry, 4)?), first_gsi: u32_at(entry, 8)? };
                     let _more_than_we_use = self.io_apics.push(apic);
                 }
-                2 => self.take_override(entry)?,
                 9 => self.take_cpu(u32_at(entry, 4)?, u32_at(entry, 8)?),
                 _ => {}
             }
@@ -146,18 +123,6 @@ impl Platform {
         {
             let _more_than_we_use = self.cpus.push(id);
         }
-    }
-
-    fn take_override(&mut self, entry: &[u8]) -> Option<()> {
-        let flags = u16_at(entry, 8)?;
-        let wiring = Override {
-            isa: byte_at(entry, 3)?,
-            gsi: u32_at(entry, 4)?,
-            level: flags >> 2 & 3 == 3,
-            active_low: flags & 3 == 3,
-        };
-        let _more_than_isa_has = self.overrides.push(wiring);
-        Some(())
     }
 
     fn take_mcfg(&mut self, bytes: &[u8]) -> Option<()> {

@@ -5,8 +5,7 @@
 use abi::object::FIRST_SLOT;
 use abi::{Error, Kind, Rights};
 
-use crate::cpu::Cpu;
-use crate::kernel::{Kernel, Outcome};
+use crate::kernel::{Call, Kernel, Outcome, Words};
 use crate::machine::Machine;
 use crate::memory::Ref;
 use crate::slot::{Capability, Flags, Slot};
@@ -44,43 +43,25 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// CNode.mint
-    pub(crate) fn cnode_mint(
-        &self,
-        _: &Cpu,
-        me: Ref<Tcb>,
-        cnode: Ref<Slot>,
-        [to, from_cnode, from, rights, badge, ..]: [u64; 8],
-    ) -> Outcome {
+    pub(crate) fn cnode_mint(&self, by: Call, [to, from_cnode, from, rights, badge, ..]: Words) -> Outcome {
         if rights > u64::from(Rights::ALL.0) {
             return Err(Error::InvalidArgument.into());
         }
-        let (from, to) = self.pair(me, cnode, to, from_cnode, from)?;
+        let (from, to) = self.pair(by.me, by.slot, to, from_cnode, from)?;
         self.derive(from, to, Rights(rights as u8), badge)?;
         Ok([0; 8])
     }
 
     /// CNode.copy
-    pub(crate) fn cnode_copy(
-        &self,
-        _: &Cpu,
-        me: Ref<Tcb>,
-        cnode: Ref<Slot>,
-        [to, from_cnode, from, ..]: [u64; 8],
-    ) -> Outcome {
-        let (from, to) = self.pair(me, cnode, to, from_cnode, from)?;
+    pub(crate) fn cnode_copy(&self, by: Call, [to, from_cnode, from, ..]: Words) -> Outcome {
+        let (from, to) = self.pair(by.me, by.slot, to, from_cnode, from)?;
         self.derive(from, to, Rights::ALL, 0)?;
         Ok([0; 8])
     }
 
     /// CNode.relocate
-    pub(crate) fn cnode_relocate(
-        &self,
-        _: &Cpu,
-        me: Ref<Tcb>,
-        cnode: Ref<Slot>,
-        [to, from_cnode, from, ..]: [u64; 8],
-    ) -> Outcome {
-        let (from, to) = self.pair(me, cnode, to, from_cnode, from)?;
+    pub(crate) fn cnode_relocate(&self, by: Call, [to, from_cnode, from, ..]: Words) -> Outcome {
+        let (from, to) = self.pair(by.me, by.slot, to, from_cnode, from)?;
         self.move_capability(from, to);
         Ok([0; 8])
     }
@@ -119,14 +100,8 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// CNode.identify
-    pub(crate) fn cnode_identify(
-        &self,
-        _: &Cpu,
-        _: Ref<Tcb>,
-        cnode: Ref<Slot>,
-        [at, ..]: [u64; 8],
-    ) -> Outcome {
-        let slot = self.slot_in(cnode, at)?;
+    pub(crate) fn cnode_identify(&self, by: Call, [at, ..]: Words) -> Outcome {
+        let slot = self.slot_in(by.slot, at)?;
         let last = match slot.kind.get() {
             Kind::Untyped if slot.first.get().is_none() => slot.size(),
             Kind::Untyped => slot.size().saturating_sub(slot.badge.get()),
@@ -148,31 +123,19 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// CNode.delete
-    pub(crate) fn cnode_delete(
-        &self,
-        here: &Cpu,
-        _: Ref<Tcb>,
-        cnode: Ref<Slot>,
-        [at, ..]: [u64; 8],
-    ) -> Outcome {
-        let slot = self.slot_in(cnode, at)?;
-        self.delete(here, slot)?;
+    pub(crate) fn cnode_delete(&self, by: Call, [at, ..]: Words) -> Outcome {
+        let slot = self.slot_in(by.slot, at)?;
+        self.delete(by.here, slot)?;
         Ok([0; 8])
     }
 
     /// CNode.revoke
-    pub(crate) fn cnode_revoke(
-        &self,
-        here: &Cpu,
-        _: Ref<Tcb>,
-        cnode: Ref<Slot>,
-        [at, ..]: [u64; 8],
-    ) -> Outcome {
-        let slot = self.slot_in(cnode, at)?;
+    pub(crate) fn cnode_revoke(&self, by: Call, [at, ..]: Words) -> Outcome {
+        let slot = self.slot_in(by.slot, at)?;
         if slot.is_empty() || slot.flags().contains(Flags::DYING) {
             return Err(Error::NoCapability.into());
         }
-        self.revoke(here, slot)?;
+        self.revoke(by.here, slot)?;
         Ok([0; 8])
     }
 }

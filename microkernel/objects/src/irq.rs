@@ -5,10 +5,11 @@
 
 use core::cell::Cell;
 
+use abi::object::ANY_SOURCE;
 use abi::{Error, Kind, Rights};
 
 use crate::cpu::Cpu;
-use crate::kernel::{FIRST_IRQ_VECTOR, Kernel, Outcome};
+use crate::kernel::{Call, FIRST_IRQ_VECTOR, Kernel, Outcome, Words};
 use crate::machine::Machine;
 use crate::memory::{Ref, zeroed};
 use crate::slot::{Capability, Flags, Home, Slot};
@@ -71,14 +72,8 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// IrqControl.handler
-    pub(crate) fn irq_handler(
-        &self,
-        _: &Cpu,
-        me: Ref<Tcb>,
-        control: Ref<Slot>,
-        [cnode, at, gsi, cpu, flags, ..]: [u64; 8],
-    ) -> Outcome {
-        let slot = self.new_slot(me, cnode, at)?;
+    pub(crate) fn irq_handler(&self, by: Call, [cnode, at, gsi, cpu, flags, ..]: Words) -> Outcome {
+        let slot = self.new_slot(by.me, cnode, at)?;
         let gsi = u32::try_from(gsi).map_err(|_| Error::OutOfRange)?;
         if cpu >= self.cpu_count() as u64 || flags > 3 {
             return Err(Error::InvalidArgument.into());
@@ -86,7 +81,7 @@ impl<M: Machine> Kernel<M> {
         if self.irqs.iter().any(|irq| irq.source.get() == Source::Line(gsi)) {
             return Err(Error::Busy.into());
         }
-        let vector = self.take_vector(control, slot, Source::Line(gsi))?;
+        let vector = self.take_vector(by.slot, slot, Source::Line(gsi))?;
         if !self.machine.route(gsi, vector, cpu as usize, flags & 1 != 0, flags & 2 != 0) {
             self.destroy_irq(slot);
             tree::remove(slot);
@@ -97,32 +92,20 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// IrqControl.msi
-    pub(crate) fn irq_msi(
-        &self,
-        _: &Cpu,
-        me: Ref<Tcb>,
-        control: Ref<Slot>,
-        [cnode, at, cpu, ..]: [u64; 8],
-    ) -> Outcome {
-        let slot = self.new_slot(me, cnode, at)?;
-        if cpu >= self.cpu_count() as u64 {
+    pub(crate) fn irq_msi(&self, by: Call, [cnode, at, cpu, source, ..]: Words) -> Outcome {
+        let slot = self.new_slot(by.me, cnode, at)?;
+        if cpu >= self.cpu_count() as u64 || source > 0xffff && source != ANY_SOURCE {
             return Err(Error::InvalidArgument.into());
         }
-        let vector = self.take_vector(control, slot, Source::Message)?;
+        let vector = self.take_vector(by.slot, slot, Source::Message)?;
         let (address, data) = self.machine.msi(vector, cpu as usize);
         Ok([address, data, 0, 0, 0, 0, 0, 0])
     }
 
     /// IrqHandler.bind
-    pub(crate) fn irq_bind(
-        &self,
-        _: &Cpu,
-        me: Ref<Tcb>,
-        slot: Ref<Slot>,
-        [notification, ..]: [u64; 8],
-    ) -> Outcome {
-        let irq = self.handler_in(slot)?;
-        let found = self.find(me, notification, Kind::Notification, Rights::WRITE)?;
+    pub(crate) fn irq_bind(&self, by: Call, [notification, ..]: Words) -> Outcome {
+        let irq = self.handler_in(by.slot)?;
+        let found = self.find(by.me, notification, Kind::Notification, Rights::WRITE)?;
         self.clear_target(irq);
         let mut capability = found.capability();
         capability.flags.remove(Flags::OWNER);
@@ -133,14 +116,14 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// IrqHandler.ack
-    pub(crate) fn irq_ack(&self, _: &Cpu, _: Ref<Tcb>, slot: Ref<Slot>, _: [u64; 8]) -> Outcome {
-        self.let_through(self.handler_in(slot)?);
+    pub(crate) fn irq_ack(&self, by: Call, _: Words) -> Outcome {
+        self.let_through(self.handler_in(by.slot)?);
         Ok([0; 8])
     }
 
     /// IrqHandler.unbind
-    pub(crate) fn irq_unbind(&self, _: &Cpu, _: Ref<Tcb>, slot: Ref<Slot>, _: [u64; 8]) -> Outcome {
-        let irq = self.handler_in(slot)?;
+    pub(crate) fn irq_unbind(&self, by: Call, _: Words) -> Outcome {
+        let irq = self.handler_in(by.slot)?;
         self.hold(irq);
         self.clear_target(irq);
         Ok([0; 8])

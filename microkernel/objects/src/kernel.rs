@@ -33,8 +33,22 @@ impl From<Error> for Stop {
 /// How a step of an operation ends.
 pub type Step<T> = Result<T, Stop>;
 
+/// Arguments or results of a method.
+pub type Words = [u64; 8];
+
 /// How a method ends: with its result words.
-pub type Outcome = Step<[u64; 8]>;
+pub type Outcome = Step<Words>;
+
+/// What a method is called by.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The CPU.
+    pub here: &'a Cpu,
+    /// Its current thread.
+    pub me: Ref<Tcb>,
+    /// The capability that the thread named.
+    pub slot: Ref<Slot>,
+}
 
 /// Interrupt vectors for devices: 0x30 to 0xef.
 pub const IRQ_VECTORS: usize = 0xc0;

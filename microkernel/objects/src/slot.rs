@@ -84,7 +84,7 @@ impl Slot {
         Flags::from_bits_retain(self.flags.get())
     }
 
-    /// Adds marks that end its use: the fast path must not take it any more.
+    /// Adds marks; the fast path does not take it any more.
     pub fn mark(&self, flags: Flags) {
         self.flags.set((self.flags() | flags).difference(Flags::CALLABLE | Flags::RECEIVABLE).bits());
     }

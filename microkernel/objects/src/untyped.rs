@@ -7,8 +7,7 @@
 use abi::object::object_bits;
 use abi::{Error, Kind, Rights};
 
-use crate::cpu::Cpu;
-use crate::kernel::{Kernel, Outcome, Step};
+use crate::kernel::{Call, Kernel, Outcome, Step, Words};
 use crate::machine::Machine;
 use crate::memory::{Ref, align_up};
 use crate::slot::{Capability, Flags, Slot};
@@ -43,21 +42,30 @@ struct Request {
 
 impl<M: Machine> Kernel<M> {
     /// Untyped.retype
-    pub(crate) fn untyped_retype(&self, _: &Cpu, me: Ref<Tcb>, slot: Ref<Slot>, args: [u64; 8]) -> Outcome {
-        let request = self.check_retype(me, slot, args)?;
-        self.clear_for(slot, &request)?;
+    pub(crate) fn untyped_retype(&self, by: Call, args: Words) -> Outcome {
+        let request = self.check_retype(by.me, by.slot, args)?;
+        self.clear_for(by.slot, &request)?;
         for at in 0..request.count {
             let offset = request.start.wrapping_add(at << request.size_bits);
             let Some(target) = self.slot_at(request.cnode, request.slot.wrapping_add(at)) else { continue };
-            self.create(slot, target, &request, slot.object.get().wrapping_add(offset));
+            self.create(
+                by.slot,
+                target,
+                request.kind,
+                request.bits,
+                by.slot.object.get().wrapping_add(offset),
+            );
         }
-        slot.badge.set(request.end);
+        by.slot.badge.set(request.end);
         Ok([0; 8])
     }
 
     fn check_retype(&self, me: Ref<Tcb>, untyped: Ref<Slot>, args: [u64; 8]) -> Step<Request> {
         let [kind, bits, cnode, slot, count, ..] = args;
         let kind = Kind::from_word(kind).ok_or(Error::InvalidArgument)?;
+        if kind == Kind::IoSpace {
+            return Err(Error::InvalidArgument.into());
+        }
         let bits = u32::try_from(bits).map_err(|_| Error::InvalidArgument)?;
         let size_bits = object_bits(kind, bits).ok_or(Error::InvalidArgument)?;
         let device = untyped.flags().contains(Flags::DEVICE);
@@ -117,26 +125,27 @@ impl<M: Machine> Kernel<M> {
         Ok(())
     }
 
-    /// Makes one object at `physical` and the capability that owns it.
-    fn create(&self, untyped: Ref<Slot>, target: Ref<Slot>, request: &Request, physical: u64) {
+    /// Makes an object of 2^`bits` bytes or slots in memory at `physical` that has been cleared for it, and the
+    /// capability in `target`, derived from `parent`, that owns it.
+    pub(crate) fn create(&self, parent: Ref<Slot>, target: Ref<Slot>, kind: Kind, bits: u8, physical: u64) {
         let address = self.memory.address(physical);
-        let plain = matches!(request.kind, Kind::Untyped | Kind::Frame);
-        let mut capability = Capability::whole(request.kind, if plain { physical } else { address });
-        capability.bits = request.bits;
-        capability.flags = untyped.flags() & Flags::DEVICE;
-        if request.kind != Kind::Untyped {
+        let plain = matches!(kind, Kind::Untyped | Kind::Frame);
+        let mut capability = Capability::whole(kind, if plain { physical } else { address });
+        capability.bits = bits;
+        capability.flags = parent.flags() & Flags::DEVICE;
+        if kind != Kind::Untyped {
             capability.flags |= Flags::OWNER;
         }
         target.fill(capability);
-        tree::insert(untyped, target);
-        match request.kind {
+        tree::insert(parent, target);
+        match kind {
             Kind::Tcb => {
                 if let Some(tcb) = Ref::<Tcb>::at(address) {
                     Tcb::init(tcb, self.root.get());
                     self.machine.init_vectors(tcb);
                 }
             }
-            Kind::VSpace => self.init_vspace(physical, u32::from(request.bits)),
+            Kind::VSpace => self.init_vspace(physical, u32::from(bits)),
             _ => {}
         }
     }

@@ -13,7 +13,7 @@ use core::cell::Cell;
 use abi::{Error, Kind, MapFlags, PAGE_SIZE, Rights, USER_TOP};
 
 use crate::cpu::Cpu;
-use crate::kernel::{Kernel, Outcome, Step, Stop};
+use crate::kernel::{Call, Kernel, Outcome, Step, Stop, Words};
 use crate::machine::{Flush, Machine};
 use crate::memory::{Ref, Table, pages_to_bytes};
 use crate::slot::{Flags, Home, Slot};
@@ -418,15 +418,9 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// VSpace.map
-    pub(crate) fn vspace_map(
-        &self,
-        here: &Cpu,
-        me: Ref<Tcb>,
-        slot: Ref<Slot>,
-        [frame, address, offset, pages, flags, ..]: [u64; 8],
-    ) -> Outcome {
-        let space = self.vspace_in(slot)?;
-        let frame = self.find(me, frame, Kind::Frame, Rights::NONE)?;
+    pub(crate) fn vspace_map(&self, by: Call, [frame, address, offset, pages, flags, ..]: Words) -> Outcome {
+        let space = self.vspace_in(by.slot)?;
+        let frame = self.find(by.me, frame, Kind::Frame, Rights::NONE)?;
         let flags = MapFlags(flags);
         let size = flags.0 & (MapFlags::LARGE.0 | MapFlags::HUGE.0);
         if !MapFlags::ALL.has(flags) || pages == 0 {
@@ -435,12 +429,12 @@ impl<M: Machine> Kernel<M> {
         let range = [address, offset, pages];
         // (Each with its level known to the compiler.)
         let level = match MapFlags(size) {
-            MapFlags(0) => return self.map_frame(here, me, space, frame, range, flags, 0),
+            MapFlags(0) => return self.map_frame(by.here, by.me, space, frame, range, flags, 0),
             MapFlags::LARGE => 1,
             MapFlags::HUGE => 2,
             _ => return Err(Error::InvalidArgument.into()),
         };
-        self.map_frame(here, me, space, frame, range, flags, level)
+        self.map_frame(by.here, by.me, space, frame, range, flags, level)
     }
 
     #[inline(always)]
@@ -749,16 +743,10 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// VSpace.unmap
-    pub(crate) fn vspace_unmap(
-        &self,
-        here: &Cpu,
-        me: Ref<Tcb>,
-        slot: Ref<Slot>,
-        [address, pages, ..]: [u64; 8],
-    ) -> Outcome {
-        let space = self.vspace_in(slot)?;
+    pub(crate) fn vspace_unmap(&self, by: Call, [address, pages, ..]: Words) -> Outcome {
+        let space = self.vspace_in(by.slot)?;
         let end = range_end(address, pages)?;
-        self.trace(here, abi::trace::Event::Unmap, address, pages);
+        self.trace(by.here, abi::trace::Event::Unmap, address, pages);
         if let Some(table) = self.table_around(space, address, end) {
             let first = index(address, 0);
             let cleared = match pages {
@@ -766,16 +754,16 @@ impl<M: Machine> Kernel<M> {
                 _ => self.clear_in_table(table, 0, first, first.wrapping_add(pages as usize), None),
             };
             if cleared {
-                self.flush(here, space, address, end, false);
+                self.flush(by.here, space, address, end, false);
             }
             return Ok([0; 8]);
         }
         if self.splits_page(space, address) || self.splits_page(space, end) {
             return Err(Error::InvalidArgument.into());
         }
-        let reached = self.clear_range(here, space, address, end, None);
+        let reached = self.clear_range(by.here, space, address, end, None);
         if reached < end {
-            self.advance_front(me, reached.wrapping_sub(address));
+            self.advance_front(by.me, reached.wrapping_sub(address));
             return Err(Stop::Preempted);
         }
         Ok([0; 8])
@@ -808,14 +796,8 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// VSpace.protect
-    pub(crate) fn vspace_protect(
-        &self,
-        here: &Cpu,
-        me: Ref<Tcb>,
-        slot: Ref<Slot>,
-        [address, pages, flags, ..]: [u64; 8],
-    ) -> Outcome {
-        let space = self.vspace_in(slot)?;
+    pub(crate) fn vspace_protect(&self, by: Call, [address, pages, flags, ..]: Words) -> Outcome {
+        let space = self.vspace_in(by.slot)?;
         let flags = MapFlags(flags);
         if !MapFlags::READ.or(MapFlags::WRITE).or(MapFlags::EXECUTE).has(flags) {
             return Err(Error::InvalidArgument.into());
@@ -826,11 +808,11 @@ impl<M: Machine> Kernel<M> {
         }
         let (reached, result) = self.protect_range(space, address, end, flags);
         if reached > address {
-            self.flush(here, space, address, reached, false);
+            self.flush(by.here, space, address, reached, false);
         }
         result?;
         if reached < end {
-            self.advance_front(me, reached.wrapping_sub(address));
+            self.advance_front(by.me, reached.wrapping_sub(address));
             return Err(Stop::Preempted);
         }
         Ok([0; 8])
@@ -913,15 +895,9 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// VSpace.donate
-    pub(crate) fn vspace_donate(
-        &self,
-        _: &Cpu,
-        me: Ref<Tcb>,
-        slot: Ref<Slot>,
-        [untyped, ..]: [u64; 8],
-    ) -> Outcome {
-        let space = self.vspace_in(slot)?;
-        let untyped = self.find(me, untyped, Kind::Untyped, Rights::WRITE)?;
+    pub(crate) fn vspace_donate(&self, by: Call, [untyped, ..]: Words) -> Outcome {
+        let space = self.vspace_in(by.slot)?;
+        let untyped = self.find(by.me, untyped, Kind::Untyped, Rights::WRITE)?;
         if untyped.flags().contains(Flags::DEVICE) || untyped.size() < PAIR {
             return Err(Error::InvalidArgument.into());
         }
@@ -939,14 +915,8 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// VSpace.query
-    pub(crate) fn vspace_query(
-        &self,
-        _: &Cpu,
-        _: Ref<Tcb>,
-        slot: Ref<Slot>,
-        [address, ..]: [u64; 8],
-    ) -> Outcome {
-        let space = self.vspace_in(slot)?;
+    pub(crate) fn vspace_query(&self, by: Call, [address, ..]: Words) -> Outcome {
+        let space = self.vspace_in(by.slot)?;
         if address >= USER_TOP {
             return Err(Error::OutOfRange.into());
         }
