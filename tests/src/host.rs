@@ -11,6 +11,7 @@ pub const TESTS: &[Test] = &[
     Test::many("host/abi", |tool, filter, suite| package("abi", &[], tool, filter, suite)),
     Test::many("host/objects", |tool, filter, suite| package("objects", &[], tool, filter, suite)),
     Test::many("host/firmware", |tool, filter, suite| package("firmware", &[], tool, filter, suite)),
+    Test::many("host/block", |tool, filter, suite| package("block", &[], tool, filter, suite)),
     Test::many("host/channel", |tool, filter, suite| package("channel", &[], tool, filter, suite)),
     Test::many("host/ipc", |tool, filter, suite| package("ipc", &[], tool, filter, suite)),
     Test::many("host/ring", |tool, filter, suite| package("ring", &[], tool, filter, suite)),
@@ -21,6 +22,8 @@ pub const TESTS: &[Test] = &[
     // Its program is the guest's.
     Test::many("host/ledger", |tool, filter, suite| package("ledger", &["--lib"], tool, filter, suite)),
     Test::many("host/ext4", ext4),
+    Test::many("host/virtio", |tool, filter, suite| package("virtio", &[], tool, filter, suite)),
+    Test::many("host/virtio-blk", |tool, filter, suite| package("virtio-blk", &[], tool, filter, suite)),
     Test::many("host/storm", |tool, filter, suite| package("storm", &[], tool, filter, suite)),
     Test::many("host/xtask", xtask),
     Test::many("host/tests", |tool, filter, suite| package("tests", &["--lib"], tool, filter, suite)),
