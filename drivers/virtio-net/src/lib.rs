@@ -13,3 +13,6 @@
 pub mod device;
 pub mod driver;
 pub mod port;
+
+#[cfg(test)]
+mod tests;

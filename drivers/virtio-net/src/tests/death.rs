@@ -1,12 +1,12 @@
 //! Either side dies at every step there is.
 
-use crate::bench::{BUFFERS, Bench, Memory};
+use super::bench::{BUFFERS, Bench, Memory};
+use crate::device::RECEIVE;
 use net::client::Update;
 use net::wire::frame::{Frame, Mac};
 use net::wire::stream::{Ends, Patience, Stream};
-use virtio_net::device::RECEIVE;
 
-const HERE: Mac = Mac(crate::bench::MAC);
+const HERE: Mac = Mac(super::bench::MAC);
 const THERE: Mac = Mac([2, 9, 9, 9, 9, 9]);
 /// Bytes that a stream passes each way.
 const BYTES: usize = 40_000;

@@ -1,10 +1,10 @@
 //! Frames between a client and a device, both as they should be.
 
-use crate::bench::{BUFFERS, Bench, CONFIG, MAC, Memory};
+use super::bench::{BUFFERS, Bench, CONFIG, MAC, Memory};
+use crate::device::{HEADER, Offer, RECEIVE, TRANSMIT};
 use net::client::{Checksum, Link};
 use net::wire::frame::Mac;
 use virtio::fake::FakeDevice;
-use virtio_net::device::{HEADER, Offer, RECEIVE, TRANSMIT};
 
 #[test]
 fn frames_go_both_ways() {
@@ -163,7 +163,7 @@ fn what_the_device_has_checked_is_said_to_be() {
 fn a_queue_shorter_than_the_client_has_buffers_is_filled_as_room_comes() {
     let memory = Memory::new();
     let mut bench = Bench::new(&memory);
-    let offered = crate::bench::OFFERED & !virtio::Features::INDIRECT_DESC.bits();
+    let offered = super::bench::OFFERED & !virtio::Features::INDIRECT_DESC.bits();
     bench.device = FakeDevice::new(&memory.arena, offered, &[8, 8], &CONFIG);
     bench.meet();
     for number in 0..BUFFERS as u8 {

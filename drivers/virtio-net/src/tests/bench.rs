@@ -1,18 +1,16 @@
 //! A client, the driver and a device of software in one process, and what kills any of them at any step.
 
-use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 
+use crate::device::{BeginError, HEADER, Nic, Offer, RECEIVE, TRANSMIT};
+use crate::driver::{Driver, Turn, Witness};
+use crate::port::Port;
 use net::client::{Client, LONGEST, Update, Wrong};
 use proto::net::{RINGS_BITS, RX_BUFFER};
 use virtio::fake::{Arena, FakeDevice};
-use virtio::registers::Area;
-use virtio::{DeviceError, Dma, DmaMemory, Registers, Transport};
-use virtio_net::device::{BeginError, HEADER, Nic, Offer, RECEIVE, TRANSMIT};
-use virtio_net::driver::{Driver, Turn, Witness};
-use virtio_net::port::Port;
+use virtio::fragile::{Fragile, Fuse};
+use virtio::{DeviceError, Dma, DmaMemory, Transport};
 
 /// Buffers each way.
 pub const BUFFERS: usize = 16;
@@ -37,83 +35,6 @@ impl Memory {
     }
 }
 
-/// What a life ends by.
-struct Killed;
-
-/// Counts steps, and kills at one of them.
-#[derive(Debug, Default)]
-pub struct Fuse {
-    /// Steps until then; 0: never.
-    left: Cell<u64>,
-    burnt: Cell<bool>,
-}
-
-impl Fuse {
-    pub fn set(&self, steps: u64) {
-        self.left.set(steps);
-        self.burnt.set(false);
-    }
-
-    fn step(&self) {
-        match self.left.get() {
-            0 => {}
-            1 => {
-                self.left.set(0);
-                self.burnt.set(true);
-                // Without the message of a panic.
-                resume_unwind(Box::new(Killed));
-            }
-            left => self.left.set(left - 1),
-        }
-    }
-
-    /// Does it; None: it was killed meanwhile.
-    pub fn watch<R>(&self, act: impl FnOnce() -> R) -> Option<R> {
-        match catch_unwind(AssertUnwindSafe(act)) {
-            Ok(result) => Some(result),
-            Err(killed) if killed.is::<Killed>() => None,
-            Err(panic) => resume_unwind(panic),
-        }
-    }
-}
-
-/// The registers of a device whose driver can be killed at each access.
-#[derive(Debug)]
-pub struct Fragile<'m> {
-    device: FakeDevice<'m>,
-    fuse: Rc<Fuse>,
-}
-
-macro_rules! forward {
-    ($($read:ident $write:ident $number:ty;)*) => { $(
-        fn $read(&self, area: Area, offset: u32) -> $number {
-            self.fuse.step();
-            self.device.$read(area, offset)
-        }
-
-        fn $write(&self, area: Area, offset: u32, value: $number) {
-            self.fuse.step();
-            self.device.$write(area, offset, value);
-        }
-    )* };
-}
-
-impl Registers for Fragile<'_> {
-    fn bytes(&self, area: Area) -> u32 {
-        self.device.bytes(area)
-    }
-
-    fn notify_multiplier(&self) -> u32 {
-        self.device.notify_multiplier()
-    }
-
-    forward! {
-        read8 write8 u8;
-        read16 write16 u16;
-        read32 write32 u32;
-    }
-}
-
 /// Lets the driver be killed at each record.
 pub struct Steps(Rc<Fuse>);
 
@@ -133,7 +54,7 @@ pub struct Bench<'m> {
     pub device: FakeDevice<'m>,
     pub data: DmaMemory<'m>,
     pub client: Client<'m>,
-    pub driver: Option<Driver<'m, Fragile<'m>>>,
+    pub driver: Option<Driver<'m, Fragile<FakeDevice<'m>>>>,
     pub fuse: Rc<Fuse>,
     pub client_life: u32,
     pub driver_life: u32,
@@ -179,8 +100,8 @@ impl<'m> Bench<'m> {
     }
 
     /// A device with a driver in its first turn.
-    pub fn begin(&mut self) -> Result<Driver<'m, Fragile<'m>>, BeginError> {
-        let registers = Fragile { device: self.device.clone(), fuse: self.fuse.clone() };
+    pub fn begin(&mut self) -> Result<Driver<'m, Fragile<FakeDevice<'m>>>, BeginError> {
+        let registers = Fragile::new(self.device.clone(), self.fuse.clone());
         let transport = Transport::new(registers, IDENTITY)?;
         let nic = Nic::new(transport, &mut &self.memory.arena, [2, 0, 0, 0, 0, 0])?;
         let port = Port::new(&self.memory.rings, self.data.bytes() as u64, self.driver_life);
