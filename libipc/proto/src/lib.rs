@@ -10,4 +10,5 @@ pub mod host;
 pub mod life;
 pub mod net;
 pub mod pci;
+pub mod rng;
 pub mod start;
