@@ -12,5 +12,6 @@ pub mod life;
 pub mod net;
 pub mod once;
 pub mod pci;
+pub mod rng;
 pub mod start;
 pub mod stream;
