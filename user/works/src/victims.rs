@@ -82,8 +82,18 @@ pub struct Killer {
     recoveries: u64,
     refused: u64,
     times: Times,
+    parts: [Times; PARTS.len()],
     events: VecDeque<Event>,
 }
+
+/// The parts of a recovery: what each is, and the word of `proto::control::recovery` that it ends with.
+pub const PARTS: [(&str, usize); 5] = [
+    ("fence", recovery::FENCED),
+    ("revoke", recovery::REVOKED),
+    ("start", recovery::STARTED),
+    ("ready", recovery::READY),
+    ("serve", recovery::SERVED),
+];
 
 /// Events that are kept until they are told.
 const MOST_EVENTS: usize = 64;
@@ -118,6 +128,7 @@ impl Killer {
             recoveries: 0,
             refused: 0,
             times: Times::default(),
+            parts: Default::default(),
             events: VecDeque::new(),
         };
         for name in &arguments.victims {
@@ -161,6 +172,11 @@ impl Killer {
     /// How long it took from the detection of deaths to the first requests served again.
     pub fn times(&self) -> &Times {
         &self.times
+    }
+
+    /// How long each of the [`PARTS`] took.
+    pub fn parts(&self) -> &[Times; PARTS.len()] {
+        &self.parts
     }
 
     /// The next thing worth telling.
@@ -288,6 +304,11 @@ impl Killer {
                 if times[recovery::SERVED] != 0 {
                     let took = times[recovery::SERVED].saturating_sub(times[recovery::DETECTED]);
                     self.times.add(took);
+                    let mut before = times[recovery::DETECTED];
+                    for (part, (_, end)) in self.parts.iter_mut().zip(PARTS) {
+                        part.add(times[end].saturating_sub(before));
+                        before = times[end];
+                    }
                     self.tell(Event::Recovered(name, took));
                 } else if ago == 0 {
                     // It may still serve in this life.

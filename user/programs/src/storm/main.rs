@@ -11,12 +11,13 @@ mod instructions;
 
 use alloc::boxed::Box;
 
-use rt::env;
+use rt::{clock, env};
 use storm::arguments::{Arguments, USAGE, When, Work as Kind};
 use storm::report::Report;
+use storm::tally::Tally;
 use works::disk::DiskWork;
 use works::rounds::{self, Outcome};
-use works::victims::{Event, Killer};
+use works::victims::{Event, Killer, PARTS};
 use works::wire::WireWork;
 use works::{Work, WorkError};
 
@@ -57,6 +58,8 @@ fn run(arguments: &Arguments<'static>) -> Result<Report, WorkError> {
         return instructions::sweep(arguments, range, &mut killer);
     }
     let mut work = begun(arguments)?;
+    // The first pass warms up: what is behind the device may be slower when something is touched for the first time.
+    let first = rounds::run(&mut *work, None)?;
     let quiet = rounds::run(&mut *work, None)?;
     rt::eprintln!(
         "storm: {} without kills: {} bytes, {} requests",
@@ -70,7 +73,7 @@ fn run(arguments: &Arguments<'static>) -> Result<Report, WorkError> {
     // The last life serves its first request in this pass at the latest.
     let calm = rounds::run(&mut *work, None)?;
     killer.book()?;
-    Ok(report(quiet, stormy, calm, &mut killer))
+    Ok(report(&[first, quiet, stormy, calm], &mut killer))
 }
 
 fn begun(arguments: &Arguments) -> Result<Box<dyn Work>, WorkError> {
@@ -81,21 +84,25 @@ fn begun(arguments: &Arguments) -> Result<Box<dyn Work>, WorkError> {
     })
 }
 
-fn report(quiet: Outcome, stormy: Outcome, calm: Outcome, killer: &mut Killer) -> Report {
+/// The report on runs: before the one that the others are compared with, that one, with kills, and after.
+fn report([first, quiet, stormy, calm]: &[Outcome; 4], killer: &mut Killer) -> Report {
     while let Some(event) = killer.event() {
         match event {
             Event::Killed(name, how) => rt::eprintln!("storm: {name} dies: {}", how.name()),
             Event::Recovered(name, ticks) => {
-                let microseconds = rt::clock::to_microseconds(ticks);
-                rt::eprintln!("storm: {name} serves again after {microseconds} us");
+                rt::eprintln!("storm: {name} serves again after {} us", clock::to_microseconds(ticks));
             }
             Event::WouldNotDie(name, how) => rt::eprintln!("storm: {name} did not die of: {}", how.name()),
         }
     }
-    let mut tally = stormy.tally;
-    tally.add(&calm.tally);
-    tally.add(&quiet.tally);
-    tally.errors += killer.refused();
+    for ((part, _), times) in PARTS.iter().zip(killer.parts()) {
+        let [p50, max] = [times.summary().p50, times.summary().max].map(clock::to_microseconds);
+        rt::eprintln!("storm: of a recovery, to {part} took {p50} us (p50), {max} us at most");
+    }
+    let mut tally = Tally { errors: killer.refused(), ..Tally::default() };
+    for outcome in [first, quiet, stormy, calm] {
+        tally.add(&outcome.tally);
+    }
     Report {
         kills: killer.kills(),
         recoveries: killer.recoveries(),
