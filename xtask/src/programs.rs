@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::workspace;
 
 /// The guest packages, and the cargo profile and target they are built with.
-pub const PACKAGES: [&str; 3] = ["microkernel", "init", "programs"];
+pub const PACKAGES: [&str; 4] = ["microkernel", "init", "ledger", "programs"];
 /// The cargo profile of guest programs.
 pub const PROFILE: &str = "guest";
 /// The target of guest programs: the host's own, so that its precompiled core serves.
