@@ -11,6 +11,7 @@ mod exec;
 mod fuzz;
 mod harness;
 mod host;
+mod ledger;
 mod lines;
 mod options;
 mod selftest;
@@ -25,11 +26,12 @@ use harness::{Report, Test};
 use tool::Tool;
 
 /// All there is, in the order it runs: what is quick and says most comes first.
-const SUITES: [&[Test]; 9] = [
+const SUITES: [&[Test]; 10] = [
     host::TESTS,
     options::TESTS,
     exec::TESTS,
     components::TESTS,
+    ledger::TESTS,
     terminal::TESTS,
     debug::TESTS,
     selftest::TESTS,

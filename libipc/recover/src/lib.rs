@@ -15,6 +15,8 @@
 #![forbid(unsafe_code)]
 
 pub mod caller;
+#[cfg(feature = "guest")]
+pub mod guest;
 mod memory;
 #[cfg(feature = "mortal")]
 pub mod mortal;

@@ -14,5 +14,8 @@ pub mod service;
 pub use client::Client;
 pub use service::Ledger;
 
+/// The clients of the running system's ledger.
+pub const BOUNDS: recover::sessions::Bounds = recover::sessions::Bounds { clients: 16, lanes: 8 };
+
 #[cfg(test)]
 mod tests;

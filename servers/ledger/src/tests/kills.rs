@@ -15,7 +15,15 @@ fn range() -> (Rc<Range>, Client<Line>, [Account; 2]) {
 }
 
 /// What there is to see of a ledger.
-fn seen(range: &Rc<Range>) -> (Totals, Vec<(String, u64, u64)>, Vec<[u64; 3]>) {
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    totals: Totals,
+    /// Name, number, contents.
+    accounts: Vec<(String, u64, u64)>,
+    history: Vec<[u64; 3]>,
+}
+
+fn seen(range: &Rc<Range>) -> Seen {
     let mut client = range.client(1000, 1, 0);
     let (mut place, mut accounts) = (0, Vec::new());
     while let Some(account) = client.list(place).expect("a list") {
@@ -23,7 +31,7 @@ fn seen(range: &Rc<Range>) -> (Totals, Vec<(String, u64, u64)>, Vec<[u64; 3]>) {
         place = account.next;
     }
     let history = client.history(0).expect("a page").transfers().collect();
-    (client.totals().expect("totals"), accounts, history)
+    Seen { totals: client.totals().expect("totals"), accounts, history }
 }
 
 type Ask = fn(&mut Client<Line>, [Account; 2]) -> Result<u64, LedgerError>;

@@ -135,6 +135,5 @@ fn a_long_history_comes_in_pages() {
 
 #[test]
 fn the_state_of_the_running_system_fits_its_frame() {
-    let bounds = Bounds { clients: 16, lanes: 8 };
-    assert_eq!(Ledger::default().layout(bounds).frame_bits(), 16);
+    assert_eq!(Ledger::default().layout(crate::BOUNDS).frame_bits(), 16);
 }
