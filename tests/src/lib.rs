@@ -14,6 +14,7 @@ mod host;
 mod lines;
 mod options;
 mod selftest;
+mod supervision;
 mod terminal;
 mod tool;
 
@@ -25,11 +26,12 @@ use harness::{Report, Test};
 use tool::Tool;
 
 /// All there is, in the order it runs: what is quick and says most comes first.
-const SUITES: [&[Test]; 9] = [
+const SUITES: [&[Test]; 10] = [
     host::TESTS,
     options::TESTS,
     exec::TESTS,
     components::TESTS,
+    supervision::TESTS,
     terminal::TESTS,
     debug::TESTS,
     selftest::TESTS,
