@@ -8,6 +8,43 @@
 // stack at a trap, from its top down: cpu (kept there), ss, rsp, rflags, cs, rip (pushed by the CPU), error (by
 // the CPU, or 0), vector
 
+// The words of a message, and FS and GS bases, into a thread and out of it.
+.macro SAVE_WORDS tcb
+    mov [\tcb + {WORDS}], rdi
+    mov [\tcb + {WORDS} + 8], r8
+    mov [\tcb + {WORDS} + 16], r9
+    mov [\tcb + {WORDS} + 24], r10
+    mov [\tcb + {WORDS} + 32], r12
+    mov [\tcb + {WORDS} + 40], r13
+    mov [\tcb + {WORDS} + 48], r14
+    mov [\tcb + {WORDS} + 56], r15
+.endm
+
+.macro LOAD_WORDS tcb
+    mov rdi, [\tcb + {WORDS}]
+    mov r8, [\tcb + {WORDS} + 8]
+    mov r9, [\tcb + {WORDS} + 16]
+    mov r10, [\tcb + {WORDS} + 24]
+    mov r12, [\tcb + {WORDS} + 32]
+    mov r13, [\tcb + {WORDS} + 40]
+    mov r14, [\tcb + {WORDS} + 48]
+    mov r15, [\tcb + {WORDS} + 56]
+.endm
+
+.macro SAVE_BASES tcb, lost
+    rdfsbase \lost
+    mov [\tcb + {FS_BASE}], \lost
+    rdgsbase \lost
+    mov [\tcb + {GS_BASE}], \lost
+.endm
+
+.macro LOAD_BASES tcb, lost
+    mov \lost, [\tcb + {FS_BASE}]
+    wrfsbase \lost
+    mov \lost, [\tcb + {GS_BASE}]
+    wrgsbase \lost
+.endm
+
 .section .text.entry, "ax", @progbits
 .set vector, 0
 .rept 256
@@ -37,14 +74,7 @@ trap_common:
     mov [rax + {RSI}], rsi
     mov [rax + {RBP}], rbp
     mov [rax + {R11}], r11
-    mov [rax + {W0}], rdi
-    mov [rax + {W1}], r8
-    mov [rax + {W2}], r9
-    mov [rax + {W3}], r10
-    mov [rax + {W4}], r12
-    mov [rax + {W5}], r13
-    mov [rax + {W6}], r14
-    mov [rax + {W7}], r15
+    SAVE_WORDS rax
     pop [rax + {RAX}]
     pop rsi                             // vector
     pop r12                             // error
@@ -55,10 +85,7 @@ trap_common:
     pop rcx                             // ss
     pop rdi                             // cpu
     mov rbx, rax
-    rdfsbase rcx
-    mov [rbx + {FS_BASE}], rcx
-    rdgsbase rcx
-    mov [rbx + {GS_BASE}], rcx
+    SAVE_BASES rbx, rcx
     mov eax, 7
     xor edx, edx
     xsave64 [rbx + {VECTORS}]
@@ -119,18 +146,8 @@ syscall_contended:
 1:  mov [rsp + {RAX}], rax
     mov [rsp + {RDX}], rdx
     mov [rsp + {RSI}], rsi
-    mov [rsp + {W0}], rdi
-    mov [rsp + {W1}], r8
-    mov [rsp + {W2}], r9
-    mov [rsp + {W3}], r10
-    mov [rsp + {W4}], r12
-    mov [rsp + {W5}], r13
-    mov [rsp + {W6}], r14
-    mov [rsp + {W7}], r15
-    rdfsbase rax
-    mov [rsp + {FS_BASE}], rax
-    rdgsbase rax
-    mov [rsp + {GS_BASE}], rax
+    SAVE_WORDS rsp
+    SAVE_BASES rsp, rax
     mov rdi, rbx
     mov rsp, [rdi + {STACK}]
     mov esi, ebp                        // the ticket
@@ -142,23 +159,13 @@ resume:
     test rax, rax
     jz idle
     mov rbx, rax
-    mov rcx, [rbx + {FS_BASE}]
-    wrfsbase rcx
-    mov rcx, [rbx + {GS_BASE}]
-    wrgsbase rcx
+    LOAD_BASES rbx, rcx
     cmp byte ptr [rbx + {INTERRUPTED}], 0
     jne resume_interrupted
     mov eax, 7                          // vector registers as at start: the kernel's own use of them must not show
     xor edx, edx
     xrstor64 [rip + {INITIAL_VECTORS}]
-    mov rdi, [rbx + {W0}]
-    mov r8, [rbx + {W1}]
-    mov r9, [rbx + {W2}]
-    mov r10, [rbx + {W3}]
-    mov r12, [rbx + {W4}]
-    mov r13, [rbx + {W5}]
-    mov r14, [rbx + {W6}]
-    mov r15, [rbx + {W7}]
+    LOAD_WORDS rbx
     mov rax, [rbx + {RAX}]
     mov rdx, [rbx + {RDX}]
     mov rsi, [rbx + {RSI}]
@@ -180,14 +187,7 @@ resume_interrupted:
     push [rbx + {RFLAGS}]
     push 0x23                           // cs
     push [rbx + {RIP}]
-    mov rdi, [rbx + {W0}]
-    mov r8, [rbx + {W1}]
-    mov r9, [rbx + {W2}]
-    mov r10, [rbx + {W3}]
-    mov r12, [rbx + {W4}]
-    mov r13, [rbx + {W5}]
-    mov r14, [rbx + {W6}]
-    mov r15, [rbx + {W7}]
+    LOAD_WORDS rbx
     mov rdx, [rbx + {RDX}]
     mov rsi, [rbx + {RSI}]
     mov rcx, [rbx + {RCX}]

@@ -2,7 +2,7 @@
 // queue, the clock or the timer. One copy for each CPU, so that the CPU's data is found RIP-relative.
 //
 // Each path first checks everything, then commits; past that point nothing can fail. What a check finds
-// unusual goes to the slow path (entry.s, Rust), which comes to the same result where both apply:
+// unusual goes to the slow path (entry.s, whose macros are used here, and Rust), which comes to the same result:
 // tests run with `nofast` on the command line to compare.
 //
 // registers  rax number, rdx capability, rsi message info, words rdi r8 r9 r10 r12 r13 r14 r15 (left where they
@@ -37,26 +37,20 @@
 .endm
 
 // Saves what the call convention keeps. Out: rcx, r11, rbx, rbp free.
-.macro SAVE_CALLER
+.macro SAVE_CALLER cpu
     mov [rsp + {RIP}], rcx
     mov [rsp + {RFLAGS}], r11
     mov [rsp + {RBX}], rbx
     mov [rsp + {RBP}], rbp
-    mov rcx, [rip + kernel_cpus + {CPU} + {USER_RSP}]
+    mov rcx, [rip + \cpu + {USER_RSP}]
     mov [rsp + {RSP}], rcx
 .endm
 
 // Switches from the thread rsp to the thread rbx. Lost: rax, rcx, rdx.
-.macro SWITCH
-    rdfsbase rax
-    mov [rsp + {FS_BASE}], rax
-    rdgsbase rax
-    mov [rsp + {GS_BASE}], rax
-    mov rax, [rbx + {FS_BASE}]
-    wrfsbase rax
-    mov rax, [rbx + {GS_BASE}]
-    wrgsbase rax
-    mov [rip + kernel_cpus + {CPU} + {CURRENT}], rbx
+.macro SWITCH cpu
+    SAVE_BASES rsp, rax
+    LOAD_BASES rbx, rax
+    mov [rip + \cpu + {CURRENT}], rbx
     mov rcx, [rbx + {CR3}]
     cmp rcx, [rsp + {CR3}]
     je 1f
@@ -101,80 +95,82 @@
     mov rcx, [rbp + {OBJECT}]
 .endm
 
+.irp n, 0, 1, 2, 3, 4, 5, 6, 7
+    .set cpu_\n, kernel_cpus + \n * {CPU_SIZE}
     .balign 64
-syscall_entry_{NUMBER}:
-    mov [rip + kernel_cpus + {CPU} + {USER_RSP}], rsp
-    mov rsp, [rip + kernel_cpus + {CPU} + {CURRENT}]
+syscall_entry_\n:
+    mov [rip + cpu_\n + {USER_RSP}], rsp
+    mov rsp, [rip + cpu_\n + {CURRENT}]
     cmp eax, {CALL}
-    jne not_call_{NUMBER}
+    jne not_call_\n
 
 // call ---------------------------------------------------------------------------------------------------
-    SAVE_CALLER
-    TAKE_LOCK contended_{NUMBER}
+    SAVE_CALLER cpu_\n
+    TAKE_LOCK contended_\n
     cmp rdx, [rsp + {CSPACE_SLOTS}]
-    jae slow_{NUMBER}
+    jae slow_\n
     mov rbp, rdx
     shl rbp, 6
     add rbp, [rsp + {CSPACE}]           // the slot
     test byte ptr [rbp + {FLAGS}], {CALLABLE}
-    jz slow_{NUMBER}
+    jz slow_\n
     mov rcx, [rbp + {OBJECT}]           // the Endpoint
     mov rbx, [rcx + {RECEIVERS}]        // its first receiver
     test rbx, rbx
-    jz slow_{NUMBER}
-    cmp dword ptr [rbx + {KEY}], {NUMBER}
-    jne slow_{NUMBER}
-    mov r11b, [rip + kernel_cpus + {CPU} + {TOP}]
+    jz slow_\n
+    cmp dword ptr [rbx + {KEY}], \n
+    jne slow_\n
+    mov r11b, [rip + cpu_\n + {TOP}]
     cmp [rbx + {PRIORITY}], r11b
-    jb slow_{NUMBER}
+    jb slow_\n
     test esi, esi
-    jnz copy_call_{NUMBER}
-call_commit_{NUMBER}:
+    jnz copy_call_\n
+call_commit_\n:
     mov rax, [rbx + {QUEUE_NEXT}]
     mov [rcx + {RECEIVERS}], rax
     mov [rbx + {REPLY_CALLER}], rsp
     mov [rsp + {BLOCKED_ON}], rbx       // the receiver's own Reply is at the start of its Tcb
     mov byte ptr [rsp + {STATE}], {ANSWER}
     mov byte ptr [rbx + {STATE}], {READY}
-    SWITCH
+    SWITCH cpu_\n
     mov rdx, [rbp + {BADGE}]
     xor eax, eax
     RETURN
 
-copy_call_{NUMBER}:
-    COPY_WORDS slow_{NUMBER}
-    jmp call_commit_{NUMBER}
+copy_call_\n:
+    COPY_WORDS slow_\n
+    jmp call_commit_\n
 
 // reply_recv ---------------------------------------------------------------------------------------------
-not_call_{NUMBER}:
+not_call_\n:
     cmp eax, {REPLY_RECV}
-    jne not_reply_{NUMBER}
-    SAVE_CALLER
-    TAKE_LOCK contended_{NUMBER}
+    jne not_reply_\n
+    SAVE_CALLER cpu_\n
+    TAKE_LOCK contended_\n
     mov rbx, [rsp + {REPLY_CALLER}]     // who waits for our answer
     test rbx, rbx
-    jz slow_{NUMBER}
-    cmp dword ptr [rbx + {KEY}], {NUMBER}
-    jne slow_{NUMBER}
-    mov r11b, [rip + kernel_cpus + {CPU} + {TOP}]
+    jz slow_\n
+    cmp dword ptr [rbx + {KEY}], \n
+    jne slow_\n
+    mov r11b, [rip + cpu_\n + {TOP}]
     cmp [rbx + {PRIORITY}], r11b
-    jb slow_{NUMBER}
+    jb slow_\n
     cmp rdx, [rsp + {CSPACE_SLOTS}]
-    jae slow_{NUMBER}
+    jae slow_\n
     mov rbp, rdx
     shl rbp, 6
     add rbp, [rsp + {CSPACE}]           // the slot
     test byte ptr [rbp + {FLAGS}], {RECEIVABLE}
-    jz slow_{NUMBER}
+    jz slow_\n
     cmp byte ptr [rsp + {BOUND_PENDING}], 0
-    jne slow_{NUMBER}
+    jne slow_\n
     mov rcx, [rbp + {OBJECT}]           // the Endpoint
     mov r11, [rcx + {SENDERS}]
     or r11, [rcx + {RECEIVERS}]
-    jnz slow_{NUMBER}
+    jnz slow_\n
     test esi, esi
-    jnz copy_reply_{NUMBER}
-reply_commit_{NUMBER}:
+    jnz copy_reply_\n
+reply_commit_\n:
     mov [rcx + {RECEIVERS}], rsp
     mov [rcx + {RECEIVERS_TAIL}], rsp
     mov qword ptr [rsp + {QUEUE_NEXT}], 0
@@ -182,67 +178,64 @@ reply_commit_{NUMBER}:
     mov qword ptr [rsp + {REPLY_CALLER}], 0
     mov byte ptr [rsp + {STATE}], {RECEIVING}
     mov byte ptr [rbx + {STATE}], {READY}
-    SWITCH
+    SWITCH cpu_\n
     xor eax, eax
     xor edx, edx
     RETURN
 
-copy_reply_{NUMBER}:
-    COPY_WORDS slow_{NUMBER}
-    jmp reply_commit_{NUMBER}
+copy_reply_\n:
+    COPY_WORDS slow_\n
+    jmp reply_commit_\n
 
 // the rest -----------------------------------------------------------------------------------------------
-not_reply_{NUMBER}:
+not_reply_\n:
     cmp eax, {NOP}
-    je nop_{NUMBER}
+    je nop_\n
     cmp eax, {YIELD}
-    je yield_{NUMBER}
+    je yield_\n
     cmp eax, {SIGNAL}
-    je signal_{NUMBER}
+    je signal_\n
     cmp eax, {WAIT}
-    je wait_{NUMBER}
+    je wait_\n
     cmp eax, {CALL}
-    jb foreign_{NUMBER}
+    jb foreign_\n
     cmp eax, {INVOKE}
-    ja foreign_{NUMBER}
-to_slow_{NUMBER}:
-    SAVE_CALLER
-    TAKE_LOCK contended_{NUMBER}
-slow_{NUMBER}:
-    lea rbx, [rip + kernel_cpus + {CPU}]
+    ja foreign_\n
+to_slow_\n:
+    SAVE_CALLER cpu_\n
+    TAKE_LOCK contended_\n
+slow_\n:
+    lea rbx, [rip + cpu_\n]
     jmp syscall_slow
 
-contended_{NUMBER}:
-    lea rbx, [rip + kernel_cpus + {CPU}]
+contended_\n:
+    lea rbx, [rip + cpu_\n]
     jmp syscall_contended
 
 // signal, wait (without a deadline), yield: what these do to queues is for Rust, but there is no message to save.
-yield_{NUMBER}:
-    SAVE_CALLER
-    TAKE_LOCK contended_{NUMBER}
+yield_\n:
+    SAVE_CALLER cpu_\n
+    TAKE_LOCK contended_\n
     lea rcx, [rip + {yield_call}]
-    jmp quick_{NUMBER}
+    jmp quick_\n
 
-signal_{NUMBER}:
-    SAVE_CALLER
-    TAKE_LOCK contended_{NUMBER}
+signal_\n:
+    SAVE_CALLER cpu_\n
+    TAKE_LOCK contended_\n
     lea rcx, [rip + {signal_call}]
-    jmp quick_{NUMBER}
+    jmp quick_\n
 
-wait_{NUMBER}:
+wait_\n:
     test rsi, rsi
-    jnz to_slow_{NUMBER}
-    SAVE_CALLER
-    TAKE_LOCK contended_{NUMBER}
+    jnz to_slow_\n
+    SAVE_CALLER cpu_\n
+    TAKE_LOCK contended_\n
     lea rcx, [rip + {wait_call}]
 
 // In: rcx = the function, to be called with the CPU and rdx.
-quick_{NUMBER}:
-    rdfsbase rax
-    mov [rsp + {FS_BASE}], rax
-    rdgsbase rax
-    mov [rsp + {GS_BASE}], rax
-    lea rdi, [rip + kernel_cpus + {CPU}]
+quick_\n:
+    SAVE_BASES rsp, rax
+    lea rdi, [rip + cpu_\n]
     mov rsi, rdx
     mov rsp, [rdi + {STACK}]
     xor ebp, ebp
@@ -250,17 +243,17 @@ quick_{NUMBER}:
     jmp resume
 
 // nop: there and back.
-nop_{NUMBER}:
+nop_\n:
     xor eax, eax
-    mov rsp, [rip + kernel_cpus + {CPU} + {USER_RSP}]
+    mov rsp, [rip + cpu_\n + {USER_RSP}]
     sysretq
 
 // A foreign system call: to the library's entry, with everything in place but rcx and r11, which SYSCALL has
 // taken; return address and flags lie in the thread's buffer. No lock: all of it is the thread's own, and who
 // would take it away halts this CPU first. No vector register is touched.
-foreign_{NUMBER}:
+foreign_\n:
     cmp qword ptr [rsp + {FOREIGN_ENTRY}], 0
-    je to_slow_{NUMBER}
+    je to_slow_\n
     mov [rsp + {RFLAGS}], r11
     mov r11, [rsp + {BUFFER}]
     mov [r11 + {RETURN_ADDRESS}], rcx
@@ -269,28 +262,26 @@ foreign_{NUMBER}:
     mov [r11 + {RETURN_FLAGS}], rcx
     mov r11, rcx
     mov rcx, [rsp + {FOREIGN_ENTRY}]
-    mov rsp, [rip + kernel_cpus + {CPU} + {USER_RSP}]
+    mov rsp, [rip + cpu_\n + {USER_RSP}]
     sysretq
 
 // The entry without a fast path: while messages are traced, or with `nofast` on the command line.
     .balign 64
-syscall_entry_slow_{NUMBER}:
-    mov [rip + kernel_cpus + {CPU} + {USER_RSP}], rsp
-    mov rsp, [rip + kernel_cpus + {CPU} + {CURRENT}]
+syscall_entry_slow_\n:
+    mov [rip + cpu_\n + {USER_RSP}], rsp
+    mov rsp, [rip + cpu_\n + {CURRENT}]
     cmp eax, {CALL}
-    jb foreign_{NUMBER}
+    jb foreign_\n
     cmp eax, {INVOKE}
-    ja foreign_{NUMBER}
-    jmp to_slow_{NUMBER}
+    ja foreign_\n
+    jmp to_slow_\n
+.endr
 
+// For each CPU its entries: with the fast path, and without.
 .section .rodata.entries, "a", @progbits
     .balign 8
-.globl syscall_entry_table_{NUMBER}
-syscall_entry_table_{NUMBER}:
-    .quad syscall_entry_{NUMBER}, syscall_entry_slow_{NUMBER}
-
-.purgem TAKE_LOCK
-.purgem SAVE_CALLER
-.purgem SWITCH
-.purgem RETURN
-.purgem COPY_WORDS
+.globl syscall_entries
+syscall_entries:
+.irp n, 0, 1, 2, 3, 4, 5, 6, 7
+    .quad syscall_entry_\n, syscall_entry_slow_\n
+.endr

@@ -10,10 +10,8 @@ use abi::Syscall;
 use abi::message::{BUFFER_WORDS, IpcBuffer, MsgInfo};
 use abi::trace::MAX_CPUS;
 use objects::endpoint::Endpoint;
-use objects::queue::Queue;
-use objects::reply::Reply;
 use objects::slot::Flags;
-use objects::tcb::{Context, State, Tcb, VectorArea};
+use objects::tcb::{State, Tcb, VectorArea};
 use objects::{Cpu, Ref, Slot};
 use x86_64::registers::control::Cr2;
 
@@ -22,32 +20,23 @@ use crate::machine::apic;
 use crate::machine::panic::{self, TrapFrame};
 use crate::remote;
 
-const fn word(at: usize) -> usize {
-    offset_of!(Tcb, context).wrapping_add(offset_of!(Context, words)).wrapping_add(at.wrapping_mul(8))
-}
-
 global_asm!(
     include_str!("../asm/entry.s"),
+    include_str!("../asm/fastpath.s"),
+    CPU_SIZE = const size_of::<Cpu>(),
     CURRENT = const offset_of!(Cpu, current),
     STACK = const offset_of!(Cpu, stack),
-    RIP = const offset_of!(Tcb, context) + offset_of!(Context, rip),
-    RSP = const offset_of!(Tcb, context) + offset_of!(Context, rsp),
-    RFLAGS = const offset_of!(Tcb, context) + offset_of!(Context, rflags),
-    RAX = const offset_of!(Tcb, context) + offset_of!(Context, rax),
-    RBX = const offset_of!(Tcb, context) + offset_of!(Context, rbx),
-    RCX = const offset_of!(Tcb, context) + offset_of!(Context, rcx),
-    RDX = const offset_of!(Tcb, context) + offset_of!(Context, rdx),
-    RSI = const offset_of!(Tcb, context) + offset_of!(Context, rsi),
-    RBP = const offset_of!(Tcb, context) + offset_of!(Context, rbp),
-    R11 = const offset_of!(Tcb, context) + offset_of!(Context, r11),
-    W0 = const word(0),
-    W1 = const word(1),
-    W2 = const word(2),
-    W3 = const word(3),
-    W4 = const word(4),
-    W5 = const word(5),
-    W6 = const word(6),
-    W7 = const word(7),
+    RIP = const offset_of!(Tcb, context.rip),
+    RSP = const offset_of!(Tcb, context.rsp),
+    RFLAGS = const offset_of!(Tcb, context.rflags),
+    RAX = const offset_of!(Tcb, context.rax),
+    RBX = const offset_of!(Tcb, context.rbx),
+    RCX = const offset_of!(Tcb, context.rcx),
+    RDX = const offset_of!(Tcb, context.rdx),
+    RSI = const offset_of!(Tcb, context.rsi),
+    RBP = const offset_of!(Tcb, context.rbp),
+    R11 = const offset_of!(Tcb, context.r11),
+    WORDS = const offset_of!(Tcb, context.words),
     FS_BASE = const offset_of!(Tcb, fs_base),
     GS_BASE = const offset_of!(Tcb, gs_base),
     VECTORS = const offset_of!(Tcb, vectors),
@@ -58,99 +47,60 @@ global_asm!(
     trap_panic = sym trap_panic,
     syscall_slow = sym syscall_slow,
     syscall_contended = sym syscall_contended,
+    CALL = const Syscall::call.number(),
+    REPLY_RECV = const Syscall::reply_recv.number(),
+    NOP = const Syscall::nop.number(),
+    INVOKE = const Syscall::invoke.number(),
+    SIGNAL = const Syscall::signal.number(),
+    WAIT = const Syscall::wait.number(),
+    YIELD = const Syscall::yield_now.number(),
+    signal_call = sym signal_call,
+    wait_call = sym wait_call,
+    yield_call = sym yield_call,
+    USER_RSP = const offset_of!(Cpu, user_rsp),
+    TOP = const offset_of!(Cpu, top),
+    CR3 = const offset_of!(Tcb, cr3),
+    KEY = const offset_of!(Tcb, key),
+    STATE = const offset_of!(Tcb, state),
+    PRIORITY = const offset_of!(Tcb, priority),
+    QUEUE_NEXT = const offset_of!(Tcb, queue_next),
+    BLOCKED_ON = const offset_of!(Tcb, blocked_on),
+    BOUND_PENDING = const offset_of!(Tcb, bound_pending),
+    FOREIGN_ENTRY = const offset_of!(Tcb, foreign_entry),
+    BUFFER = const offset_of!(Tcb, buffer),
+    CSPACE = const offset_of!(Tcb, cspace),
+    CSPACE_SLOTS = const offset_of!(Tcb, cspace_slots),
+    REPLY_CALLER = const offset_of!(Tcb, reply.caller),
+    OBJECT = const offset_of!(Slot, object),
+    BADGE = const offset_of!(Slot, badge),
+    FLAGS = const Slot::FLAGS_OFFSET,
+    CALLABLE = const Flags::CALLABLE.bits(),
+    RECEIVABLE = const Flags::RECEIVABLE.bits(),
+    RECEIVERS = const offset_of!(Endpoint, receivers.head),
+    RECEIVERS_TAIL = const offset_of!(Endpoint, receivers.tail),
+    SENDERS = const offset_of!(Endpoint, senders.head),
+    READY = const State::Ready as u8,
+    ANSWER = const State::Answer as u8,
+    RECEIVING = const State::Receiving as u8,
+    EXTRA_MASK = const MsgInfo::EXTRA_MASK,
+    BUFFER_WORDS = const BUFFER_WORDS,
+    RETURN_ADDRESS = const offset_of!(IpcBuffer, foreign.return_address),
+    RETURN_FLAGS = const offset_of!(IpcBuffer, foreign.return_flags),
+    INSIDE = const offset_of!(IpcBuffer, foreign.inside),
 );
 
-/// The fast path of one CPU (asm/fastpath.s).
-macro_rules! fast_path {
-    ($($number:literal)*) => {
-        $(global_asm!(
-            include_str!("../asm/fastpath.s"),
-            NUMBER = const $number,
-            CPU = const $number * size_of::<Cpu>(),
-            CALL = const Syscall::call.number(),
-            REPLY_RECV = const Syscall::reply_recv.number(),
-            NOP = const Syscall::nop.number(),
-            INVOKE = const Syscall::invoke.number(),
-            SIGNAL = const Syscall::signal.number(),
-            WAIT = const Syscall::wait.number(),
-            YIELD = const Syscall::yield_now.number(),
-            STACK = const offset_of!(Cpu, stack),
-            signal_call = sym signal_call,
-            wait_call = sym wait_call,
-            yield_call = sym yield_call,
-            USER_RSP = const offset_of!(Cpu, user_rsp),
-            CURRENT = const offset_of!(Cpu, current),
-            TOP = const offset_of!(Cpu, top),
-            RIP = const offset_of!(Tcb, context) + offset_of!(Context, rip),
-            RSP = const offset_of!(Tcb, context) + offset_of!(Context, rsp),
-            RFLAGS = const offset_of!(Tcb, context) + offset_of!(Context, rflags),
-            RBX = const offset_of!(Tcb, context) + offset_of!(Context, rbx),
-            RBP = const offset_of!(Tcb, context) + offset_of!(Context, rbp),
-            FS_BASE = const offset_of!(Tcb, fs_base),
-            GS_BASE = const offset_of!(Tcb, gs_base),
-            CR3 = const offset_of!(Tcb, cr3),
-            KEY = const offset_of!(Tcb, key),
-            STATE = const offset_of!(Tcb, state),
-            PRIORITY = const offset_of!(Tcb, priority),
-            QUEUE_NEXT = const offset_of!(Tcb, queue_next),
-            BLOCKED_ON = const offset_of!(Tcb, blocked_on),
-            BOUND_PENDING = const offset_of!(Tcb, bound_pending),
-            FOREIGN_ENTRY = const offset_of!(Tcb, foreign_entry),
-            BUFFER = const offset_of!(Tcb, buffer),
-            CSPACE = const offset_of!(Tcb, cspace),
-            CSPACE_SLOTS = const offset_of!(Tcb, cspace_slots),
-            REPLY_CALLER = const offset_of!(Tcb, reply) + offset_of!(Reply, caller),
-            OBJECT = const offset_of!(Slot, object),
-            BADGE = const offset_of!(Slot, badge),
-            FLAGS = const Slot::FLAGS_OFFSET,
-            CALLABLE = const Flags::CALLABLE.bits(),
-            RECEIVABLE = const Flags::RECEIVABLE.bits(),
-            RECEIVERS = const offset_of!(Endpoint, receivers) + offset_of!(Queue, head),
-            RECEIVERS_TAIL = const offset_of!(Endpoint, receivers) + offset_of!(Queue, tail),
-            SENDERS = const offset_of!(Endpoint, senders) + offset_of!(Queue, head),
-            READY = const State::Ready as u8,
-            ANSWER = const State::Answer as u8,
-            RECEIVING = const State::Receiving as u8,
-            EXTRA_MASK = const MsgInfo::EXTRA_MASK,
-            BUFFER_WORDS = const BUFFER_WORDS,
-            RETURN_ADDRESS = const offset_of!(IpcBuffer, foreign.return_address),
-            RETURN_FLAGS = const offset_of!(IpcBuffer, foreign.return_flags),
-            INSIDE = const offset_of!(IpcBuffer, foreign.inside),
-            INITIAL_VECTORS = sym INITIAL_VECTORS,
-        );)*
-    };
-}
-
-fast_path!(0 1 2 3 4 5 6 7);
-
 unsafe extern "C" {
-    static syscall_entry_table_0: [u64; 2];
-    static syscall_entry_table_1: [u64; 2];
-    static syscall_entry_table_2: [u64; 2];
-    static syscall_entry_table_3: [u64; 2];
-    static syscall_entry_table_4: [u64; 2];
-    static syscall_entry_table_5: [u64; 2];
-    static syscall_entry_table_6: [u64; 2];
-    static syscall_entry_table_7: [u64; 2];
+    /// Where system calls of each CPU enter: with the fast path, and without (asm/fastpath.s).
+    static syscall_entries: [[u64; 2]; MAX_CPUS];
     /// Lets due interrupts in (asm/entry.s).
     fn preemption_window(cpu: &Cpu) -> !;
 }
 
 /// Where system calls of CPU `number` enter: with the fast path, or without.
 pub fn syscall_entry(number: usize, fast: bool) -> u64 {
-    let tables: [*const [u64; 2]; MAX_CPUS] = [
-        &raw const syscall_entry_table_0,
-        &raw const syscall_entry_table_1,
-        &raw const syscall_entry_table_2,
-        &raw const syscall_entry_table_3,
-        &raw const syscall_entry_table_4,
-        &raw const syscall_entry_table_5,
-        &raw const syscall_entry_table_6,
-        &raw const syscall_entry_table_7,
-    ];
-    let Some(&table) = tables.get(number) else { return 0 };
-    // SAFETY: a constant table that asm/fastpath.s provides.
-    let [quick, slow] = unsafe { *table };
+    // SAFETY: a constant table that the assembly provides.
+    let entries = unsafe { &syscall_entries };
+    let Some(&[quick, slow]) = entries.get(number) else { return 0 };
     if fast { quick } else { slow }
 }
 
@@ -295,6 +245,7 @@ extern "C" fn trap_idle(here: &'static Cpu, vector: u64) -> Resume {
 fn interrupt(here: &Cpu, vector: u64) {
     const IPI: u64 = apic::IPI_VECTOR as u64;
     const TIMER: u64 = apic::TIMER_VECTOR as u64;
+    const FAULT: u64 = apic::FAULT_VECTOR as u64;
     const SPURIOUS: u64 = apic::SPURIOUS_VECTOR as u64;
     match vector {
         SPURIOUS => return,
@@ -304,6 +255,7 @@ fn interrupt(here: &Cpu, vector: u64) {
             KERNEL.arm(here);
         }
         TIMER => KERNEL.tick(here),
+        FAULT => KERNEL.take_faults(here),
         _ => KERNEL.interrupt(here, vector as u8),
     }
     apic::end_of_interrupt();

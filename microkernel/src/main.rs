@@ -19,7 +19,7 @@ use abi::trace::{MAX_CPUS, Ring};
 use objects::boot::{Handover, Region};
 
 use crate::hardware::KERNEL;
-use crate::machine::boot::{Boot, MAX_REGIONS};
+use crate::machine::boot::Boot;
 use crate::machine::{paging, smp, window};
 
 unsafe extern "C" {
@@ -40,9 +40,6 @@ pub extern "C" fn kernel_main(boot: &'static Boot) -> ! {
     if boot.option("nofast") {
         hardware::disable_fast_path();
     }
-    if !boot.platform.iommu {
-        log!("no IOMMU: drivers are trusted with all memory");
-    }
     start_init(boot);
     smp::release_aps(run);
     run(0)
@@ -61,13 +58,12 @@ fn start_init(boot: &Boot) {
     let Some(init) = firmware::cpio::first_file(machine::boot::archive_bytes(archive)) else {
         panic!("the boot archive is not a cpio archive (newc) that begins with init");
     };
-    let (memory, devices) = (regions(boot.memory.as_slice()), regions(boot.devices.as_slice()));
     let handover = Handover {
-        memory: &memory,
-        devices: &devices,
-        archive: region(archive),
-        log: sized(boot.log, size_of::<KernelLog>() as u64),
-        trace: sized(boot.trace, (size_of::<Ring>() as u64).saturating_mul(MAX_CPUS as u64)),
+        memory: boot.memory.as_slice(),
+        devices: boot.devices.as_slice(),
+        archive,
+        log: Region::sized(boot.log, size_of::<KernelLog>() as u64),
+        trace: Region::sized(boot.trace, (size_of::<Ring>() as u64).saturating_mul(MAX_CPUS as u64)),
         init,
         info: boot_info(boot),
     };
@@ -84,22 +80,10 @@ fn boot_info(boot: &Boot) -> BootInfo {
         info.ecam = ecam.base;
         info.ecam_buses = [ecam.first_bus, ecam.last_bus];
     }
-    info.iommu = u8::from(boot.platform.iommu);
+    info.iommu = u8::from(machine::iommu::levels() > 0);
     for (to, &from) in info.command_line.iter_mut().zip(boot.command_line) {
         *to = from;
     }
     info.command_line_size = boot.command_line.len().min(info.command_line.len()) as u64;
     info
-}
-
-fn region(from: firmware::Region) -> Region {
-    Region { start: from.start, end: from.end }
-}
-
-fn regions(list: &[firmware::Region]) -> heapless::Vec<Region, MAX_REGIONS> {
-    list.iter().copied().map(region).take(MAX_REGIONS).collect()
-}
-
-fn sized(start: u64, size: u64) -> Region {
-    Region { start, end: start.saturating_add(size) }
 }

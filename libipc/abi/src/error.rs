@@ -45,7 +45,7 @@ errors! {
     SlotOccupied = 6,
     /// The Untyped has too little room left.
     OutOfMemory = 7,
-    /// The VSpace has no memory for tables or mapping records left: donate more.
+    /// The VSpace or IoSpace has no memory for tables or mapping records left: donate more.
     OutOfTables = 8,
     /// Something is mapped there already.
     AlreadyMapped = 9,

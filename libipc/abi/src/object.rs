@@ -95,8 +95,10 @@ kinds! {
     SchedControl = 13,
     /// The machine as a whole: log, trace, counters, power.
     System = 14,
-    /// An IOMMU domain (reserved; not implemented yet).
+    /// What devices reach, with memory for its tables, 2^bits bytes in all (at least 2^14).
     IoSpace = 15,
+    /// The right to put devices under IoSpaces.
+    IoControl = 16,
 }
 
 impl Word for Kind {
@@ -191,6 +193,15 @@ pub const PAGE_SIZE: u64 = 4096;
 /// so that SYSRET never meets a return address that is not canonical.
 pub const USER_TOP: u64 = 0x0000_7fff_ffff_f000;
 
+/// The first address above what an IoSpace maps: within what tables of three levels cover.
+pub const IO_TOP: u64 = (1 << 39) - PAGE_SIZE;
+
+/// Where writes of devices are interrupts, whatever is mapped (Intel SDM vol. 3, 11.11.1).
+pub const IO_INTERRUPTS: core::ops::Range<u64> = 0xfee0_0000..0xfef0_0000;
+
+/// For `IrqControl.msi`: whatever device.
+pub const ANY_SOURCE: u64 = u64::MAX;
+
 /// log2 of the size in bytes of objects of a fixed size; `None` where `bits` says it.
 pub const fn fixed_bits(kind: Kind) -> Option<u32> {
     match kind {
@@ -207,7 +218,7 @@ pub const fn object_bits(kind: Kind, bits: u32) -> Option<u32> {
     match kind {
         Kind::Untyped if bits >= 6 && bits <= 47 => Some(bits),
         Kind::CNode if bits >= 2 && bits <= 24 => Some(bits + SLOT_BITS),
-        Kind::VSpace if bits >= 14 && bits <= 30 => Some(bits),
+        Kind::VSpace | Kind::IoSpace if bits >= 14 && bits <= 30 => Some(bits),
         Kind::Frame if bits >= 12 && bits <= 47 => Some(bits),
         _ => fixed_bits(kind),
     }

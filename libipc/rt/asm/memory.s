@@ -1,147 +1,144 @@
-# memcpy, memmove, memset, memcmp, bcmp, strlen: what compiled code calls without saying so.
-#
-# C calling convention: rdi, rsi, rdx in, rax out. Moves go in pieces of 16 bytes, the last one overlapping the
-# one before, so that no length above 15 needs a byte loop. (REP MOVSB would be shorter, but translators that
-# the reference machine runs on do it byte by byte.)
+// memcpy, memmove, memset, memcmp, bcmp, strlen: what compiled code expects of its C library, in the kernel and in
+// programs (System V ABI: rdi, rsi, rdx in; rax out). Short copies go by overlapping words, long ones by `rep movsq`: few
+// instructions, no start-up cost on short ones, and no dependence on ERMS. Vector registers xmm0 to xmm3.
 
-    .text
-    .balign 16
-    .globl memmove
-    .type memmove, @function
+.section .text.memory, "ax", @progbits
+.balign 16
+.globl memmove
+.type memmove, @function
 memmove:
-    mov     rax, rdi
-    sub     rax, rsi                # destination behind source by less than the length:
-    cmp     rax, rdx                # what a forward move would overwrite has not been read yet
-    jb      move_backward
-    .globl memcpy
-    .type memcpy, @function
+    mov rax, rdi
+    sub rax, rsi                        // destination within [source, source + size): copy downwards
+    cmp rax, rdx
+    jb 7f
+.globl memcpy
+.type memcpy, @function
 memcpy:
-    mov     rax, rdi
-    cmp     rdx, 16
-    jb      move_small
-    movups  xmm1, [rsi + rdx - 16]  # the last piece, read before anything is written
-    lea     r8, [rdi + rdx - 16]
-1:  cmp     rdi, r8
-    jae     2f
-    movups  xmm0, [rsi]
-    movups  [rdi], xmm0
-    add     rsi, 16
-    add     rdi, 16
-    jmp     1b
-2:  movups  [r8], xmm1
+    mov rax, rdi
+    cmp rdx, 16
+    jb 3f
+    cmp rdx, 32
+    ja 2f
+    movups xmm0, [rsi]
+    movups xmm1, [rsi + rdx - 16]
+    movups [rdi], xmm0
+    movups [rdi + rdx - 16], xmm1
+    ret
+2:  mov r8, [rsi + rdx - 8]             // the last word, which overlaps; read before anything is written
+    lea r9, [rdi + rdx - 8]
+    lea rcx, [rdx - 1]
+    shr rcx, 3
+    rep movsq
+    mov [r9], r8
+    ret
+3:  cmp edx, 8
+    jb 4f
+    mov rcx, [rsi]
+    mov r8, [rsi + rdx - 8]
+    mov [rdi], rcx
+    mov [rdi + rdx - 8], r8
+    ret
+4:  cmp edx, 4
+    jb 5f
+    mov ecx, [rsi]
+    mov r8d, [rsi + rdx - 4]
+    mov [rdi], ecx
+    mov [rdi + rdx - 4], r8d
+    ret
+5:  test edx, edx
+    jz 6f
+    mov r10d, edx                       // 1 to 3 bytes: first, middle, last
+    shr r10d, 1
+    movzx ecx, byte ptr [rsi]
+    movzx r8d, byte ptr [rsi + rdx - 1]
+    movzx r9d, byte ptr [rsi + r10]
+    mov [rdi], cl
+    mov [rdi + rdx - 1], r8b
+    mov [rdi + r10], r9b
+6:  ret
+7:  mov rax, rdi
+    cmp rdx, 32                         // the short ways read all before they write
+    jbe memcpy
+    lea rsi, [rsi + rdx - 8]
+    lea rdi, [rdi + rdx - 8]
+    mov rcx, rdx
+    shr rcx, 3
+    and edx, 7
+    std
+    rep movsq
+    add rsi, 7
+    add rdi, 7
+    mov ecx, edx
+    rep movsb
+    cld
     ret
 
-move_backward:
-    mov     rax, rdi
-    cmp     rdx, 16
-    jb      move_small
-    movups  xmm1, [rsi]             # the first piece, written last
-1:  cmp     rdx, 16
-    jbe     2f
-    movups  xmm0, [rsi + rdx - 16]
-    movups  [rdi + rdx - 16], xmm0
-    sub     rdx, 16
-    jmp     1b
-2:  movups  [rdi], xmm1
-    ret
-
-move_small:                         # rdx below 16; both ends are read before either is written
-    cmp     rdx, 8
-    jb      1f
-    mov     rcx, [rsi]
-    mov     r8, [rsi + rdx - 8]
-    mov     [rdi], rcx
-    mov     [rdi + rdx - 8], r8
-    ret
-1:  cmp     rdx, 4
-    jb      2f
-    mov     ecx, [rsi]
-    mov     r8d, [rsi + rdx - 4]
-    mov     [rdi], ecx
-    mov     [rdi + rdx - 4], r8d
-    ret
-2:  test    rdx, rdx
-    je      4f
-    movzx   ecx, byte ptr [rsi]
-    movzx   r8d, byte ptr [rsi + rdx - 1]
-    cmp     rdx, 3
-    jb      3f
-    movzx   r9d, byte ptr [rsi + 1]
-    mov     [rdi + 1], r9b
-3:  mov     [rdi], cl
-    mov     [rdi + rdx - 1], r8b
-4:  ret
-
-    .balign 16
-    .globl memset
-    .type memset, @function
+.balign 16
+.globl memset
+.type memset, @function
 memset:
-    mov     rax, rdi
-    movzx   esi, sil
-    mov     rcx, 0x0101010101010101
-    imul    rcx, rsi
-    cmp     rdx, 16
-    jb      2f
-    movq    xmm0, rcx
-    punpcklqdq xmm0, xmm0
-    lea     r8, [rdi + rdx - 16]
-1:  movups  [rdi], xmm0
-    add     rdi, 16
-    cmp     rdi, r8
-    jb      1b
-    movups  [r8], xmm0
+    mov r9, rdi
+    movzx eax, sil
+    mov r8, 0x0101010101010101
+    imul rax, r8
+    cmp rdx, 8
+    jb 2f
+    lea r8, [rdi + rdx - 8]
+    lea rcx, [rdx - 1]
+    shr rcx, 3
+    rep stosq
+    mov [r8], rax
+    mov rax, r9
     ret
-2:  cmp     rdx, 8
-    jb      3f
-    mov     [rdi], rcx
-    mov     [rdi + rdx - 8], rcx
+2:  mov ecx, edx
+    rep stosb
+    mov rax, r9
     ret
-3:  test    rdx, rdx
-    je      4f
-    mov     [rdi], cl
-    inc     rdi
-    dec     rdx
-    jmp     3b
-4:  ret
 
-    .balign 16
-    .globl memcmp
-    .type memcmp, @function
-    .globl bcmp
-    .type bcmp, @function
+.balign 16
+.globl memcmp, bcmp
+.type memcmp, @function
+.type bcmp, @function
 memcmp:
 bcmp:
-    cmp     rdx, 8                  # whole words first, as long as they are equal
-    jb      1f
-    mov     rax, [rdi]
-    cmp     rax, [rsi]
-    jne     1f
-    add     rdi, 8
-    add     rsi, 8
-    sub     rdx, 8
-    jmp     memcmp
-1:  test    rdx, rdx
-    je      3f
-    movzx   eax, byte ptr [rdi]
-    movzx   ecx, byte ptr [rsi]
-    sub     eax, ecx
-    jne     2f
-    inc     rdi
-    inc     rsi
-    dec     rdx
-    jmp     1b
-2:  ret
-3:  xor     eax, eax
+    cmp rdx, 8
+    jb 3f
+2:  mov rax, [rsi]
+    mov rcx, [rdi]
+    cmp rcx, rax
+    jne 4f
+    add rsi, 8
+    add rdi, 8
+    sub rdx, 8
+    cmp rdx, 8
+    jae 2b
+3:  test rdx, rdx
+    jz 6f
+    movzx eax, byte ptr [rdi]
+    movzx ecx, byte ptr [rsi]
+    sub eax, ecx
+    jne 5f
+    inc rdi
+    inc rsi
+    dec rdx
+    jmp 3b
+6:  xor eax, eax
     ret
+4:  bswap rax                           // the first byte that differs decides
+    bswap rcx
+    cmp rcx, rax
+    sbb eax, eax
+    or eax, 1
+5:  ret
 
-    .balign 16
-    .globl strlen
-    .type strlen, @function
+.balign 16
+.globl strlen
+.type strlen, @function
 strlen:
-    mov     rax, rdi
-1:  cmp     byte ptr [rax], 0
-    je      2f
-    inc     rax
-    jmp     1b
-2:  sub     rax, rdi
+    mov rax, rdi
+1:  cmp byte ptr [rax], 0
+    je 2f
+    inc rax
+    jmp 1b
+2:  sub rax, rdi
     ret

@@ -13,19 +13,8 @@ pub struct IoApic {
     pub address: u64,
     /// Its first global system interrupt.
     pub first_gsi: u32,
-}
-
-/// An ISA interrupt that is not wired to the global system interrupt of its own number, active high, edge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Override {
-    /// The ISA interrupt.
-    pub isa: u8,
-    /// Its global system interrupt.
-    pub gsi: u32,
-    /// Level-triggered.
-    pub level: bool,
-    /// Active low.
-    pub active_low: bool,
+    /// Its identity.
+    pub id: u8,
 }
 
 /// The memory window on PCI segment 0's configuration space.
@@ -66,14 +55,14 @@ pub struct Platform {
     pub cpus: Vec<u8, 64>,
     /// The I/O APICs.
     pub io_apics: Vec<IoApic, 8>,
-    /// ISA interrupts that differ from the default.
-    pub overrides: Vec<Override, 16>,
     /// PCI configuration space of segment 0.
     pub ecam: Option<Ecam>,
     /// Whether there is a DMAR table.
     pub iommu: bool,
     /// Register pages of the DMA remapping units.
     pub remappers: Vec<u64, 8>,
+    /// Identities of I/O APICs, and the source (bus << 8 | device << 3 | function) that each has for them.
+    pub io_apic_sources: Vec<(u8, u16), 8>,
     /// The reset register.
     pub reset: Option<Reset>,
     /// Tables that could not be read, or whose checksum is wrong.
@@ -102,13 +91,6 @@ impl Platform {
         platform
     }
 
-    /// The global system interrupt of an ISA interrupt, and how it is wired.
-    pub fn isa(&self, isa: u8) -> Override {
-        let plain = Override { isa, gsi: u32::from(isa), level: false, active_low: false };
-        self.overrides.iter().find(|each| each.isa == isa).copied().unwrap_or(plain)
-    }
-
-    /// Entries that are short end their table; what came before them counts.
     fn take_table(&mut self, bytes: &[u8]) {
         let _ends_early = match bytes.get(..4) {
             Some(b"APIC") => self.take_madt(bytes),
@@ -128,10 +110,10 @@ impl Platform {
             match byte_at(entry, 0)? {
                 0 => self.take_cpu(u32::from(byte_at(entry, 3)?), u32_at(entry, 4)?),
                 1 => {
-                    let apic = IoApic { address: u64::from(u32_at(entry, 4)?), first_gsi: u32_at(entry, 8)? };
+                    let (address, first_gsi) = (u64::from(u32_at(entry, 4)?), u32_at(entry, 8)?);
+                    let apic = IoApic { address, first_gsi, id: byte_at(entry, 2)? };
                     let _more_than_we_use = self.io_apics.push(apic);
                 }
-                2 => self.take_override(entry)?,
                 9 => self.take_cpu(u32_at(entry, 4)?, u32_at(entry, 8)?),
                 _ => {}
             }
@@ -146,18 +128,6 @@ impl Platform {
         {
             let _more_than_we_use = self.cpus.push(id);
         }
-    }
-
-    fn take_override(&mut self, entry: &[u8]) -> Option<()> {
-        let flags = u16_at(entry, 8)?;
-        let wiring = Override {
-            isa: byte_at(entry, 3)?,
-            gsi: u32_at(entry, 4)?,
-            level: flags >> 2 & 3 == 3,
-            active_low: flags & 3 == 3,
-        };
-        let _more_than_isa_has = self.overrides.push(wiring);
-        Some(())
     }
 
     fn take_mcfg(&mut self, bytes: &[u8]) -> Option<()> {
@@ -180,6 +150,23 @@ impl Platform {
             rest = next;
             if u16_at(entry, 0)? == 0 {
                 let _more_than_we_use = self.remappers.push(u64_at(entry, 8)? & !0xfff);
+                self.take_scopes(entry.get(16..)?)?;
+            }
+        }
+        Some(())
+    }
+
+    /// The device scopes of a remapping unit: which source the messages of an I/O APIC come from.
+    fn take_scopes(&mut self, mut rest: &[u8]) -> Option<()> {
+        const IO_APIC: u8 = 3;
+        while !rest.is_empty() {
+            let size = usize::from(byte_at(rest, 1)?).max(8);
+            let (scope, next) = rest.split_at_checked(size)?;
+            rest = next;
+            if byte_at(scope, 0)? == IO_APIC {
+                let [id, bus, device, function] = array(scope, 4)?;
+                let source = u16::from(bus) << 8 | u16::from(device & 31) << 3 | u16::from(function & 7);
+                let _more_than_we_use = self.io_apic_sources.push((id, source));
             }
         }
         Some(())

@@ -85,9 +85,6 @@ fn machine(revision: u8) -> Memory {
 fn assert_complete(platform: &Platform) {
     assert_eq!(platform.cpus, [0, 1, 7]);
     assert_eq!(platform.io_apics, [IoApic { address: 0xfec0_0000, first_gsi: 0 }]);
-    assert_eq!(platform.isa(9), Override { isa: 9, gsi: 9, level: true, active_low: false });
-    assert_eq!(platform.isa(10), Override { isa: 10, gsi: 10, level: true, active_low: true });
-    assert_eq!(platform.isa(4), Override { isa: 4, gsi: 4, level: false, active_low: false });
     assert_eq!(platform.ecam, Some(Ecam { base: 0xb000_0000, first_bus: 0, last_bus: 255 }));
     assert!(platform.iommu);
     assert_eq!(platform.remappers, [0xfed9_0000]);

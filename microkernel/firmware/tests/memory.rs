@@ -1,10 +1,10 @@
-//! The kernel's memory functions (asm/memory.s) against plain loops. They take the place of the C library's
+//! The kernel's memory functions (libipc/rt/asm/memory.s) against plain loops. They take the place of the C library's
 //! in this test program, which so runs on them itself: `black_box` keeps the loops from becoming calls of them.
 
 use std::ffi::c_int;
 use std::hint::black_box;
 
-core::arch::global_asm!(include_str!("../../asm/memory.s"));
+core::arch::global_asm!(include_str!("../../../libipc/rt/asm/memory.s"));
 
 unsafe extern "C" {
     fn memcpy(to: *mut u8, from: *const u8, size: usize) -> *mut u8;

@@ -2,10 +2,11 @@
 
 use abi::boot::{
     self, BOOT_INFO_ADDRESS, BOOT_INFO_SIZE, BootInfo, INIT_CNODE_BITS, INIT_IPC_BUFFER, INIT_STACK_SIZE,
-    INIT_STACK_TOP, MAX_UNTYPED, UntypedInfo, slots,
+    INIT_STACK_TOP, UntypedInfo, slots,
 };
 use abi::object::object_bits;
 use abi::{Kind, MapFlags, PAGE_SIZE, Rights};
+pub use firmware::Region;
 
 use crate::cpu::Cpu;
 use crate::kernel::Kernel;
@@ -20,15 +21,6 @@ use crate::tree;
 const INIT_VSPACE_BITS: u32 = 20;
 /// Priority init starts with.
 const INIT_PRIORITY: u8 = 200;
-
-/// A range of physical memory, whole pages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Region {
-    /// First byte.
-    pub start: u64,
-    /// First byte after it.
-    pub end: u64,
-}
 
 /// What the machine hands over.
 #[derive(Clone, Copy, Debug)]
@@ -139,24 +131,24 @@ fn segments(elf: &[u8], mut each: impl FnMut(Segment) -> Result<(), BootError>) 
 impl<M: Machine> Kernel<M> {
     /// Makes init, and leaves it ready on the CPU `here`.
     pub fn boot(&self, here: &Cpu, handover: &Handover<'_>) -> Result<(), BootError> {
-        let largest = handover.memory.iter().max_by_key(|region| region.end.saturating_sub(region.start));
+        let largest = handover.memory.iter().max_by_key(|region| region.size());
         let mut pool = Pool { free: *largest.ok_or(BootError::OutOfMemory)? };
         let taken_from = pool.free;
         let cnode = self.boot_cnode(&mut pool)?;
-        let vspace = self.boot_object(&mut pool, cnode, slots::VSPACE, Kind::VSpace, INIT_VSPACE_BITS)?;
-        let tcb = self.boot_object(&mut pool, cnode, slots::TCB, Kind::Tcb, 0)?;
-        let context = self.boot_object(&mut pool, cnode, slots::SCHED_CONTEXT, Kind::SchedContext, 0)?;
+        let pool = &mut pool;
+        let vspace = self.boot_object(pool, cnode, Some(slots::VSPACE), Kind::VSpace, INIT_VSPACE_BITS)?;
+        let tcb = self.boot_object(pool, cnode, Some(slots::TCB), Kind::Tcb, 0)?;
+        let context = self.boot_object(pool, cnode, Some(slots::SCHED_CONTEXT), Kind::SchedContext, 0)?;
         self.boot_controls(cnode)?;
-        let entry = self.boot_program(here, &mut pool, vspace, handover.init)?;
-        let bits = INIT_STACK_SIZE.trailing_zeros();
-        let stack = self.boot_frame(&mut pool, None, bits)?;
+        let entry = self.boot_program(pool, cnode, vspace, handover.init)?;
+        let stack = self.boot_object(pool, cnode, None, Kind::Frame, INIT_STACK_SIZE.trailing_zeros())?;
         self.boot_map(vspace, stack, INIT_STACK_TOP.saturating_sub(INIT_STACK_SIZE), MapFlags::WRITE)?;
-        let info_slot = self.boot_slot(cnode, slots::BOOT_INFO)?;
-        let info = self.boot_frame(&mut pool, Some(info_slot), BOOT_INFO_SIZE.trailing_zeros())?;
+        let bits = BOOT_INFO_SIZE.trailing_zeros();
+        let info = self.boot_object(pool, cnode, Some(slots::BOOT_INFO), Kind::Frame, bits)?;
         self.boot_map(vspace, info, BOOT_INFO_ADDRESS, MapFlags::WRITE)?;
         self.boot_thread(here, cnode, [vspace, tcb, context, info], entry)?;
         for (at, region) in [(slots::KERNEL_LOG, handover.log), (slots::TRACE, handover.trace)] {
-            self.boot_window(cnode, at, region, Rights::READ)?;
+            self.boot_window(cnode, at, region.start, region.size().trailing_zeros())?;
         }
         self.boot_info(cnode, info, handover, taken_from, pool.free)
     }
@@ -165,82 +157,47 @@ impl<M: Machine> Kernel<M> {
         self.slot_at(cnode.object.get(), u64::from(at)).ok_or(BootError::OutOfMemory)
     }
 
-    /// Fills a slot with a capability of the boot.
-    fn boot_fill(&self, slot: Ref<Slot>, capability: Capability) {
-        slot.fill(capability);
-        tree::insert(Ref::of(&self.universe), slot);
-    }
-
     /// init's CNode, with itself in its slot.
     fn boot_cnode(&self, pool: &mut Pool) -> Result<Ref<Slot>, BootError> {
-        let bits = object_bits(Kind::CNode, INIT_CNODE_BITS).ok_or(BootError::OutOfMemory)?;
-        let physical = pool.take(bits)?;
-        self.memory.clear(physical, 1 << bits);
-        let object = self.memory.address(physical);
-        let slot = self.slot_at(object, u64::from(slots::CNODE)).ok_or(BootError::OutOfMemory)?;
-        let mut capability = Capability::whole(Kind::CNode, object);
-        capability.bits = INIT_CNODE_BITS as u8;
-        capability.flags = Flags::OWNER;
-        self.boot_fill(slot, capability);
+        let physical = self.boot_memory(pool, Kind::CNode, INIT_CNODE_BITS)?;
+        let slot = self.slot_at(self.memory.address(physical), u64::from(slots::CNODE));
+        let slot = slot.ok_or(BootError::OutOfMemory)?;
+        self.create(Ref::of(&self.universe), slot, Kind::CNode, INIT_CNODE_BITS as u8, physical);
         Ok(slot)
     }
 
+    /// Cleared memory for an object.
+    fn boot_memory(&self, pool: &mut Pool, kind: Kind, bits: u32) -> Result<u64, BootError> {
+        let bits = object_bits(kind, bits).ok_or(BootError::OutOfMemory)?;
+        let physical = pool.take(bits)?;
+        self.memory.clear(physical, 1 << bits);
+        Ok(physical)
+    }
+
+    /// An object in slot `at` of init's CNode; without a slot of its own it lies in a corner of the CNode that is
+    /// never handed out.
     fn boot_object(
         &self,
         pool: &mut Pool,
         cnode: Ref<Slot>,
-        at: u32,
+        at: Option<u32>,
         kind: Kind,
         bits: u32,
     ) -> Result<Ref<Slot>, BootError> {
-        let size_bits = object_bits(kind, bits).ok_or(BootError::OutOfMemory)?;
-        let physical = pool.take(size_bits)?;
-        self.memory.clear(physical, 1 << size_bits);
-        let slot = self.boot_slot(cnode, at)?;
-        let mut capability = Capability::whole(kind, self.memory.address(physical));
-        capability.bits = size_bits as u8;
-        capability.flags = Flags::OWNER;
-        self.boot_fill(slot, capability);
-        match kind {
-            Kind::VSpace => self.init_vspace(physical, size_bits),
-            Kind::Tcb => {
-                if let Some(tcb) = self.memory.object::<Tcb>(physical) {
-                    Tcb::init(tcb, self.root.get());
-                    self.machine.init_vectors(tcb);
-                }
-            }
-            _ => {}
-        }
-        Ok(slot)
-    }
-
-    /// A cleared Frame; without a slot of its own it lies in a corner of the CNode that is never handed out.
-    fn boot_frame(
-        &self,
-        pool: &mut Pool,
-        slot: Option<Ref<Slot>>,
-        bits: u32,
-    ) -> Result<Ref<Slot>, BootError> {
-        let physical = pool.take(bits)?;
-        self.memory.clear(physical, 1 << bits);
-        let slot = match slot {
-            Some(slot) => slot,
-            None => self.next_image_slot()?,
+        let physical = self.boot_memory(pool, kind, bits)?;
+        let slot = match at {
+            Some(at) => self.boot_slot(cnode, at)?,
+            None => self.next_image_slot(cnode)?,
         };
-        let mut capability = Capability::whole(Kind::Frame, physical);
-        capability.bits = bits as u8;
-        capability.flags = Flags::OWNER;
-        self.boot_fill(slot, capability);
+        let bits = abi::object::fixed_bits(kind).unwrap_or(bits);
+        self.create(Ref::of(&self.universe), slot, kind, bits as u8, physical);
         Ok(slot)
     }
 
-    /// Empty slots after INIT_IMAGE hold the Frames of init's program and stack.
-    fn next_image_slot(&self) -> Result<Ref<Slot>, BootError> {
-        let cnode =
-            crate::tree::children(Ref::of(&self.universe)).find(|slot| slot.kind.get() == Kind::CNode);
-        let base = cnode.ok_or(BootError::OutOfMemory)?.object.get();
-        (slots::INIT_IMAGE..slots::UNTYPED)
-            .filter_map(|at| self.slot_at(base, u64::from(at)))
+    /// Empty slots after IO_CONTROL hold the Frames of init's program and stack.
+    fn next_image_slot(&self, cnode: Ref<Slot>) -> Result<Ref<Slot>, BootError> {
+        (slots::IO_CONTROL.saturating_add(1)..slots::UNTYPED)
+            .filter_map(|at| self.slot_at(cnode.object.get(), u64::from(at)))
             .find(|slot| slot.is_empty())
             .ok_or(BootError::OutOfMemory)
     }
@@ -251,11 +208,17 @@ impl<M: Machine> Kernel<M> {
             (slots::IRQ_CONTROL, Kind::IrqControl, 0),
             (slots::IO_PORT, Kind::IoPort, crate::io_port::ALL_PORTS),
             (slots::SYSTEM, Kind::System, 0),
+            (slots::IO_CONTROL, Kind::IoControl, 0),
         ];
-        for (at, kind, badge) in controls {
+        let has_iommu = self.machine.io_levels() > 0;
+        for (at, kind, badge) in
+            controls.into_iter().filter(|&(_, kind, _)| has_iommu || kind != Kind::IoControl)
+        {
             let mut capability = Capability::whole(kind, 0);
             capability.badge = badge;
-            self.boot_fill(self.boot_slot(cnode, at)?, capability);
+            let slot = self.boot_slot(cnode, at)?;
+            slot.fill(capability);
+            tree::insert(Ref::of(&self.universe), slot);
         }
         Ok(())
     }
@@ -274,8 +237,8 @@ impl<M: Machine> Kernel<M> {
     /// Loads init's program: each segment into a Frame of its own.
     fn boot_program(
         &self,
-        _: &Cpu,
         pool: &mut Pool,
+        cnode: Ref<Slot>,
         vspace: Ref<Slot>,
         elf: &[u8],
     ) -> Result<u64, BootError> {
@@ -288,7 +251,7 @@ impl<M: Machine> Kernel<M> {
                 return Ok(());
             }
             let bits = pages.next_power_of_two().trailing_zeros().saturating_add(12);
-            let frame = self.boot_frame(pool, None, bits)?;
+            let frame = self.boot_object(pool, cnode, None, Kind::Frame, bits)?;
             let (offset, size) = segment.file;
             let data = usize::try_from(offset)
                 .ok()
@@ -314,10 +277,7 @@ impl<M: Machine> Kernel<M> {
             [(thread_slots::CSPACE, cnode), (thread_slots::VSPACE, vspace), (thread_slots::BUFFER, info)];
         for (index, from) in parts {
             let Some(slot) = thread.slot(index) else { continue };
-            let mut capability = from.capability();
-            capability.flags.remove(Flags::OWNER);
-            slot.fill(capability);
-            tree::insert(from, slot);
+            self.keep(from, slot);
         }
         thread.cspace.set(cnode.object.get());
         thread.cspace_slots.set(cnode.size());
@@ -344,23 +304,11 @@ impl<M: Machine> Kernel<M> {
         tcb.runs_on.set(Some(context));
     }
 
-    /// A Frame for memory that the kernel keeps using.
-    fn boot_window(
-        &self,
-        cnode: Ref<Slot>,
-        at: u32,
-        region: Region,
-        rights: Rights,
-    ) -> Result<(), BootError> {
-        let size = region.end.saturating_sub(region.start);
-        if size == 0 {
-            return Ok(());
-        }
-        let mut capability = Capability::whole(Kind::Frame, region.start);
-        capability.bits = size.trailing_zeros() as u8;
-        capability.rights = rights;
-        capability.flags = Flags::OWNER;
-        self.boot_fill(self.boot_slot(cnode, at)?, capability);
+    /// A Frame, for reading, of memory that the kernel keeps or that the boot loader has filled.
+    fn boot_window(&self, cnode: Ref<Slot>, at: u32, start: u64, bits: u32) -> Result<(), BootError> {
+        let slot = self.boot_slot(cnode, at)?;
+        self.create(Ref::of(&self.universe), slot, Kind::Frame, bits as u8, start);
+        slot.rights.set(Rights::READ);
         Ok(())
     }
 
@@ -378,20 +326,17 @@ impl<M: Machine> Kernel<M> {
         info.cpus = self.cpu_count() as u64;
         info.tsc_hz = self.tsc_hz.get();
         self.boot_archive(cnode, handover.archive, &mut info)?;
-        let mut count = 0usize;
+        let mut count = 0u32;
         let mut add = |region: Region, device: bool| {
             split(region, |physical, bits| {
-                let slot =
-                    self.slot_at(cnode.object.get(), u64::from(slots::UNTYPED).saturating_add(count as u64));
-                let entry = info.untyped.get_mut(count);
-                if let (Some(slot), Some(entry)) = (slot, entry) {
-                    *entry = UntypedInfo { physical, bits, device: u32::from(device) };
-                    let mut capability = Capability::whole(Kind::Untyped, physical);
-                    capability.bits = bits as u8;
-                    capability.flags = if device { Flags::DEVICE } else { Flags::empty() };
-                    self.boot_fill(slot, capability);
-                    count = count.saturating_add(1);
+                let Some(entry) = info.untyped.get_mut(count as usize) else { return };
+                let Ok(slot) = self.boot_slot(cnode, slots::UNTYPED.saturating_add(count)) else { return };
+                *entry = UntypedInfo { physical, bits, device: u32::from(device) };
+                self.create(Ref::of(&self.universe), slot, Kind::Untyped, bits as u8, physical);
+                if device {
+                    slot.mark(Flags::DEVICE);
                 }
+                count = count.saturating_add(1);
             });
         };
         add(rest, false);
@@ -401,33 +346,23 @@ impl<M: Machine> Kernel<M> {
         for &region in handover.devices {
             add(region, true);
         }
-        info.untyped_count = count.min(MAX_UNTYPED) as u64;
+        info.untyped_count = u64::from(count);
         self.memory.write_info(frame.object.get(), &info);
         Ok(())
     }
 
     fn boot_archive(&self, cnode: Ref<Slot>, archive: Region, info: &mut BootInfo) -> Result<(), BootError> {
-        let size = archive.end.saturating_sub(archive.start);
-        if size == 0 {
+        if archive.is_empty() {
             return Ok(());
         }
-        let start = archive.start & !(PAGE_SIZE - 1);
-        let end = align_up(archive.end, 12).ok_or(BootError::OutOfMemory)?;
-        info.archive_size = size;
-        info.archive_offset = archive.start.saturating_sub(start);
+        let pages = archive.pages_around();
+        info.archive_size = archive.size();
+        info.archive_offset = archive.start.saturating_sub(pages.start);
         let mut count = 0u32;
-        split(Region { start, end }, |physical, bits| {
-            let at = slots::ARCHIVE.saturating_add(count);
-            if let (Some(slot), Some(entry)) = (
-                self.slot_at(cnode.object.get(), u64::from(at)),
-                info.archive_frame_bits.get_mut(count as usize),
-            ) {
+        split(pages, |physical, bits| {
+            let Some(entry) = info.archive_frame_bits.get_mut(count as usize) else { return };
+            if self.boot_window(cnode, slots::ARCHIVE.saturating_add(count), physical, bits).is_ok() {
                 *entry = bits as u8;
-                let mut capability = Capability::whole(Kind::Frame, physical);
-                capability.bits = bits as u8;
-                capability.rights = Rights::READ;
-                capability.flags = Flags::OWNER;
-                self.boot_fill(slot, capability);
                 count = count.saturating_add(1);
             }
         });

@@ -5,8 +5,7 @@
 use abi::object::FIRST_SLOT;
 use abi::{Error, Kind, Rights};
 
-use crate::cpu::Cpu;
-use crate::kernel::{Kernel, Outcome};
+use crate::kernel::{Call, Kernel, Outcome, Words};
 use crate::machine::Machine;
 use crate::memory::Ref;
 use crate::slot::{Capability, Flags, Slot};
@@ -15,7 +14,8 @@ use crate::tree;
 
 impl<M: Machine> Kernel<M> {
     /// Slot `index` of the CNode that `cnode` is for.
-    fn slot_in(&self, cnode: Ref<Slot>, index: u64) -> Result<Ref<Slot>, Error> {
+    #[inline(always)]
+    pub(crate) fn slot_in(&self, cnode: Ref<Slot>, index: u64) -> Result<Ref<Slot>, Error> {
         if index < u64::from(FIRST_SLOT) || index >= cnode.size() {
             return Err(Error::OutOfRange);
         }
@@ -44,43 +44,25 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// CNode.mint
-    pub(crate) fn cnode_mint(
-        &self,
-        _: &Cpu,
-        me: Ref<Tcb>,
-        cnode: Ref<Slot>,
-        [to, from_cnode, from, rights, badge, ..]: [u64; 8],
-    ) -> Outcome {
+    pub(crate) fn cnode_mint(&self, by: Call, [to, from_cnode, from, rights, badge, ..]: Words) -> Outcome {
         if rights > u64::from(Rights::ALL.0) {
             return Err(Error::InvalidArgument.into());
         }
-        let (from, to) = self.pair(me, cnode, to, from_cnode, from)?;
+        let (from, to) = self.pair(by.me, by.slot, to, from_cnode, from)?;
         self.derive(from, to, Rights(rights as u8), badge)?;
         Ok([0; 8])
     }
 
     /// CNode.copy
-    pub(crate) fn cnode_copy(
-        &self,
-        _: &Cpu,
-        me: Ref<Tcb>,
-        cnode: Ref<Slot>,
-        [to, from_cnode, from, ..]: [u64; 8],
-    ) -> Outcome {
-        let (from, to) = self.pair(me, cnode, to, from_cnode, from)?;
+    pub(crate) fn cnode_copy(&self, by: Call, [to, from_cnode, from, ..]: Words) -> Outcome {
+        let (from, to) = self.pair(by.me, by.slot, to, from_cnode, from)?;
         self.derive(from, to, Rights::ALL, 0)?;
         Ok([0; 8])
     }
 
     /// CNode.relocate
-    pub(crate) fn cnode_relocate(
-        &self,
-        _: &Cpu,
-        me: Ref<Tcb>,
-        cnode: Ref<Slot>,
-        [to, from_cnode, from, ..]: [u64; 8],
-    ) -> Outcome {
-        let (from, to) = self.pair(me, cnode, to, from_cnode, from)?;
+    pub(crate) fn cnode_relocate(&self, by: Call, [to, from_cnode, from, ..]: Words) -> Outcome {
+        let (from, to) = self.pair(by.me, by.slot, to, from_cnode, from)?;
         self.move_capability(from, to);
         Ok([0; 8])
     }
@@ -104,6 +86,14 @@ impl<M: Machine> Kernel<M> {
         from.clear();
     }
 
+    /// Keeps a capability like `from` in the empty own slot `to` of an object.
+    pub(crate) fn keep(&self, from: Ref<Slot>, to: Ref<Slot>) {
+        let mut capability = from.capability();
+        capability.flags.remove(Flags::OWNER);
+        to.fill(capability);
+        tree::insert(from, to);
+    }
+
     /// Derives a capability from `from` into the empty slot `to`.
     pub(crate) fn derive(
         &self,
@@ -119,14 +109,8 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// CNode.identify
-    pub(crate) fn cnode_identify(
-        &self,
-        _: &Cpu,
-        _: Ref<Tcb>,
-        cnode: Ref<Slot>,
-        [at, ..]: [u64; 8],
-    ) -> Outcome {
-        let slot = self.slot_in(cnode, at)?;
+    pub(crate) fn cnode_identify(&self, by: Call, [at, ..]: Words) -> Outcome {
+        let slot = self.slot_in(by.slot, at)?;
         let last = match slot.kind.get() {
             Kind::Untyped if slot.first.get().is_none() => slot.size(),
             Kind::Untyped => slot.size().saturating_sub(slot.badge.get()),
@@ -142,37 +126,27 @@ impl<M: Machine> Kernel<M> {
         match slot.kind.get() {
             Kind::Null => 0,
             Kind::Untyped | Kind::Frame => slot.object.get() | u64::from(slot.bits.get()) << 56,
-            Kind::IrqControl | Kind::SchedControl | Kind::System | Kind::IoPort => slot.kind.get() as u64,
+            Kind::IrqControl | Kind::SchedControl | Kind::System | Kind::IoPort | Kind::IoControl => {
+                slot.kind.get() as u64
+            }
             _ => self.memory.physical(slot.object.get()),
         }
     }
 
     /// CNode.delete
-    pub(crate) fn cnode_delete(
-        &self,
-        here: &Cpu,
-        _: Ref<Tcb>,
-        cnode: Ref<Slot>,
-        [at, ..]: [u64; 8],
-    ) -> Outcome {
-        let slot = self.slot_in(cnode, at)?;
-        self.delete(here, slot)?;
+    pub(crate) fn cnode_delete(&self, by: Call, [at, ..]: Words) -> Outcome {
+        let slot = self.slot_in(by.slot, at)?;
+        self.delete(by.here, slot)?;
         Ok([0; 8])
     }
 
     /// CNode.revoke
-    pub(crate) fn cnode_revoke(
-        &self,
-        here: &Cpu,
-        _: Ref<Tcb>,
-        cnode: Ref<Slot>,
-        [at, ..]: [u64; 8],
-    ) -> Outcome {
-        let slot = self.slot_in(cnode, at)?;
+    pub(crate) fn cnode_revoke(&self, by: Call, [at, ..]: Words) -> Outcome {
+        let slot = self.slot_in(by.slot, at)?;
         if slot.is_empty() || slot.flags().contains(Flags::DYING) {
             return Err(Error::NoCapability.into());
         }
-        self.revoke(here, slot)?;
+        self.revoke(by.here, slot)?;
         Ok([0; 8])
     }
 }

@@ -7,7 +7,7 @@ use abi::{Error, Kind, Rights, Syscall};
 
 use crate::cpu::Cpu;
 use crate::endpoint::Sending;
-use crate::kernel::{Kernel, Step, Stop};
+use crate::kernel::{Call, Kernel, Step, Stop};
 use crate::machine::Machine;
 use crate::memory::Ref;
 use crate::slot::{Flags, Slot};
@@ -48,7 +48,7 @@ macro_rules! row {
             rights: $rights,
             derives: $derives,
             method: |kernel, here, me, slot| {
-                let words = kernel.$function(here, me, slot, me.words())?;
+                let words = kernel.$function(Call { here, me, slot }, me.words())?;
                 for (register, word) in me.context.words.iter().zip(words).take($results) {
                     register.set(word);
                 }
@@ -60,7 +60,7 @@ macro_rules! row {
 
 /// Where the method of this number is in the table; beyond it for a number that is none.
 const fn place(number: u64) -> usize {
-    if number & !0xf0f == 0 { (number >> 4 & 0xf0 | number & 0xf) as usize } else { usize::MAX }
+    if number & !0x1f0f == 0 { (number >> 4 & 0x1f0 | number & 0xf) as usize } else { usize::MAX }
 }
 
 /// Bytes of the SYSCALL instruction: a call that gave way goes back to it.
@@ -214,7 +214,7 @@ impl<M: Machine> Kernel<M> {
         row!(method::VSpace::map, WRITE, PLAIN, vspace_map, 0),
         row!(method::VSpace::unmap, WRITE, PLAIN, vspace_unmap, 0),
         row!(method::VSpace::protect, WRITE, PLAIN, vspace_protect, 0),
-        row!(method::VSpace::donate, WRITE, PLAIN, vspace_donate, 0),
+        row!(method::VSpace::donate, WRITE, PLAIN, space_donate, 0),
         row!(method::VSpace::query, ANY, PLAIN, vspace_query, 3),
         row!(method::Frame::physical, ANY, PLAIN, frame_physical, 1),
         row!(method::Tcb::configure, WRITE, DERIVES, tcb_configure, 0),
@@ -245,12 +245,20 @@ impl<M: Machine> Kernel<M> {
         row!(method::System::latency, READ, PLAIN, system_latency, 2),
         row!(method::System::shutdown, WRITE, PLAIN, system_shutdown, 0),
         row!(method::System::verify, READ, PLAIN, system_verify, 1),
+        row!(method::IoSpace::map, WRITE, PLAIN, io_map, 0),
+        row!(method::IoSpace::unmap, WRITE, PLAIN, io_unmap, 0),
+        row!(method::IoSpace::donate, WRITE, PLAIN, space_donate, 0),
+        row!(method::IoSpace::bind, WRITE, DERIVES, io_bind, 0),
+        row!(method::IoSpace::fault, WRITE, PLAIN, io_fault, 4),
+        row!(method::IoControl::attach, WRITE, PLAIN, io_attach, 0),
+        row!(method::IoControl::detach, WRITE, PLAIN, io_detach, 0),
+        row!(method::IoControl::status, ANY, PLAIN, io_status, 2),
     ];
 
     /// The same by kind and number, 16 of each: looked up without a search.
     #[allow(clippy::indexing_slicing, reason = "done by the compiler, which says so where it fails")]
-    const TABLE: [Option<Row<M>>; 256] = {
-        let mut table: [Option<Row<M>>; 256] = [const { None }; 256];
+    const TABLE: [Option<Row<M>>; 512] = {
+        let mut table: [Option<Row<M>>; 512] = [const { None }; 512];
         let mut rest: &[Row<M>] = &Self::ROWS;
         while let [row, others @ ..] = rest {
             let place = place(row.number as u64);
@@ -264,7 +272,7 @@ impl<M: Machine> Kernel<M> {
     /// The row of the method with this number. (No two numbers have one place.)
     #[inline(always)]
     fn method(number: u64) -> Option<&'static Row<M>> {
-        let table: &'static [Option<Row<M>>; 256] = const { &Self::TABLE };
+        let table: &'static [Option<Row<M>>; 512] = const { &Self::TABLE };
         table.get(place(number))?.as_ref()
     }
 

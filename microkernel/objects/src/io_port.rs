@@ -2,12 +2,10 @@
 
 use abi::Error;
 
-use crate::cpu::Cpu;
-use crate::kernel::{Kernel, Outcome};
+use crate::kernel::{Call, Kernel, Outcome, Words};
 use crate::machine::Machine;
 use crate::memory::Ref;
 use crate::slot::Slot;
-use crate::tcb::Tcb;
 
 /// All ports.
 pub const ALL_PORTS: u64 = 0xffff_0000;
@@ -40,26 +38,14 @@ fn check(slot: Ref<Slot>, port: u64, width: u64) -> Result<u16, Error> {
 
 impl<M: Machine> Kernel<M> {
     /// IoPort.read
-    pub(crate) fn port_read(
-        &self,
-        _: &Cpu,
-        _: Ref<Tcb>,
-        slot: Ref<Slot>,
-        [port, width, ..]: [u64; 8],
-    ) -> Outcome {
-        let port = check(slot, port, width)?;
+    pub(crate) fn port_read(&self, by: Call, [port, width, ..]: Words) -> Outcome {
+        let port = check(by.slot, port, width)?;
         Ok([self.machine.port_read(port, width), 0, 0, 0, 0, 0, 0, 0])
     }
 
     /// IoPort.write
-    pub(crate) fn port_write(
-        &self,
-        _: &Cpu,
-        _: Ref<Tcb>,
-        slot: Ref<Slot>,
-        [port, width, value, ..]: [u64; 8],
-    ) -> Outcome {
-        let port = check(slot, port, width)?;
+    pub(crate) fn port_write(&self, by: Call, [port, width, value, ..]: Words) -> Outcome {
+        let port = check(by.slot, port, width)?;
         self.machine.port_write(port, width, value);
         Ok([0; 8])
     }

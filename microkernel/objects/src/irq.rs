@@ -5,10 +5,11 @@
 
 use core::cell::Cell;
 
+use abi::object::ANY_SOURCE;
 use abi::{Error, Kind, Rights};
 
 use crate::cpu::Cpu;
-use crate::kernel::{FIRST_IRQ_VECTOR, Kernel, Outcome};
+use crate::kernel::{Call, FIRST_IRQ_VECTOR, Kernel, Outcome, Words};
 use crate::machine::Machine;
 use crate::memory::{Ref, zeroed};
 use crate::slot::{Capability, Flags, Home, Slot};
@@ -31,6 +32,8 @@ pub enum Source {
 pub struct IrqHandler {
     /// Where its interrupts come from.
     pub source: Cell<Source>,
+    /// Its number, once it is not free.
+    vector: Cell<u8>,
     /// The Notification it signals.
     pub target: Slot,
 }
@@ -38,22 +41,14 @@ pub struct IrqHandler {
 impl IrqHandler {
     /// A free one.
     pub const fn free() -> IrqHandler {
-        IrqHandler { source: Cell::new(Source::Free), target: zeroed() }
+        IrqHandler { source: Cell::new(Source::Free), vector: Cell::new(0), target: zeroed() }
     }
 }
 
 impl<M: Machine> Kernel<M> {
-    fn handler_in(&self, slot: Ref<Slot>) -> Result<Ref<IrqHandler>, Error> {
-        Ref::at(slot.object.get()).ok_or(Error::NoCapability)
-    }
-
     /// An empty slot of `cnode` for a new capability.
     fn new_slot(&self, me: Ref<Tcb>, cnode: u64, at: u64) -> Result<Ref<Slot>, Error> {
-        let cnode = self.find(me, cnode, Kind::CNode, Rights::WRITE)?;
-        if at < u64::from(abi::object::FIRST_SLOT) || at >= cnode.size() {
-            return Err(Error::OutOfRange);
-        }
-        let slot = self.slot_at(cnode.object.get(), at).ok_or(Error::OutOfRange)?;
+        let slot = self.slot_in(self.find(me, cnode, Kind::CNode, Rights::WRITE)?, at)?;
         if slot.is_empty() { Ok(slot) } else { Err(Error::SlotOccupied) }
     }
 
@@ -61,24 +56,20 @@ impl<M: Machine> Kernel<M> {
     fn take_vector(&self, control: Ref<Slot>, slot: Ref<Slot>, source: Source) -> Result<u8, Error> {
         let free = self.irqs.iter().enumerate().find(|(_, irq)| irq.source.get() == Source::Free);
         let (at, handler) = free.ok_or(Error::Unavailable)?;
+        let vector = at.saturating_add(FIRST_IRQ_VECTOR) as u8;
         handler.source.set(source);
+        handler.vector.set(vector);
         handler.target.home.set(Home::IrqTarget);
         let mut capability = Capability::whole(Kind::IrqHandler, Ref::of(handler).address());
         capability.flags = Flags::OWNER;
         slot.fill(capability);
         tree::insert(control, slot);
-        Ok(at.saturating_add(FIRST_IRQ_VECTOR) as u8)
+        Ok(vector)
     }
 
     /// IrqControl.handler
-    pub(crate) fn irq_handler(
-        &self,
-        _: &Cpu,
-        me: Ref<Tcb>,
-        control: Ref<Slot>,
-        [cnode, at, gsi, cpu, flags, ..]: [u64; 8],
-    ) -> Outcome {
-        let slot = self.new_slot(me, cnode, at)?;
+    pub(crate) fn irq_handler(&self, by: Call, [cnode, at, gsi, cpu, flags, ..]: Words) -> Outcome {
+        let slot = self.new_slot(by.me, cnode, at)?;
         let gsi = u32::try_from(gsi).map_err(|_| Error::OutOfRange)?;
         if cpu >= self.cpu_count() as u64 || flags > 3 {
             return Err(Error::InvalidArgument.into());
@@ -86,7 +77,7 @@ impl<M: Machine> Kernel<M> {
         if self.irqs.iter().any(|irq| irq.source.get() == Source::Line(gsi)) {
             return Err(Error::Busy.into());
         }
-        let vector = self.take_vector(control, slot, Source::Line(gsi))?;
+        let vector = self.take_vector(by.slot, slot, Source::Line(gsi))?;
         if !self.machine.route(gsi, vector, cpu as usize, flags & 1 != 0, flags & 2 != 0) {
             self.destroy_irq(slot);
             tree::remove(slot);
@@ -97,60 +88,60 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// IrqControl.msi
-    pub(crate) fn irq_msi(
-        &self,
-        _: &Cpu,
-        me: Ref<Tcb>,
-        control: Ref<Slot>,
-        [cnode, at, cpu, ..]: [u64; 8],
-    ) -> Outcome {
-        let slot = self.new_slot(me, cnode, at)?;
-        if cpu >= self.cpu_count() as u64 {
+    pub(crate) fn irq_msi(&self, by: Call, [cnode, at, cpu, source, ..]: Words) -> Outcome {
+        let slot = self.new_slot(by.me, cnode, at)?;
+        let is_any = source == ANY_SOURCE && !self.machine.remaps_interrupts();
+        if cpu >= self.cpu_count() as u64 || source > 0xffff && !is_any {
             return Err(Error::InvalidArgument.into());
         }
-        let vector = self.take_vector(control, slot, Source::Message)?;
-        let (address, data) = self.machine.msi(vector, cpu as usize);
+        let vector = self.take_vector(by.slot, slot, Source::Message)?;
+        let (address, data) = self.machine.msi(vector, cpu as usize, source);
         Ok([address, data, 0, 0, 0, 0, 0, 0])
     }
 
     /// IrqHandler.bind
-    pub(crate) fn irq_bind(
-        &self,
-        _: &Cpu,
-        me: Ref<Tcb>,
-        slot: Ref<Slot>,
-        [notification, ..]: [u64; 8],
-    ) -> Outcome {
-        let irq = self.handler_in(slot)?;
-        let found = self.find(me, notification, Kind::Notification, Rights::WRITE)?;
-        self.clear_target(irq);
-        let mut capability = found.capability();
-        capability.flags.remove(Flags::OWNER);
-        irq.target.fill(capability);
-        tree::insert(found, Ref::of(&irq.get().target));
+    pub(crate) fn irq_bind(&self, by: Call, [notification, ..]: Words) -> Outcome {
+        let irq = self.handler_in(by.slot)?;
+        let found = self.find(by.me, notification, Kind::Notification, Rights::WRITE)?;
+        self.set_target(Ref::of(&irq.get().target), found);
         self.let_through(irq);
         Ok([0; 8])
     }
 
     /// IrqHandler.ack
-    pub(crate) fn irq_ack(&self, _: &Cpu, _: Ref<Tcb>, slot: Ref<Slot>, _: [u64; 8]) -> Outcome {
-        self.let_through(self.handler_in(slot)?);
+    pub(crate) fn irq_ack(&self, by: Call, _: Words) -> Outcome {
+        self.let_through(self.handler_in(by.slot)?);
         Ok([0; 8])
     }
 
     /// IrqHandler.unbind
-    pub(crate) fn irq_unbind(&self, _: &Cpu, _: Ref<Tcb>, slot: Ref<Slot>, _: [u64; 8]) -> Outcome {
-        let irq = self.handler_in(slot)?;
+    pub(crate) fn irq_unbind(&self, by: Call, _: Words) -> Outcome {
+        let irq = self.handler_in(by.slot)?;
         self.hold(irq);
-        self.clear_target(irq);
+        self.clear_target(Ref::of(&irq.get().target));
         Ok([0; 8])
     }
 
-    fn clear_target(&self, irq: Ref<IrqHandler>) {
-        let target = Ref::of(&irq.get().target);
+    /// Empties the own slot of something that signals.
+    pub(crate) fn clear_target(&self, target: Ref<Slot>) {
         if !target.is_empty() {
             tree::remove(target);
             target.clear();
+        }
+    }
+
+    /// Puts a capability derived from `from` there.
+    pub(crate) fn set_target(&self, target: Ref<Slot>, from: Ref<Slot>) {
+        self.clear_target(target);
+        self.keep(from, target);
+    }
+
+    /// Signals the Notification there, if there is one.
+    pub(crate) fn signal_target(&self, here: &Cpu, target: Ref<Slot>) {
+        if target.kind.get() == Kind::Notification
+            && let Some(notification) = Ref::at(target.object.get())
+        {
+            self.notify(here, notification, target.badge.get().max(1));
         }
     }
 
@@ -172,8 +163,9 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn destroy_irq(&self, slot: Ref<Slot>) {
         let Ok(irq) = self.handler_in(slot) else { return };
         self.hold(irq);
-        self.clear_target(irq);
+        self.clear_target(Ref::of(&irq.get().target));
         irq.source.set(Source::Free);
+        self.machine.free_vector(irq.vector.get());
     }
 
     /// A device interrupt came.
@@ -184,10 +176,6 @@ impl<M: Machine> Kernel<M> {
             return;
         };
         self.hold(Ref::of(irq));
-        if irq.target.kind.get() == Kind::Notification
-            && let Some(notification) = Ref::at(irq.target.object.get())
-        {
-            self.notify(here, notification, irq.target.badge.get().max(1));
-        }
+        self.signal_target(here, Ref::of(&irq.target));
     }
 }

@@ -5,9 +5,14 @@ use core::cell::Cell;
 use abi::{Error, Kind, Rights};
 
 use crate::cpu::Cpu;
+use crate::endpoint::Endpoint;
+use crate::io_space::{Device, MAX_DEVICES};
 use crate::irq::IrqHandler;
 use crate::machine::Machine;
 use crate::memory::{Memory, Ref, zeroed};
+use crate::notification::Notification;
+use crate::reply::Reply;
+use crate::sched_context::SchedContext;
 use crate::slot::{Flags, Slot};
 use crate::tcb::Tcb;
 
@@ -33,8 +38,22 @@ impl From<Error> for Stop {
 /// How a step of an operation ends.
 pub type Step<T> = Result<T, Stop>;
 
+/// Arguments or results of a method.
+pub type Words = [u64; 8];
+
 /// How a method ends: with its result words.
-pub type Outcome = Step<[u64; 8]>;
+pub type Outcome = Step<Words>;
+
+/// What a method is called by.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The CPU.
+    pub here: &'a Cpu,
+    /// Its current thread.
+    pub me: Ref<Tcb>,
+    /// The capability that the thread named.
+    pub slot: Ref<Slot>,
+}
 
 /// Interrupt vectors for devices: 0x30 to 0xef.
 pub const IRQ_VECTORS: usize = 0xc0;
@@ -65,6 +84,8 @@ pub struct Kernel<M: Machine> {
     pub work: Cell<u32>,
     /// Device interrupts.
     pub irqs: [IrqHandler; IRQ_VECTORS],
+    /// Devices under IoSpaces.
+    pub devices: [Device; MAX_DEVICES],
     /// Which events are traced.
     pub trace_mask: Cell<u64>,
     /// Where trace rings lie in the window; 0 for nowhere.
@@ -88,6 +109,7 @@ impl<M: Machine> Kernel<M> {
             revoking: Cell::new(None),
             work: Cell::new(0),
             irqs: [const { IrqHandler::free() }; IRQ_VECTORS],
+            devices: [const { Device::free() }; MAX_DEVICES],
             trace_mask: Cell::new(0),
             trace_rings: Cell::new(0),
             tsc_hz: Cell::new(0),
@@ -165,9 +187,25 @@ impl<M: Machine> Kernel<M> {
         }
         Ok(slot)
     }
+}
 
-    /// The thread that a Tcb capability is for.
-    pub fn tcb_in(&self, slot: Ref<Slot>) -> Result<Ref<Tcb>, Error> {
-        Ref::at(slot.object.get()).ok_or(Error::NoCapability)
-    }
+/// For kinds of objects: what a capability of that kind, which its holder has looked up as one, is for.
+macro_rules! objects {
+    ($($name:ident: $type:ty,)*) => {
+        impl<M: Machine> Kernel<M> { $(
+            #[doc = concat!("The ", stringify!($type), " that a capability is for.")]
+            pub fn $name(&self, slot: Ref<Slot>) -> Result<Ref<$type>, Error> {
+                Ref::at(slot.object.get()).ok_or(Error::NoCapability)
+            }
+        )* }
+    };
+}
+
+objects! {
+    tcb_in: Tcb,
+    context_in: SchedContext,
+    endpoint_in: Endpoint,
+    notification_in: Notification,
+    reply_in: Reply,
+    handler_in: IrqHandler,
 }

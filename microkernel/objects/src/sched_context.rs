@@ -9,11 +9,10 @@ use core::cell::Cell;
 use abi::{Error, Kind, Rights};
 
 use crate::cpu::Cpu;
-use crate::kernel::{Kernel, Outcome};
+use crate::kernel::{Call, Kernel, Outcome, Words};
 use crate::machine::Machine;
 use crate::memory::Ref;
 use crate::reply::{Loan, Reply};
-use crate::slot::Slot;
 use crate::tcb::{State, Tcb};
 
 /// A budget and a period: 128 bytes.
@@ -59,21 +58,10 @@ impl SchedContext {
 }
 
 impl<M: Machine> Kernel<M> {
-    /// The SchedContext that a capability is for.
-    pub fn context_in(&self, slot: Ref<Slot>) -> Result<Ref<SchedContext>, Error> {
-        Ref::at(slot.object.get()).ok_or(Error::NoCapability)
-    }
-
     /// SchedContext.bind
-    pub(crate) fn context_bind(
-        &self,
-        here: &Cpu,
-        me: Ref<Tcb>,
-        slot: Ref<Slot>,
-        [tcb, ..]: [u64; 8],
-    ) -> Outcome {
-        let context = self.context_in(slot)?;
-        let found = self.find(me, tcb, Kind::Tcb, Rights::WRITE)?;
+    pub(crate) fn context_bind(&self, by: Call, [tcb, ..]: Words) -> Outcome {
+        let context = self.context_in(by.slot)?;
+        let found = self.find(by.me, tcb, Kind::Tcb, Rights::WRITE)?;
         let tcb = self.tcb_in(found)?;
         // (Without a budget its thread would have a timer that strikes all the time.)
         if context.period.get() == 0 {
@@ -85,34 +73,34 @@ impl<M: Machine> Kernel<M> {
         // A passive server that is at work on a lent one keeps to that until it answers, and stays on this CPU.
         let waits = matches!(tcb.state.get(), State::Answer | State::FaultAnswer)
             && Ref::<Reply>::at(tcb.blocked_on.get()).is_some_and(|reply| reply.loan.get() != Loan::Apart);
-        let at_work = self.running_on(here, tcb).is_some();
+        let at_work = self.running_on(by.here, tcb).is_some();
         if (waits || at_work) && context.cpu.get() != tcb.cpu() {
             return Err(Error::Busy.into());
         }
         context.tcb.set(Some(tcb));
         tcb.sched_context.set(Some(context));
         if at_work {
-            if here.current.get() != Some(tcb) && self.cpu(tcb.cpu()).current.get() == Some(tcb) {
+            if by.here.current.get() != Some(tcb) && self.cpu(tcb.cpu()).current.get() == Some(tcb) {
                 tcb.runs_on.set(Some(context));
             }
         } else if !waits {
-            self.set_running_on(here, tcb, Some(context));
+            self.set_running_on(by.here, tcb, Some(context));
         }
         Ok([0; 8])
     }
 
     /// SchedContext.unbind
-    pub(crate) fn context_unbind(&self, here: &Cpu, _: Ref<Tcb>, slot: Ref<Slot>, _: [u64; 8]) -> Outcome {
-        let context = self.context_in(slot)?;
-        self.unbind_context(here, context);
+    pub(crate) fn context_unbind(&self, by: Call, _: Words) -> Outcome {
+        let context = self.context_in(by.slot)?;
+        self.unbind_context(by.here, context);
         Ok([0; 8])
     }
 
     /// SchedContext.consumed
-    pub(crate) fn context_consumed(&self, here: &Cpu, _: Ref<Tcb>, slot: Ref<Slot>, _: [u64; 8]) -> Outcome {
-        let context = self.context_in(slot)?;
-        if here.charged.get() == Some(context) {
-            self.charge(here, self.machine.now());
+    pub(crate) fn context_consumed(&self, by: Call, _: Words) -> Outcome {
+        let context = self.context_in(by.slot)?;
+        if by.here.charged.get() == Some(context) {
+            self.charge(by.here, self.machine.now());
         }
         Ok([context.consumed.take(), 0, 0, 0, 0, 0, 0, 0])
     }
@@ -120,12 +108,10 @@ impl<M: Machine> Kernel<M> {
     /// SchedControl.configure
     pub(crate) fn control_configure(
         &self,
-        here: &Cpu,
-        me: Ref<Tcb>,
-        _: Ref<Slot>,
-        [context, cpu, budget, period, flags, ..]: [u64; 8],
+        by: Call,
+        [context, cpu, budget, period, flags, ..]: Words,
     ) -> Outcome {
-        let found = self.find(me, context, Kind::SchedContext, Rights::WRITE)?;
+        let found = self.find(by.me, context, Kind::SchedContext, Rights::WRITE)?;
         let context = self.context_in(found)?;
         let second = self.tsc_hz.get().max(1);
         if cpu >= self.cpu_count() as u64 || period > second.saturating_mul(3600) {
@@ -135,16 +121,16 @@ impl<M: Machine> Kernel<M> {
             return Err(Error::InvalidArgument.into());
         }
         let bound = context.tcb.get();
-        if bound.is_some_and(|tcb| tcb.is_runnable() && tcb != me) {
+        if bound.is_some_and(|tcb| tcb.is_runnable() && tcb != by.me) {
             return Err(Error::Busy.into());
         }
         let cpu = cpu as usize;
-        let at_work = bound.is_some_and(|tcb| tcb == me || tcb.runs_on.get() != Some(context));
+        let at_work = bound.is_some_and(|tcb| tcb == by.me || tcb.runs_on.get() != Some(context));
         if cpu != context.cpu.get() && (at_work || self.is_lent(context)) {
             return Err(Error::Busy.into());
         }
-        if here.charged.get() == Some(context) {
-            self.charge(here, self.machine.now());
+        if by.here.charged.get() == Some(context) {
+            self.charge(by.here, self.machine.now());
         }
         context.budget.set(budget);
         context.period.set(period);
@@ -161,27 +147,21 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// SchedControl.set_priority
-    pub(crate) fn control_set_priority(
-        &self,
-        here: &Cpu,
-        me: Ref<Tcb>,
-        slot: Ref<Slot>,
-        [tcb, priority, ..]: [u64; 8],
-    ) -> Outcome {
-        let found = self.find(me, tcb, Kind::Tcb, Rights::WRITE)?;
+    pub(crate) fn control_set_priority(&self, by: Call, [tcb, priority, ..]: Words) -> Outcome {
+        let found = self.find(by.me, tcb, Kind::Tcb, Rights::WRITE)?;
         let tcb = self.tcb_in(found)?;
-        if priority > slot.badge.get() {
+        if priority > by.slot.badge.get() {
             return Err(Error::OutOfRange.into());
         }
-        self.settle(here, tcb);
+        self.settle(by.here, tcb);
         // The current thread of this CPU is in no queue: `schedule` sees to it at the end.
-        let runnable = tcb.is_runnable() && here.current.get() != Some(tcb);
+        let runnable = tcb.is_runnable() && by.here.current.get() != Some(tcb);
         if runnable {
-            self.unready(here, tcb);
+            self.unready(by.here, tcb);
         }
         tcb.priority.set(priority as u8);
         if runnable {
-            self.ready(here, tcb);
+            self.ready(by.here, tcb);
         }
         Ok([0; 8])
     }

@@ -3,20 +3,16 @@
 use abi::Error;
 use abi::trace::Event;
 
-use crate::cpu::Cpu;
-use crate::kernel::{Kernel, Outcome};
+use crate::kernel::{Call, Kernel, Outcome, Words};
 use crate::machine::Machine;
-use crate::memory::Ref;
-use crate::slot::Slot;
-use crate::tcb::Tcb;
 
 /// Bytes that one System.log writes, at most.
 const MAX_LOG: usize = 512;
 
 impl<M: Machine> Kernel<M> {
     /// System.log
-    pub(crate) fn system_log(&self, _: &Cpu, me: Ref<Tcb>, _: Ref<Slot>, [size, ..]: [u64; 8]) -> Outcome {
-        let buffer = me.ipc_buffer().ok_or(Error::NotConfigured)?;
+    pub(crate) fn system_log(&self, by: Call, [size, ..]: Words) -> Outcome {
+        let buffer = by.me.ipc_buffer().ok_or(Error::NotConfigured)?;
         let size = usize::try_from(size).ok().filter(|&size| size <= MAX_LOG).ok_or(Error::OutOfRange)?;
         for at in 0..size.div_ceil(8) {
             let bytes = buffer.word(at).to_le_bytes();
@@ -27,7 +23,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// System.trace: tracing messages takes the fast path, which has no trace points, out of service.
-    pub(crate) fn system_trace(&self, _: &Cpu, _: Ref<Tcb>, _: Ref<Slot>, [mask, ..]: [u64; 8]) -> Outcome {
+    pub(crate) fn system_trace(&self, _: Call, [mask, ..]: Words) -> Outcome {
         self.trace_mask.set(mask);
         let seen_by_fast_path =
             1 << Event::Ipc as u64 | 1 << Event::Syscall as u64 | 1 << Event::Switch as u64;
@@ -36,25 +32,19 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// System.latency
-    pub(crate) fn system_latency(&self, _: &Cpu, _: Ref<Tcb>, _: Ref<Slot>, _: [u64; 8]) -> Outcome {
+    pub(crate) fn system_latency(&self, _: Call, _: Words) -> Outcome {
         let (ticks, place) = self.machine.latency();
         Ok([ticks, place, 0, 0, 0, 0, 0, 0])
     }
 
     /// System.shutdown
-    pub(crate) fn system_shutdown(
-        &self,
-        _: &Cpu,
-        _: Ref<Tcb>,
-        _: Ref<Slot>,
-        [status, ..]: [u64; 8],
-    ) -> Outcome {
+    pub(crate) fn system_shutdown(&self, _: Call, [status, ..]: Words) -> Outcome {
         self.machine.shutdown(status);
         Ok([0; 8])
     }
 
     /// System.verify
-    pub(crate) fn system_verify(&self, _: &Cpu, _: Ref<Tcb>, _: Ref<Slot>, _: [u64; 8]) -> Outcome {
+    pub(crate) fn system_verify(&self, _: Call, _: Words) -> Outcome {
         Ok([self.verify(), 0, 0, 0, 0, 0, 0, 0])
     }
 }

@@ -6,7 +6,7 @@ use abi::message::REGISTER_WORDS;
 use abi::{Error, Kind, MsgInfo, Registers, Rights, USER_TOP};
 
 use crate::cpu::Cpu;
-use crate::kernel::{Kernel, Outcome, Stop};
+use crate::kernel::{Call, Kernel, Outcome, Stop, Words};
 use crate::machine::Machine;
 use crate::memory::{Buffer, Ref};
 use crate::notification::Notification;
@@ -336,16 +336,10 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Tcb.configure
-    pub(crate) fn tcb_configure(
-        &self,
-        here: &Cpu,
-        me: Ref<Tcb>,
-        slot: Ref<Slot>,
-        [cspace, vspace, buffer, offset, ..]: [u64; 8],
-    ) -> Outcome {
-        let tcb = self.tcb_in(slot)?;
+    pub(crate) fn tcb_configure(&self, by: Call, [cspace, vspace, buffer, offset, ..]: Words) -> Outcome {
+        let tcb = self.tcb_in(by.slot)?;
         let lookup = |cptr, kind, rights| {
-            if cptr == 0 { Ok(None) } else { self.find(me, cptr, kind, rights).map(Some) }
+            if cptr == 0 { Ok(None) } else { self.find(by.me, cptr, kind, rights).map(Some) }
         };
         let cspace = lookup(cspace, Kind::CNode, Rights::WRITE)?;
         let vspace = lookup(vspace, Kind::VSpace, Rights::WRITE)?;
@@ -363,17 +357,17 @@ impl<M: Machine> Kernel<M> {
             }
         }
         if let Some(cnode) = cspace {
-            self.set_thread_slot(here, tcb, slots::CSPACE, cnode);
+            self.set_thread_slot(by.here, tcb, slots::CSPACE, cnode);
             tcb.cspace.set(cnode.object.get());
             tcb.cspace_slots.set(cnode.size());
         }
         if let Some(space) = vspace {
-            self.set_thread_slot(here, tcb, slots::VSPACE, space);
+            self.set_thread_slot(by.here, tcb, slots::VSPACE, space);
             tcb.cr3.set(self.vspace_root(space));
             tcb.has_vspace.set(true);
         }
         if let Some(frame) = buffer {
-            self.set_thread_slot(here, tcb, slots::BUFFER, frame);
+            self.set_thread_slot(by.here, tcb, slots::BUFFER, frame);
             tcb.buffer.set(self.memory.address(frame.object.get().wrapping_add(offset)));
         }
         Ok([0; 8])
@@ -383,10 +377,7 @@ impl<M: Machine> Kernel<M> {
     fn set_thread_slot(&self, here: &Cpu, tcb: Ref<Tcb>, index: usize, from: Ref<Slot>) {
         let Some(slot) = tcb.slot(index) else { return };
         self.clear_thread_slot(here, slot);
-        let mut capability = from.capability();
-        capability.flags.remove(crate::slot::Flags::OWNER);
-        slot.fill(capability);
-        crate::tree::insert(from, slot);
+        self.keep(from, slot);
     }
 
     /// Empties one of a thread's own slots and what the thread keeps of it.
@@ -416,39 +407,27 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Tcb.set_fault_handler
-    pub(crate) fn tcb_set_fault_handler(
-        &self,
-        here: &Cpu,
-        me: Ref<Tcb>,
-        slot: Ref<Slot>,
-        [endpoint, ..]: [u64; 8],
-    ) -> Outcome {
-        let tcb = self.tcb_in(slot)?;
+    pub(crate) fn tcb_set_fault_handler(&self, by: Call, [endpoint, ..]: Words) -> Outcome {
+        let tcb = self.tcb_in(by.slot)?;
         if endpoint == 0 {
             if let Some(old) = tcb.slot(slots::FAULT) {
-                self.clear_thread_slot(here, old);
+                self.clear_thread_slot(by.here, old);
             }
             return Ok([0; 8]);
         }
-        let handler = self.find(me, endpoint, Kind::Endpoint, Rights::WRITE)?;
-        self.set_thread_slot(here, tcb, slots::FAULT, handler);
+        let handler = self.find(by.me, endpoint, Kind::Endpoint, Rights::WRITE)?;
+        self.set_thread_slot(by.here, tcb, slots::FAULT, handler);
         Ok([0; 8])
     }
 
     /// Tcb.write_registers
-    pub(crate) fn tcb_write_registers(
-        &self,
-        here: &Cpu,
-        me: Ref<Tcb>,
-        slot: Ref<Slot>,
-        [resume, ..]: [u64; 8],
-    ) -> Outcome {
-        let tcb = self.tcb_in(slot)?;
-        let buffer = me.ipc_buffer().ok_or(Error::NotConfigured)?;
+    pub(crate) fn tcb_write_registers(&self, by: Call, [resume, ..]: Words) -> Outcome {
+        let tcb = self.tcb_in(by.slot)?;
+        let buffer = by.me.ipc_buffer().ok_or(Error::NotConfigured)?;
         if resume > 1 {
             return Err(Error::InvalidArgument.into());
         }
-        if tcb.is_runnable() || tcb == me {
+        if tcb.is_runnable() || tcb == by.me {
             return Err(Error::Busy.into());
         }
         if resume == 1 && !tcb.is_configured() {
@@ -459,21 +438,21 @@ impl<M: Machine> Kernel<M> {
         Tcb::check_registers(&registers)?;
         let fault_answer = tcb.state.get() == State::FaultAnswer;
         if !fault_answer || resume == 1 {
-            self.stop_thread(here, tcb);
+            self.stop_thread(by.here, tcb);
         }
         tcb.set_registers(&registers)?;
         // (What it was in a fault with is overwritten, and will not strike again.)
         tcb.fault.iter().for_each(|word| word.set(0));
         if resume == 1 {
-            self.ready(here, tcb);
+            self.ready(by.here, tcb);
         }
         Ok([0; 8])
     }
 
     /// Tcb.read_registers
-    pub(crate) fn tcb_read_registers(&self, _: &Cpu, me: Ref<Tcb>, slot: Ref<Slot>, _: [u64; 8]) -> Outcome {
-        let tcb = self.tcb_in(slot)?;
-        let buffer = me.ipc_buffer().ok_or(Error::NotConfigured)?;
+    pub(crate) fn tcb_read_registers(&self, by: Call, _: Words) -> Outcome {
+        let tcb = self.tcb_in(by.slot)?;
+        let buffer = by.me.ipc_buffer().ok_or(Error::NotConfigured)?;
         if tcb.is_runnable() {
             return Err(Error::Busy.into());
         }
@@ -484,62 +463,50 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Tcb.resume
-    pub(crate) fn tcb_resume(&self, here: &Cpu, _: Ref<Tcb>, slot: Ref<Slot>, _: [u64; 8]) -> Outcome {
-        let tcb = self.tcb_in(slot)?;
+    pub(crate) fn tcb_resume(&self, by: Call, _: Words) -> Outcome {
+        let tcb = self.tcb_in(by.slot)?;
         if !tcb.is_configured() {
             return Err(Error::NotConfigured.into());
         }
         if tcb.state.get() == State::Inactive {
-            self.ready(here, tcb);
+            self.ready(by.here, tcb);
         }
         Ok([0; 8])
     }
 
     /// Tcb.suspend
-    pub(crate) fn tcb_suspend(&self, here: &Cpu, me: Ref<Tcb>, slot: Ref<Slot>, _: [u64; 8]) -> Outcome {
-        let tcb = self.tcb_in(slot)?;
-        if tcb == me {
-            me.finish(0);
-            self.stop_thread(here, me);
+    pub(crate) fn tcb_suspend(&self, by: Call, _: Words) -> Outcome {
+        let tcb = self.tcb_in(by.slot)?;
+        if tcb == by.me {
+            by.me.finish(0);
+            self.stop_thread(by.here, by.me);
             return Err(Stop::Blocked);
         }
-        self.stop_thread(here, tcb);
+        self.stop_thread(by.here, tcb);
         Ok([0; 8])
     }
 
     /// Tcb.bind_notification
-    pub(crate) fn tcb_bind_notification(
-        &self,
-        here: &Cpu,
-        me: Ref<Tcb>,
-        slot: Ref<Slot>,
-        [notification, ..]: [u64; 8],
-    ) -> Outcome {
-        let tcb = self.tcb_in(slot)?;
-        let found = self.find(me, notification, Kind::Notification, Rights::READ)?;
+    pub(crate) fn tcb_bind_notification(&self, by: Call, [notification, ..]: Words) -> Outcome {
+        let tcb = self.tcb_in(by.slot)?;
+        let found = self.find(by.me, notification, Kind::Notification, Rights::READ)?;
         let notification = self.notification_in(found)?;
         if tcb.bound.get().is_some() || notification.bound.get().is_some() {
             return Err(Error::Busy.into());
         }
-        self.settle(here, tcb);
+        self.settle(by.here, tcb);
         tcb.bound.set(Some(notification));
         tcb.bound_pending.set(notification.bits.get() != 0);
         notification.bound.set(Some(tcb));
         if notification.bits.get() != 0 && tcb.state.get() == State::Receiving {
-            self.deliver_bound(here, notification, tcb);
+            self.deliver_bound(by.here, notification, tcb);
         }
         Ok([0; 8])
     }
 
     /// Tcb.unbind_notification
-    pub(crate) fn tcb_unbind_notification(
-        &self,
-        _: &Cpu,
-        _: Ref<Tcb>,
-        slot: Ref<Slot>,
-        _: [u64; 8],
-    ) -> Outcome {
-        let tcb = self.tcb_in(slot)?;
+    pub(crate) fn tcb_unbind_notification(&self, by: Call, _: Words) -> Outcome {
+        let tcb = self.tcb_in(by.slot)?;
         if let Some(notification) = tcb.bound.take() {
             notification.bound.set(None);
         }
@@ -547,21 +514,15 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Tcb.set_foreign
-    pub(crate) fn tcb_set_foreign(
-        &self,
-        here: &Cpu,
-        _: Ref<Tcb>,
-        slot: Ref<Slot>,
-        [entry, kick_entry, ..]: [u64; 8],
-    ) -> Outcome {
-        let tcb = self.tcb_in(slot)?;
+    pub(crate) fn tcb_set_foreign(&self, by: Call, [entry, kick_entry, ..]: Words) -> Outcome {
+        let tcb = self.tcb_in(by.slot)?;
         if entry >= USER_TOP || kick_entry >= USER_TOP {
             return Err(Error::InvalidArgument.into());
         }
         if tcb.ipc_buffer().is_none() {
             return Err(Error::NotConfigured.into());
         }
-        self.settle(here, tcb);
+        self.settle(by.here, tcb);
         tcb.foreign_entry.set(entry);
         tcb.kick_entry.set(kick_entry);
         Ok([0; 8])
@@ -569,15 +530,15 @@ impl<M: Machine> Kernel<M> {
 
     /// Tcb.kick: redirects user code, also where it waits with a fault; a thread in its library, or waiting in
     /// the kernel, which it entered from there, only gets word.
-    pub(crate) fn tcb_kick(&self, here: &Cpu, me: Ref<Tcb>, slot: Ref<Slot>, _: [u64; 8]) -> Outcome {
-        let tcb = self.tcb_in(slot)?;
+    pub(crate) fn tcb_kick(&self, by: Call, _: Words) -> Outcome {
+        let tcb = self.tcb_in(by.slot)?;
         let Some(buffer) = tcb.ipc_buffer() else { return Err(Error::NotConfigured.into()) };
         if tcb.kick_entry.get() == 0 {
             return Err(Error::NotConfigured.into());
         }
-        self.settle(here, tcb);
+        self.settle(by.here, tcb);
         let waits = tcb.is_blocked() && !tcb.is_faulted();
-        if tcb == me || buffer.inside() != 0 || !tcb.interrupted.get() || waits {
+        if tcb == by.me || buffer.inside() != 0 || !tcb.interrupted.get() || waits {
             buffer.set_kick_pending(1);
             return Ok([0; 8]);
         }
@@ -587,15 +548,15 @@ impl<M: Machine> Kernel<M> {
         tcb.context.rip.set(tcb.kick_entry.get());
         if tcb.state.get() == State::Faulting {
             // Nobody has heard of the fault: it strikes again when the library returns to it.
-            self.unblock(here, tcb);
-            self.ready(here, tcb);
+            self.unblock(by.here, tcb);
+            self.ready(by.here, tcb);
         }
         Ok([0; 8])
     }
 
     /// Tcb.status
-    pub(crate) fn tcb_status(&self, _: &Cpu, _: Ref<Tcb>, slot: Ref<Slot>, _: [u64; 8]) -> Outcome {
-        let tcb = self.tcb_in(slot)?;
+    pub(crate) fn tcb_status(&self, by: Call, _: Words) -> Outcome {
+        let tcb = self.tcb_in(by.slot)?;
         let state = match tcb.state.get() {
             State::Inactive => 0,
             State::Ready => 1,

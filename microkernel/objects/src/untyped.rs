@@ -7,8 +7,7 @@
 use abi::object::object_bits;
 use abi::{Error, Kind, Rights};
 
-use crate::cpu::Cpu;
-use crate::kernel::{Kernel, Outcome, Step};
+use crate::kernel::{Call, Kernel, Outcome, Step, Words};
 use crate::machine::Machine;
 use crate::memory::{Ref, align_up};
 use crate::slot::{Capability, Flags, Slot};
@@ -17,12 +16,17 @@ use crate::tree;
 
 /// Objects that one retype makes, at most.
 const MAX_COUNT: u64 = 64;
-/// VSpaces likewise: what each needs cleared is cleared without giving way.
-const MAX_VSPACES: u64 = 8;
+/// VSpaces and IoSpaces likewise: what each needs cleared is cleared without giving way.
+const MAX_SPACES: u64 = 8;
 /// Bytes cleared between two looks at the work units (512 stores of 8 bytes).
 const CLEAR_SHARE: u64 = 4096;
 /// Work units for that.
 const CLEAR_UNITS: u32 = 52;
+
+/// Whether it has tables.
+fn is_space(kind: Kind) -> bool {
+    matches!(kind, Kind::VSpace | Kind::IoSpace)
+}
 
 /// The arguments of a retype, checked.
 struct Request {
@@ -43,15 +47,21 @@ struct Request {
 
 impl<M: Machine> Kernel<M> {
     /// Untyped.retype
-    pub(crate) fn untyped_retype(&self, _: &Cpu, me: Ref<Tcb>, slot: Ref<Slot>, args: [u64; 8]) -> Outcome {
-        let request = self.check_retype(me, slot, args)?;
-        self.clear_for(slot, &request)?;
+    pub(crate) fn untyped_retype(&self, by: Call, args: Words) -> Outcome {
+        let request = self.check_retype(by.me, by.slot, args)?;
+        self.clear_for(by.slot, &request)?;
         for at in 0..request.count {
             let offset = request.start.wrapping_add(at << request.size_bits);
             let Some(target) = self.slot_at(request.cnode, request.slot.wrapping_add(at)) else { continue };
-            self.create(slot, target, &request, slot.object.get().wrapping_add(offset));
+            self.create(
+                by.slot,
+                target,
+                request.kind,
+                request.bits,
+                by.slot.object.get().wrapping_add(offset),
+            );
         }
-        slot.badge.set(request.end);
+        by.slot.badge.set(request.end);
         Ok([0; 8])
     }
 
@@ -62,7 +72,7 @@ impl<M: Machine> Kernel<M> {
         let size_bits = object_bits(kind, bits).ok_or(Error::InvalidArgument)?;
         let device = untyped.flags().contains(Flags::DEVICE);
         let plain = matches!(kind, Kind::Untyped | Kind::Frame);
-        let most = if kind == Kind::VSpace { MAX_VSPACES } else { MAX_COUNT };
+        let most = if is_space(kind) { MAX_SPACES } else { MAX_COUNT };
         if device && !plain || count == 0 || count > most {
             return Err(Error::InvalidArgument.into());
         }
@@ -84,8 +94,7 @@ impl<M: Machine> Kernel<M> {
         let start = align_up(untyped.badge.get(), size_bits).ok_or(Error::OutOfMemory)?;
         let size = count.checked_mul(1 << size_bits).ok_or(Error::OutOfMemory)?;
         let end = start.checked_add(size).filter(|&end| end <= untyped.size()).ok_or(Error::OutOfMemory)?;
-        let bits =
-            if plain || matches!(kind, Kind::CNode | Kind::VSpace) { bits as u8 } else { size_bits as u8 };
+        let bits = if plain || is_space(kind) || kind == Kind::CNode { bits as u8 } else { size_bits as u8 };
         Ok(Request { kind, size_bits, bits, cnode: cnode.object.get(), slot, count, start, end })
     }
 
@@ -96,10 +105,10 @@ impl<M: Machine> Kernel<M> {
             untyped.extra.set(untyped.extra.get().max(request.end));
             return Ok(());
         }
-        if request.kind == Kind::VSpace {
+        if is_space(request.kind) {
             for at in 0..request.count {
                 let offset = request.start.wrapping_add(at << request.size_bits);
-                self.memory.clear(untyped.object.get().wrapping_add(offset), crate::vspace::HEAD_BYTES);
+                self.memory.clear(untyped.object.get().wrapping_add(offset), crate::space::HEAD_BYTES);
             }
             untyped.extra.set(untyped.extra.get().max(request.end));
             return Ok(());
@@ -117,26 +126,27 @@ impl<M: Machine> Kernel<M> {
         Ok(())
     }
 
-    /// Makes one object at `physical` and the capability that owns it.
-    fn create(&self, untyped: Ref<Slot>, target: Ref<Slot>, request: &Request, physical: u64) {
+    /// Makes an object of 2^`bits` bytes or slots in memory at `physical` that has been cleared for it, and the
+    /// capability in `target`, derived from `parent`, that owns it.
+    pub(crate) fn create(&self, parent: Ref<Slot>, target: Ref<Slot>, kind: Kind, bits: u8, physical: u64) {
         let address = self.memory.address(physical);
-        let plain = matches!(request.kind, Kind::Untyped | Kind::Frame);
-        let mut capability = Capability::whole(request.kind, if plain { physical } else { address });
-        capability.bits = request.bits;
-        capability.flags = untyped.flags() & Flags::DEVICE;
-        if request.kind != Kind::Untyped {
+        let plain = matches!(kind, Kind::Untyped | Kind::Frame);
+        let mut capability = Capability::whole(kind, if plain { physical } else { address });
+        capability.bits = bits;
+        capability.flags = parent.flags() & Flags::DEVICE;
+        if kind != Kind::Untyped {
             capability.flags |= Flags::OWNER;
         }
         target.fill(capability);
-        tree::insert(untyped, target);
-        match request.kind {
+        tree::insert(parent, target);
+        match kind {
             Kind::Tcb => {
                 if let Some(tcb) = Ref::<Tcb>::at(address) {
                     Tcb::init(tcb, self.root.get());
                     self.machine.init_vectors(tcb);
                 }
             }
-            Kind::VSpace => self.init_vspace(physical, u32::from(request.bits)),
+            Kind::VSpace | Kind::IoSpace => self.init_space(kind, physical, bits),
             _ => {}
         }
     }

@@ -10,7 +10,7 @@ use spin::Once;
 
 use super::cpu::{self, Features};
 use super::layout::PAGE;
-use super::{apic, clock, ioapic, log, paging, power, smp, stacks, window};
+use super::{apic, clock, ioapic, iommu, log, paging, power, smp, stacks, window};
 use crate::log;
 
 global_asm!(include_str!("../../asm/boot.s"), stacks = sym stacks::kernel_stacks, main_top = const stacks::MAIN_TOP, boot_main = sym boot_main);
@@ -34,8 +34,6 @@ pub struct Boot {
     /// Whole pages that are neither RAM nor firmware's nor the kernel's: device registers, for programs to
     /// map. Not mapped in the window.
     pub devices: Regions<MAX_REGIONS>,
-    /// Whole pages that firmware keeps, ACPI's tables among them: for reading only. Not mapped in the window.
-    pub firmware: Regions<MAX_REGIONS>,
     /// The boot archive's bytes; the pages around it are not in `memory`, and are mapped in the window.
     pub archive: Option<Region>,
     /// The command line.
@@ -127,7 +125,11 @@ extern "C" fn boot_main(start_info: u64) -> ! {
     let registers = register_pages(platform);
     memory.map(&registers, &features);
     apic::init(0);
-    ioapic::init(&platform.io_apics);
+    ioapic::init(platform);
+    if !info.option("iommu=off") {
+        iommu::init(&platform.remappers, &mut |size| memory.pages(size));
+    }
+    log!("{}", iommu::report());
     let tsc_hz = clock::init(info.option("timer=deadline") && features.tsc_deadline());
     let own = apic::id();
     let cpus = smp::start(platform.cpus.iter().copied().filter(|&id| id != own), &features, tsc_hz);
@@ -140,7 +142,6 @@ extern "C" fn boot_main(start_info: u64) -> ! {
     let ecam = platform.ecam.filter(|ecam| memory.is_device(ecam.region()));
     let boot = BOOT.call_once(|| Boot {
         devices: devices(info, platform, ecam, &features),
-        firmware: firmware_memory(info, platform, ecam),
         archive: memory.archive,
         command_line: &info.command_line,
         platform,
@@ -267,17 +268,4 @@ fn devices(
     devices.remove(MESSAGES);
     register_pages(platform).as_slice().iter().for_each(|&page| devices.remove(page));
     devices
-}
-
-fn firmware_memory(info: &StartInfo, platform: &Platform, ecam: Option<Ecam>) -> Regions<MAX_REGIONS> {
-    let mut firmware = Regions::new();
-    for entry in info.map.iter().filter(|entry| entry.kind == MemoryKind::Firmware) {
-        firmware.add(entry.region.and(Region { start: 0, end: EARLY_WINDOW }).pages_around());
-    }
-    if let Some(ecam) = ecam {
-        firmware.remove(ecam.region());
-    }
-    firmware.remove(MESSAGES);
-    register_pages(platform).as_slice().iter().for_each(|&page| firmware.remove(page));
-    firmware
 }

@@ -1,6 +1,6 @@
 //! What precompiled `core` expects of the program it is linked into.
 
-core::arch::global_asm!(include_str!("../../asm/memory.s"));
+core::arch::global_asm!(include_str!("../../../libipc/rt/asm/memory.s"));
 
 /// Named by the unwind tables of precompiled code, which we discard; never called.
 #[unsafe(no_mangle)]

@@ -15,46 +15,31 @@ use super::{apic, boot, power, stacks};
 
 /// What a trap found in the registers, in the order in which asm/entry.s leaves it on the stack.
 #[derive(Debug)]
-#[repr(C)]
-#[allow(missing_docs, reason = "the names of registers")]
-pub struct TrapFrame {
-    pub r15: u64,
-    pub r14: u64,
-    pub r13: u64,
-    pub r12: u64,
-    pub r11: u64,
-    pub r10: u64,
-    pub r9: u64,
-    pub r8: u64,
-    pub rbp: u64,
-    pub rdi: u64,
-    pub rsi: u64,
-    pub rdx: u64,
-    pub rcx: u64,
-    pub rbx: u64,
-    pub rax: u64,
-    pub vector: u64,
-    pub error: u64,
-    pub rip: u64,
-    pub cs: u64,
-    pub rflags: u64,
-    pub rsp: u64,
-    pub ss: u64,
+#[repr(transparent)]
+pub struct TrapFrame([u64; REGISTERS.len()]);
+
+const REGISTERS: [&str; 22] = [
+    "r15", "r14", "r13", "r12", "r11", "r10", "r9", "r8", "rbp", "rdi", "rsi", "rdx", "rcx", "rbx", "rax",
+    "vector", "error", "rip", "cs", "rflags", "rsp", "ss",
+];
+
+impl TrapFrame {
+    fn register(&self, name: &str) -> u64 {
+        REGISTERS.iter().zip(self.0).find(|&(&each, _)| each == name).map_or(0, |(_, value)| value)
+    }
+
+    fn exception(&self) -> &'static str {
+        exception_name(self.register("vector"))
+    }
 }
 
 impl fmt::Display for TrapFrame {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        let name = exception_name(self.vector);
-        writeln!(out, "vector {} {name}, error {:#x}", self.vector, self.error)?;
-        writeln!(
-            out,
-            "rip {:#x} cs {:#x} rflags {:#x} rsp {:#x} ss {:#x}",
-            self.rip, self.cs, self.rflags, self.rsp, self.ss
-        )?;
-        writeln!(out, "rax {:#x} rbx {:#x} rcx {:#x} rdx {:#x}", self.rax, self.rbx, self.rcx, self.rdx)?;
-        writeln!(out, "rsi {:#x} rdi {:#x} rbp {:#x} r8 {:#x}", self.rsi, self.rdi, self.rbp, self.r8)?;
-        writeln!(out, "r9 {:#x} r10 {:#x} r11 {:#x} r12 {:#x}", self.r9, self.r10, self.r11, self.r12)?;
-        write!(out, "r13 {:#x} r14 {:#x} r15 {:#x}", self.r13, self.r14, self.r15)
+        write!(out, "{}", self.exception())?;
+        for (at, (name, value)) in REGISTERS.iter().zip(self.0).rev().enumerate() {
+            write!(out, "{}{name} {value:#x}", if at % 5 == 0 { '\n' } else { ' ' })?;
+        }
+        Ok(())
     }
 }
 
@@ -75,8 +60,7 @@ pub fn stop_if_panicking() {
 
 /// The screen for an exception that the kernel has no business with.
 pub fn trap(frame: &TrapFrame) -> ! {
-    let name = exception_name(frame.vector);
-    screen(format_args!("{name} at rip {:#x}", frame.rip), Some(frame))
+    screen(format_args!("{} at rip {:#x}", frame.exception(), frame.register("rip")), Some(frame))
 }
 
 #[panic_handler]
@@ -99,7 +83,7 @@ fn screen(message: fmt::Arguments, frame: Option<&TrapFrame>) -> ! {
         Err(_) => stand_still(),
     }
     apic::stop_others();
-    let rbp = frame.map_or_else(frame_pointer, |frame| frame.rbp);
+    let rbp = frame.map_or_else(frame_pointer, |frame| frame.register("rbp"));
     let _cannot_fail = write_screen(cpu, message, frame, rbp);
     power::shutdown(power::PANICKED)
 }
@@ -111,7 +95,7 @@ fn write_screen(cpu: usize, message: fmt::Arguments, frame: Option<&TrapFrame>, 
     }
     Writer.write_str("backtrace:")?;
     if let Some(frame) = frame {
-        write!(Writer, " {:#x}", frame.rip)?;
+        write!(Writer, " {:#x}", frame.register("rip"))?;
     }
     for address in Backtrace::from(rbp) {
         write!(Writer, " {address:#x}")?;
@@ -179,31 +163,11 @@ impl Iterator for Backtrace {
     }
 }
 
-/// The exception's name (Intel SDM vol. 3, table 6-1).
-pub fn exception_name(vector: u64) -> &'static str {
+/// The exception's mnemonic (Intel SDM vol. 3, table 6-1).
+fn exception_name(vector: u64) -> &'static str {
     const NAMES: [&str; 22] = [
-        "#DE divide error",
-        "#DB debug",
-        "NMI",
-        "#BP breakpoint",
-        "#OF overflow",
-        "#BR bound",
-        "#UD undefined instruction",
-        "#NM no coprocessor",
-        "#DF double fault",
-        "exception 9",
-        "#TS invalid TSS",
-        "#NP segment not present",
-        "#SS stack fault",
-        "#GP general protection",
-        "#PF page fault",
-        "exception 15",
-        "#MF x87 fault",
-        "#AC alignment check",
-        "#MC machine check",
-        "#XM SIMD fault",
-        "#VE virtualization",
-        "#CP control protection",
+        "#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "CSO", "#TS", "#NP", "#SS", "#GP",
+        "#PF", "", "#MF", "#AC", "#MC", "#XM", "#VE", "#CP",
     ];
     usize::try_from(vector).ok().and_then(|vector| NAMES.get(vector)).copied().unwrap_or("interrupt")
 }

@@ -59,8 +59,9 @@ fn irq_control_refuses_what_the_table_says() {
     let slot = u64::from(w.free_slot());
     let handler =
         |args: [u64; 5]| w.invoke(root::IRQ_CONTROL, method::IrqControl::handler, &args).map(|_| ());
-    let msi =
-        |args: [u64; 3]| w.invoke(root::IRQ_CONTROL, method::IrqControl::msi, &args).map(|found| found[0]);
+    let msi = |[cnode, at, cpu]: [u64; 3]| {
+        w.invoke(root::IRQ_CONTROL, method::IrqControl::msi, &[cnode, at, cpu, 8]).map(|found| found[0])
+    };
     assert_eq!(handler([CNODE, slot, u64::from(LINES), 0, 0]), Err(Error::OutOfRange));
     assert_eq!(handler([CNODE, slot, 1 << 32, 0, 0]), Err(Error::OutOfRange));
     assert_eq!(handler([CNODE, slot, 1, 1, 0]), Err(Error::InvalidArgument));

@@ -150,6 +150,8 @@ impl Maker {
             Argument::Code => self.code(),
             Argument::Line => 16 + self.random.below(8),
             Argument::Cpu => self.few(self.setting.cpus),
+            // (Of a bus that no machine of the tests has.)
+            Argument::Source => 0xf000 + self.few(4),
             Argument::Port => 0x80 + self.random.below(4),
             Argument::Size => self.random.pick(&[0, 1, 64, 512, 513]),
             Argument::Ticks => self.random.pick(&[1999, 2000, 100_000, 1_000_000, 1_000_000, 50_000_000]),

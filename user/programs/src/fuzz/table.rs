@@ -46,6 +46,8 @@ pub enum Argument {
     Line,
     /// A CPU.
     Cpu,
+    /// A device.
+    Source,
     /// An I/O port.
     Port,
     /// Bytes, at most some hundred.
@@ -100,6 +102,8 @@ const NAMES: &[(&str, Argument)] = &[
     ("kick_entry", Argument::Code),
     ("gsi", Argument::Line),
     ("cpu", Argument::Cpu),
+    ("source", Argument::Source),
+    ("space", Argument::Capability(Kind::IoSpace)),
     ("flags", Argument::Small),
     ("port", Argument::Port),
     ("width", Argument::Small),

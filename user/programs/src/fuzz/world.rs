@@ -166,7 +166,7 @@ impl Means {
     fn interrupt(&self, random: &mut Random, at: u32) -> Result<(), Error> {
         let cpu = random.below(self.cpus);
         if at.is_multiple_of(2) {
-            return self.irq_control.msi(self.cspace, at.into(), cpu).map(|_| ());
+            return self.irq_control.msi(self.cspace, at.into(), cpu, 0xf000).map(|_| ());
         }
         self.irq_control.handler(self.cspace, at.into(), u64::from(at % 8) + 16, cpu, random.below(4))
     }

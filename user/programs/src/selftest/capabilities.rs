@@ -10,8 +10,8 @@ use crate::arena;
 use crate::row;
 use crate::table::Test;
 use crate::world::{
-    CNODE, EMPTY, IRQ_CONTROL, Must, SCHED_CONTROL, SLOT_BITS, SYSTEM, Slot, TCB, UNTYPED, VSPACE, World,
-    count, slots,
+    CNODE, EMPTY, IRQ_CONTROL, Must, SCHED_CONTROL, SILENT, SLOT_BITS, SYSTEM, Slot, TCB, UNTYPED, VSPACE,
+    World, count, slots,
 };
 
 /// The tests of this area.
@@ -314,7 +314,7 @@ fn an_empty_slot_names_nothing(_: &mut World) {
 /// A capability of each kind that can be had.
 fn one_of_each(w: &mut World) -> [(Kind, CPtr); 13] {
     let handler = w.slot();
-    IRQ_CONTROL.msi(CNODE.0, handler.into_slot(), 0).must("an IrqHandler");
+    IRQ_CONTROL.msi(CNODE.0, handler.into_slot(), 0, SILENT).must("an IrqHandler");
     [
         (Kind::Untyped, w.make_sized(Kind::Untyped, 12)),
         (Kind::CNode, CNODE.0),

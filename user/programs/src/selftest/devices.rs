@@ -10,7 +10,7 @@ use crate::arena;
 use crate::row;
 use crate::table::{Need, Test};
 use crate::world::{
-    BLOCKED, CNODE, IO_PORT, IRQ_CONTROL, Must, Slot, TCB, Thread, VSPACE, World, now, slots,
+    BLOCKED, CNODE, IO_PORT, IRQ_CONTROL, Must, SILENT, Slot, TCB, Thread, VSPACE, World, now, slots,
 };
 
 /// The tests of this area.
@@ -330,12 +330,12 @@ fn refused_handlers_leave_nothing_behind(w: &mut World) {
         for outside in [0, 1, size, u64::MAX] {
             assert_eq!(try_with(outside, RTC_WIRE, 0, 0), Err(Error::OutOfRange));
         }
-        assert_eq!(IRQ_CONTROL.msi(CNODE.0, slot, cpus), Err(Error::InvalidArgument));
-        assert_eq!(IRQ_CONTROL.msi(CNODE.0, occupied, 0), Err(Error::SlotOccupied));
-        assert_eq!(IRQ_CONTROL.msi(CNODE.0, size, 0), Err(Error::OutOfRange));
+        assert_eq!(IRQ_CONTROL.msi(CNODE.0, slot, cpus, SILENT), Err(Error::InvalidArgument));
+        assert_eq!(IRQ_CONTROL.msi(CNODE.0, occupied, 0, SILENT), Err(Error::SlotOccupied));
+        assert_eq!(IRQ_CONTROL.msi(CNODE.0, size, 0, SILENT), Err(Error::OutOfRange));
     }
     assert_eq!(CNODE.describe(slot).must("a look").kind, Kind::Null);
-    IRQ_CONTROL.msi(CNODE.0, slot, 0).must("a vector is left");
+    IRQ_CONTROL.msi(CNODE.0, slot, 0, SILENT).must("a vector is left");
 }
 
 /// First and last vector for devices, as `IrqControl.msi` gives them out.
@@ -348,7 +348,7 @@ fn every_message_interrupt_has_its_own_vector(w: &mut World) {
     let mut count = 0;
     let refused = loop {
         let cpu = u64::from(count) % w.cpus();
-        match IRQ_CONTROL.msi(CNODE.0, u64::from(first.0 + count), cpu) {
+        match IRQ_CONTROL.msi(CNODE.0, u64::from(first.0 + count), cpu, SILENT) {
             Ok([address, data]) => {
                 // SDM vol. 3, 10.11: fixed delivery, edge, to one CPU.
                 assert_eq!(address & !0xf_f000, 0xfee0_0000);
@@ -372,7 +372,7 @@ fn every_message_interrupt_has_its_own_vector(w: &mut World) {
     let addresses: [u64; 2] = [1, 2].map(|at: u32| {
         let slot = u64::from(first.0 + at);
         CNODE.delete(slot).must("a delete");
-        IRQ_CONTROL.msi(CNODE.0, slot, u64::from(at - 1) % w.cpus()).must("a vector")[0]
+        IRQ_CONTROL.msi(CNODE.0, slot, u64::from(at - 1) % w.cpus(), SILENT).must("a vector")[0]
     });
     assert_eq!(addresses[0] == addresses[1], w.cpus() == 1);
 }
@@ -382,7 +382,7 @@ fn vectors_come_back(w: &mut World) {
     let notification = w.notification();
     for round in 0..1000 {
         match round % 2 {
-            0 => IRQ_CONTROL.msi(CNODE.0, slot.into_slot(), 0).map(|_| ()),
+            0 => IRQ_CONTROL.msi(CNODE.0, slot.into_slot(), 0, SILENT).map(|_| ()),
             _ => IRQ_CONTROL.handler(CNODE.0, slot.into_slot(), RTC_WIRE, 0, 0),
         }
         .must(format_args!("handler {round}"));
@@ -396,8 +396,8 @@ fn interrupts_take_rights(w: &mut World) {
     let slot = w.slot();
     let refused = IrqControl(control).handler(CNODE.0, slot.into_slot(), RTC_WIRE, 0, 0);
     assert_eq!(refused, Err(Error::NoRights));
-    assert_eq!(IrqControl(control).msi(CNODE.0, slot.into_slot(), 0), Err(Error::NoRights));
-    IRQ_CONTROL.msi(CNODE.0, slot.into_slot(), 0).must("a vector");
+    assert_eq!(IrqControl(control).msi(CNODE.0, slot.into_slot(), 0, SILENT), Err(Error::NoRights));
+    IRQ_CONTROL.msi(CNODE.0, slot.into_slot(), 0, SILENT).must("a vector");
     let notification = w.notification();
     let deaf = w.mint(notification, Rights::READ, 0);
     assert_eq!(IrqHandler(slot).bind(deaf), Err(Error::NoRights));

@@ -10,8 +10,8 @@ use ipc::{IoPort, Message, SchedContext, Tcb, Untyped, VSpace};
 use crate::arena;
 use crate::table::{Need, Refusal};
 use crate::world::{
-    CNODE, EMPTY, IO_PORT, IRQ_CONTROL, Must, SCHED_CONTEXT, SCHED_CONTROL, SLOT_BITS, SYSTEM, Slot, TCB,
-    Thread, UNTYPED, VSPACE, World, now, slots,
+    CNODE, EMPTY, IO_PORT, IRQ_CONTROL, Must, SCHED_CONTEXT, SCHED_CONTROL, SILENT, SLOT_BITS, SYSTEM, Slot,
+    TCB, Thread, UNTYPED, VSPACE, World, now, slots,
 };
 
 /// The refusal for a documented error.
@@ -161,10 +161,10 @@ const REFUSALS: &[Refusal] = &[
     refusal("IrqControl.handler", InvalidArgument, |w| { let slot = w.slot(); IRQ_CONTROL.handler(CNODE.0, slot.into_slot(), 11, 99, 0) }),
     refusal("IrqControl.handler", Busy, |w| { let [a, b] = [w.slot(), w.slot()]; IRQ_CONTROL.handler(CNODE.0, a.into_slot(), 11, 0, 0).must("the first"); IRQ_CONTROL.handler(CNODE.0, b.into_slot(), 11, 0, 0) }),
     refusal("IrqControl.handler", Unavailable, |w| { take_all_vectors(w); let slot = w.slot(); IRQ_CONTROL.handler(CNODE.0, slot.into_slot(), 11, 0, 0) }),
-    refusal("IrqControl.msi", OutOfRange, |_| plain(IRQ_CONTROL.msi(CNODE.0, BEYOND, 0))),
-    refusal("IrqControl.msi", SlotOccupied, |_| plain(IRQ_CONTROL.msi(CNODE.0, slots::TCB.into(), 0))),
-    refusal("IrqControl.msi", InvalidArgument, |w| { let slot = w.slot(); plain(IRQ_CONTROL.msi(CNODE.0, slot.into_slot(), 99)) }),
-    refusal("IrqControl.msi", Unavailable, |w| { take_all_vectors(w); let slot = w.slot(); plain(IRQ_CONTROL.msi(CNODE.0, slot.into_slot(), 0)) }),
+    refusal("IrqControl.msi", OutOfRange, |_| plain(IRQ_CONTROL.msi(CNODE.0, BEYOND, 0, SILENT))),
+    refusal("IrqControl.msi", SlotOccupied, |_| plain(IRQ_CONTROL.msi(CNODE.0, slots::TCB.into(), 0, SILENT))),
+    refusal("IrqControl.msi", InvalidArgument, |w| { let slot = w.slot(); plain(IRQ_CONTROL.msi(CNODE.0, slot.into_slot(), 99, SILENT)) }),
+    refusal("IrqControl.msi", Unavailable, |w| { take_all_vectors(w); let slot = w.slot(); plain(IRQ_CONTROL.msi(CNODE.0, slot.into_slot(), 0, SILENT)) }),
 
     refusal("IoPort.read", OutOfRange, |w| plain(narrow_port(w).read(0x72, 1))),
     refusal("IoPort.read", InvalidArgument, |_| plain(IO_PORT.read(0x70, 3))),
@@ -282,7 +282,7 @@ fn spinner(w: &mut World) -> Thread {
 fn take_all_vectors(w: &mut World) {
     for _ in 0..1000 {
         let slot = w.slot();
-        match IRQ_CONTROL.msi(CNODE.0, slot.into_slot(), 0) {
+        match IRQ_CONTROL.msi(CNODE.0, slot.into_slot(), 0, SILENT) {
             Ok(_) => {}
             Err(Unavailable) => return,
             Err(error) => panic!("a vector: {error:?}"),

@@ -9,7 +9,9 @@ use ipc::{IoPort, IrqHandler, Message, buffer, bytes};
 
 use crate::row;
 use crate::table::{Need, Test};
-use crate::world::{CNODE, IO_PORT, IRQ_CONTROL, Must, SYSTEM, Slot, VSPACE, World, count, now, slots};
+use crate::world::{
+    CNODE, IO_PORT, IRQ_CONTROL, Must, SILENT, SYSTEM, Slot, VSPACE, World, count, now, slots,
+};
 
 /// The tests of this area.
 pub const TESTS: &[Test] = &[
@@ -261,7 +263,7 @@ fn message_interrupts_have_their_own_vectors(w: &mut World) {
     for round in 0..20 {
         let slot = w.slot();
         let cpu = round % w.cpus();
-        let [address, data] = IRQ_CONTROL.msi(CNODE.0, slot.into_slot(), cpu).must("a vector");
+        let [address, data] = IRQ_CONTROL.msi(CNODE.0, slot.into_slot(), cpu, SILENT).must("a vector");
         assert_eq!(address & 0xfff0_0fff, 0xfee0_0000);
         assert!((0x30..=0xef).contains(&data), "{data:#x}");
         assert!(!core::mem::replace(&mut seen[data as usize], true), "{data:#x} twice");

@@ -58,6 +58,8 @@ pub const SLOT_BITS: u32 = 12;
 pub const SPACE_BITS: u32 = 17;
 /// Priority of a test's first thread, and of others unless said otherwise.
 pub const PRIORITY: u64 = 100;
+/// The source of a device that is there and sends nothing: the ISA bridge, 00:1f.0.
+pub const SILENT: u64 = 0x1f << 3;
 
 /// What the bench tells a test, through the arena.
 #[derive(Clone, Copy, Debug)]
