@@ -17,7 +17,7 @@
 //! | `budget TIME of TIME` | the time it may run in every period (`us`, `ms`) | turns of 10 ms |
 //! | `serves NAME...` | endpoints that it receives from | none |
 //! | `calls NAME...` | endpoints of components further up that it may call | none |
-//! | `holds RIGHT...` | `sched-control`, `irq-control`, `io-ports`, `system`, `device-memory`, `inventory`, `control` | none |
+//! | `holds RIGHT...` | `sched-control`, `irq-control`, `io-control`, `io-ports`, `system`, `device-memory`, `inventory`, `control` | none |
 //! | `ports FIRST-LAST` | I/O ports | none |
 //! | `irq NUMBER...` | interrupts | none |
 //! | `restart never` | what happens when it dies (reserved for supervision) | `never` |
@@ -79,11 +79,13 @@ pub enum Right {
     SchedControl,
     /// Over interrupts: `irq-control`.
     IrqControl,
+    /// Over the IOMMU: `io-control`. Nothing where there is none.
+    IoControl,
     /// Over all I/O ports: `io-ports`.
     IoPorts,
     /// Over log, trace and power: `system`.
     System,
-    /// Over the largest piece of device memory, while it runs: `device-memory`.
+    /// Over the largest piece of device memory below 4 GiB, while it runs: `device-memory`.
     DeviceMemory,
     /// To ask what init has left: `inventory`.
     Inventory,
@@ -92,9 +94,10 @@ pub enum Right {
 }
 
 impl Right {
-    const ALL: [Right; 7] = [
+    const ALL: [Right; 8] = [
         Right::SchedControl,
         Right::IrqControl,
+        Right::IoControl,
         Right::IoPorts,
         Right::System,
         Right::DeviceMemory,
@@ -107,6 +110,7 @@ impl Right {
         match self {
             Right::SchedControl => "sched-control",
             Right::IrqControl => "irq-control",
+            Right::IoControl => "io-control",
             Right::IoPorts => "io-ports",
             Right::System => "system",
             Right::DeviceMemory => "device-memory",
