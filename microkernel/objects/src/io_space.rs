@@ -81,7 +81,7 @@ impl<M: Machine> Kernel<M> {
         self.trace(by.here, abi::trace::Event::Unmap, address, pages);
         let reached = self.clear_range(by.here, space, address, end, None);
         if reached < end {
-            self.advance_front(by.me, reached.wrapping_sub(address));
+            self.advance(by.me, reached.wrapping_sub(address), 0..1);
             return Err(Stop::Preempted);
         }
         Ok([0; 8])
