@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
     Test::case("supervision/nothing_is_left_of_a_driver_and_its_device", drivers),
     Test::case("supervision/without_an_iommu_drivers_work_and_init_says_that_they_are_trusted", trusted),
     Test::case("supervision/the_operator_sees_lives_crashes_and_capabilities", seen),
+    Test::case("supervision/every_component_holds_what_the_manifest_gives_it_and_nothing_else", authority),
     Test::case("supervision/init_is_not_to_be_killed", |tool| {
         refused(tool, "svc kill init", "init cannot be killed: it owns everything")
     }),
@@ -52,7 +53,7 @@ component svc
 component *
 ";
 
-/// A bus, and a driver that looks at its device.
+/// A bus, and a driver that looks at its device; what else the manifest has follows.
 const DRIVER: &str = "
 component pci
     start boot
@@ -63,9 +64,9 @@ component probe
     start boot
     restart always
     device 1af4:1042 vectors 2
-component restarts
-    holds supervise inventory
 ";
+/// One who kills others.
+const RESTARTS: &str = "component restarts\n holds supervise inventory\n";
 
 /// Runs a command under a manifest.
 fn under(tool: &Tool, manifest: &str, options: &[&str], command: &[&str]) -> Result<Run, String> {
@@ -99,14 +100,16 @@ fn nothing_left(tool: &Tool) -> Outcome {
 
 fn drivers(tool: &Tool) -> Outcome {
     let count = if tool.long() { "10000" } else { "300" };
-    let run = under(tool, DRIVER, &["exec", "--verbose"], &["restarts", count, "probe", "pci", "probe"])?;
+    let manifest = format!("{DRIVER}{RESTARTS}");
+    let run = under(tool, &manifest, &["exec", "--verbose"], &["restarts", count, "probe", "pci", "probe"])?;
     run.ended_with(0)?;
     shows(&run, &[&format!("probe: {count} lives"), &format!("pci: {count} lives")])?;
     run.complained_of(&["probe: 1af4:1042, 1 BARs, 4 structures, 2 vectors, behind the IOMMU"])
 }
 
 fn trusted(tool: &Tool) -> Outcome {
-    let run = under(tool, DRIVER, &["exec", "--verbose", "--no-iommu"], &["restarts", "5", "probe"])?;
+    let manifest = format!("{DRIVER}{RESTARTS}");
+    let run = under(tool, &manifest, &["exec", "--verbose", "--no-iommu"], &["restarts", "5", "probe"])?;
     run.ended_with(0)?;
     run.complained_of(&["init: no IOMMU: drivers are trusted with all memory", "2 vectors, trusted"])
 }
@@ -131,6 +134,19 @@ fn seen(tool: &Tool) -> Outcome {
             "state            Frame",
         ],
     )
+}
+
+/// The walk over everybody's capabilities: under the built-in manifest, and under one in which everything occurs.
+fn authority(tool: &Tool) -> Outcome {
+    tool.run(["exec", "--", "authority"])?.ended_with(0)?;
+    let manifest = format!(
+        "{DRIVER}{VICTIM}component spin\n start boot\n priority 50\n durable 64K\n serves nothing\n \
+         holds sched-control irq-control io-ports system inventory control trace\n ports 0x80-0x8f\n irq 5 6\n\
+         component authority\n calls victim nothing\n channel echo 4K\n holds supervise\n"
+    );
+    let run = under(tool, &manifest, &["exec"], &["inturn", "restarts 1 probe", "authority"])?;
+    run.ended_with(0)?;
+    shows(&run, &["6 components hold ", "; 0 are not as the manifest says"])
 }
 
 fn refused(tool: &Tool, command: &str, why: &str) -> Outcome {
