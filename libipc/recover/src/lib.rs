@@ -6,6 +6,7 @@
 //! - [`state`]: words that outlive the server and change by transactions, committed by one store.
 //! - [`sessions`]: which requests have taken effect and how they were answered; requests that kill.
 //! - [`server`]: the loop over both, for a service that knows of neither.
+//! - [`relay`] and [`intent`]: what a server asks of another for its clients.
 //! - [`caller`]: the client's side.
 //! - `guest`: both on the kernel's endpoints (feature `guest`).
 //! - `mortal`: memory that dies, for tests on the host (feature `mortal`).
@@ -17,14 +18,18 @@
 pub mod caller;
 #[cfg(feature = "guest")]
 pub mod guest;
+pub mod intent;
 mod memory;
 #[cfg(feature = "mortal")]
 pub mod mortal;
+pub mod relay;
 pub mod server;
 pub mod sessions;
 pub mod state;
 
 pub use caller::{CallError, Caller, Link};
+pub use intent::Ask;
 pub use memory::Memory;
+pub use relay::Relay;
 pub use server::{Extra, Layout, Life, Request, Server, Service, View, Work};
 pub use state::{BadState, JournalFull};
