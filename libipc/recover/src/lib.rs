@@ -8,6 +8,8 @@
 //! - [`server`]: the loop over both, for a service that knows of neither.
 //! - [`relay`] and [`intent`]: what a server asks of another for its clients.
 //! - [`caller`]: the client's side.
+//! - [`readiness`]: how a client waits without a kept reply.
+//! - [`undo`]: a heap that outlives the server.
 //! - `guest`: both on the kernel's endpoints (feature `guest`).
 //! - `mortal`: memory that dies, for tests on the host (feature `mortal`).
 //!
@@ -22,10 +24,12 @@ pub mod intent;
 mod memory;
 #[cfg(feature = "mortal")]
 pub mod mortal;
+pub mod readiness;
 pub mod relay;
 pub mod server;
 pub mod sessions;
 pub mod state;
+pub mod undo;
 
 pub use caller::{CallError, Caller, Link};
 pub use intent::Ask;
