@@ -653,4 +653,5 @@ fn budget(words: &[&str]) -> Result<Time, String> {
 }
 
 #[cfg(test)]
+#[path = "manifest/tests.rs"]
 mod tests;
