@@ -24,17 +24,19 @@ mod places {
     pub const FILL: u64 = 0x101_0000_0000;
     /// Pages of components that init looks at, one at a time.
     pub const PEEK: u64 = 0x102_0000_0000;
+    /// The stack of init's second thread.
+    pub const GUARDIAN: u64 = 0x104_0000_0000;
     /// The boot archive.
-    pub const ARCHIVE: u64 = 0x103_0000_0000;
+    pub const ARCHIVE: u64 = 0x105_0000_0000;
 }
-pub use places::{FILL, PEEK};
+pub use places::{FILL, GUARDIAN, PEEK};
 
 /// init's own CNode.
 pub const CNODE: CNode = CNode(CPtr(slots::CNODE));
 /// Authority over processor time.
 pub const SCHED_CONTROL: SchedControl = SchedControl(CPtr(slots::SCHED_CONTROL));
 /// init's priority: above everything it starts.
-const PRIORITY: u64 = 255;
+pub const PRIORITY: u64 = 255;
 
 /// The machine, as init finds it.
 #[derive(Clone)]

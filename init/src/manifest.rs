@@ -657,4 +657,5 @@ fn budget(words: &[&str]) -> Result<Time, String> {
 }
 
 #[cfg(test)]
+#[path = "manifest/tests.rs"]
 mod tests;

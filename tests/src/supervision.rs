@@ -21,6 +21,7 @@ pub const TESTS: &[Test] = &[
     Test::case("supervision/init_is_not_to_be_killed", |tool| {
         refused(tool, "svc kill init", "init cannot be killed: it owns everything")
     }),
+    Test::case("supervision/a_system_whose_init_has_died_says_so_and_stops", init_dies),
     Test::case("supervision/a_name_that_nobody_has_is_said", |tool| {
         refused(tool, "svc restart nobody", "the manifest has no component `nobody`; `svc list` shows all")
     }),
@@ -154,6 +155,14 @@ fn refused(tool: &Tool, command: &str, why: &str) -> Outcome {
     let run = under(tool, VICTIM, &["exec"], &words)?;
     run.ended_with(1)?;
     run.complained_of(&[why])
+}
+
+fn init_dies(tool: &Tool) -> Outcome {
+    let run = tool.run(["exec", "--append", "init=fault", "--timeout", "60", "--", "true"])?;
+    if run.status == Some(0) || run.status == Some(124) {
+        return Err(run.told("the guest should have stopped by itself, and not well"));
+    }
+    run.complained_of(&["init: invalid opcode", "init is dead, and nobody can start it again"])
 }
 
 fn unauthorised(tool: &Tool) -> Outcome {
