@@ -4,6 +4,8 @@
 //!     disk read SECTOR COUNT          prints the sectors in hexadecimal, repeated lines left out
 //!     disk write SECTOR COUNT SEED    writes a pattern that the seed and the sectors' numbers make
 //!     disk verify SECTOR COUNT SEED   looks whether it is there
+//!     disk clear SECTOR COUNT         has the device write zeroes, and looks
+//!     disk test SECTOR COUNT SEED     all of these, after each other, on sectors that may be overwritten
 //!
 //! The disk is the one behind the component's first channel.
 #![no_std]
@@ -39,7 +41,9 @@ enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Error::Usage => f.write_str("say: disk info, or disk read|write|verify SECTOR COUNT [SEED]"),
+            Error::Usage => f.write_str(
+                "say: disk info, disk read|clear SECTOR COUNT, or disk write|verify|test SECTOR COUNT SEED",
+            ),
             Error::Open(error) => error.fmt(f),
             Error::Disk(sector, failure) => write!(f, "at sector {sector}: {failure}"),
             Error::Wrong { sectors, first } => write!(f, "{sectors} sectors are wrong, the first is {first}"),
@@ -58,9 +62,19 @@ fn main() -> Result<(), Error> {
         "read" => read(&mut disk, number()?, number()?)?,
         "write" => write(&mut disk, number()?, number()?, number()?)?,
         "verify" => verify(&mut disk, number()?, number()?, number()?)?,
+        "clear" => clear(&mut disk, number()?, number()?)?,
+        "test" => test(&mut disk, number()?, number()?, number()?)?,
         _ => return Err(Error::Usage),
     }
     Ok(())
+}
+
+fn test(disk: &mut Disk, first: u64, count: u64, seed: u64) -> Result<(), Error> {
+    write(disk, first, count, seed)?;
+    verify(disk, first, count, seed)?;
+    clear(disk, first, count / 2)?;
+    // The others are untouched by that.
+    verify(disk, first + count / 2, count - count / 2, seed)
 }
 
 fn info(disk: &Disk) {
@@ -130,6 +144,16 @@ fn write(disk: &mut Disk, first: u64, count: u64, seed: u64) -> Result<(), Error
 }
 
 fn verify(disk: &mut Disk, first: u64, count: u64, seed: u64) -> Result<(), Error> {
+    compare(disk, first, count, |bytes, sector| fill(bytes, sector, seed))
+}
+
+/// Looks whether sectors hold what `expect` puts into zeroes.
+fn compare(
+    disk: &mut Disk,
+    first: u64,
+    count: u64,
+    expect: impl Fn(&mut [u8; BYTES], u64),
+) -> Result<(), Error> {
     let mut bytes = vec![0; PART as usize * BYTES];
     let (mut ticks, mut wrong, mut first_wrong) = (0, 0, 0);
     for (sector, count) in parts(first, count) {
@@ -139,7 +163,7 @@ fn verify(disk: &mut Disk, first: u64, count: u64, seed: u64) -> Result<(), Erro
         ticks += clock::now() - begun;
         for (sector, bytes) in (sector..).zip(bytes.as_chunks::<BYTES>().0) {
             let mut expected = [0; BYTES];
-            fill(&mut expected, sector, seed);
+            expect(&mut expected, sector);
             if *bytes != expected {
                 wrong += 1;
                 first_wrong = if wrong == 1 { sector } else { first_wrong };
@@ -148,6 +172,14 @@ fn verify(disk: &mut Disk, first: u64, count: u64, seed: u64) -> Result<(), Erro
     }
     say("read", count, ticks);
     if wrong == 0 { Ok(()) } else { Err(Error::Wrong { sectors: wrong, first: first_wrong }) }
+}
+
+fn clear(disk: &mut Disk, first: u64, count: u64) -> Result<(), Error> {
+    let begun = clock::now();
+    disk.write_zeroes(first, count).map_err(|failure| Error::Disk(first, failure))?;
+    disk.flush().map_err(|failure| Error::Disk(first, failure))?;
+    say("cleared", count, clock::now() - begun);
+    compare(disk, first, count, |_, _| {})
 }
 
 fn say(done: &str, sectors: u64, ticks: u64) {
