@@ -4,13 +4,14 @@ use alloc::format;
 use alloc::string::String;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use abi::object::{IO_INTERRUPTS, PAGE_SIZE};
-use abi::{CPtr, Error, Kind};
+use abi::object::PAGE_SIZE;
+use abi::{CPtr, Kind};
 use ipc::{Frame, IrqControl, IrqHandler};
 use proto::edu::{BUFFER, Request};
+use rt::alloc::AllocError;
 use rt::{env, memory};
 
-use crate::driver::{Driver, Stopped};
+use crate::driver::{self, Deadline, Driver, Stopped};
 
 /// What the foreign memory holds, and what is written over it.
 const SECRET: u64 = 0x5ec2_e75e_c2e7_5ec2;
@@ -60,42 +61,69 @@ pub fn foreign_memory(driver: &Driver) -> Result<(), String> {
     Ok(())
 }
 
-/// Has the device write the message of an interrupt that is this program's.
-pub fn forged_interrupts(driver: &Driver) -> Result<(), String> {
-    let notification = memory::make(Kind::Notification, 0).map_err(|error| format!("{error}"))?;
-    let [address, data] = own_interrupt(notification)?;
-    for (address, data) in [(address, data), (IO_INTERRUPTS.start, 0x40)] {
-        driver.load(data)?;
-        let before = driver.life()?;
-        driver.tell(Request::Store, [address, 4])?;
-        let stopped = driver.copied();
-        rt::println!(
-            "  forged {address:#x} {data:#x}: {:?} life {} -> {}",
-            stopped.is_ok(),
-            before,
-            driver.life()?
-        );
-        match ipc::poll(notification) {
-            Err(Error::WouldBlock) => rt::println!("    no interrupt"),
-            other => rt::println!("    interrupt: {other:?}"),
-        }
+/// What became of the message of an interrupt that the device wrote without being allowed to.
+struct Forged {
+    /// The interrupt came.
+    came: bool,
+    /// What init tells of it, if the IOMMU has told init.
+    report: Option<String>,
+}
+
+/// Has the device write messages of interrupts that are not its own: one of this program's, and the same after it was
+/// given back. Whether none came.
+pub fn forged_interrupts(driver: &Driver) -> Result<bool, String> {
+    let failed = |error: AllocError| format!("no interrupt of its own: {error}");
+    let notification = memory::make(Kind::Notification, 0).map_err(failed)?;
+    let slot = memory::with(|objects| objects.take_slot()).map_err(failed)?;
+    let message = own_interrupt(notification, slot).map_err(failed)?;
+    let others = forge(driver, message, notification)?;
+    tell("interrupt of another device", message, &others);
+    let deleted = memory::cnode().and_then(|cnode| Ok(cnode.delete(u64::from(slot.0))?));
+    deleted.map_err(failed)?;
+    let nobodys = forge(driver, message, notification)?;
+    tell("interrupt that is nobody's", message, &nobodys);
+    comes_back(driver)?;
+    if nobodys.came {
+        return Err("an interrupt came that nobody has".into());
     }
-    Ok(())
+    Ok(!others.came)
 }
 
 /// An interrupt of this program's: the address and data that raise it if its device writes them.
-fn own_interrupt(notification: CPtr) -> Result<[u64; 2], String> {
-    let failed = |error: Error| format!("no interrupt of its own: {}", error.name());
-    let slot = memory::with(|objects| objects.take_slot()).map_err(|error| format!("{error}"))?;
-    let cnode = memory::cnode().map_err(|error| format!("{error}"))?;
+fn own_interrupt(notification: CPtr, slot: CPtr) -> Result<[u64; 2], AllocError> {
     let control = IrqControl(env::required("irq-control"));
-    let message = control.msi(cnode.0, u64::from(slot.0), 0, NOBODY).map_err(failed)?;
-    IrqHandler(slot).bind(notification).map_err(failed)?;
+    let message = control.msi(memory::cnode()?.0, u64::from(slot.0), 0, NOBODY)?;
+    IrqHandler(slot).bind(notification)?;
     Ok(message)
+}
+
+fn forge(driver: &Driver, [address, data]: [u64; 2], notification: CPtr) -> Result<Forged, String> {
+    driver.load(data)?;
+    let life = driver.life()?;
+    driver.tell(Request::Store, [address, MESSAGE])?;
+    driver.copied()?;
+    let deadline = Deadline::after(SOON);
+    while deadline.is_ahead() && driver.life()? == life {
+        driver::pause();
+    }
+    let stopped = driver.life()? != life;
+    let report = if stopped { Some(driver.stopped(life)?.report) } else { None };
+    Ok(Forged { came: ipc::poll(notification).is_ok(), report })
+}
+
+fn tell(what: &str, [address, data]: [u64; 2], forged: &Forged) {
+    let came = if forged.came { "it came, which it must not" } else { "it did not come" };
+    let report = forged.report.as_deref().unwrap_or("this IOMMU does not report it");
+    rt::println!("  write of {data:#x} to {address:#x}, an {what}: {report}");
+    rt::println!("    {came}");
 }
 
 /// A source that no device is.
 const NOBODY: u64 = 0xfff8;
+/// Bytes of a message.
+const MESSAGE: u64 = 4;
+/// How long a report may take after the device has written, in microseconds.
+const SOON: u64 = 500_000;
 
 /// Has the driver do what it may not, and waits until it is stopped.
 fn provoke(driver: &Driver, request: Request, address: u64, bytes: u64) -> Result<Stopped, String> {

@@ -190,7 +190,12 @@ pub struct Deadline(u64);
 impl Deadline {
     /// A long time from now.
     pub fn new() -> Deadline {
-        Deadline(clock::now() + clock::microseconds(PATIENCE))
+        Deadline::after(PATIENCE)
+    }
+
+    /// So many microseconds from now.
+    pub fn after(time: u64) -> Deadline {
+        Deadline(clock::now() + clock::microseconds(time))
     }
 
     /// Whether it has not come.
