@@ -23,7 +23,7 @@ pub const MAX_DEVICES: usize = 64;
 /// Faults taken from the IOMMU at once.
 const FAULTS_AT_ONCE: usize = 64;
 /// Work units of detaching a device, or of waiting for an IOTLB.
-const WAIT_UNITS: u32 = 20;
+const WAIT_UNITS: u32 = 80;
 
 /// A device under an IoSpace. Its place in the kernel's list is its domain.
 #[derive(Debug)]
