@@ -19,11 +19,11 @@ use storm::tally::Tally;
 use crate::{Work, WorkError};
 
 /// The ledger's endpoint.
-const LEDGER: &str = "ledger";
+pub(crate) const LEDGER: &str = "ledger";
 /// Threads that move money; the lane behind theirs is the overseer's.
 const TELLERS: u32 = 3;
 /// Less urgent than the ledger, and than who kills it.
-const PRIORITY: u64 = 90;
+pub(crate) const PRIORITY: u64 = 90;
 /// Microseconds between looks at how far they are.
 const GLANCE: u64 = 2_000;
 
@@ -221,7 +221,7 @@ impl Teller {
 }
 
 /// A name that no other life of this program has used.
-fn name(what: &str, lane: u32) -> String {
+pub(crate) fn name(what: &str, lane: u32) -> String {
     format!("{what} {} {lane}", env::life())
 }
 
