@@ -75,7 +75,13 @@ impl Supervisor {
             return host.tell(&ToHost::NoSuchCommand);
         }
         let name = arguments.split('\0').next().unwrap_or_default();
-        host.tell(&ToHost::Stderr(alloc::format!("skink: {name}: {error}\n").as_bytes()));
+        self.tell_host_not_started(name, &alloc::format!("{error}"));
+    }
+
+    /// Tells the host's tool that what it wanted to run is not started.
+    pub fn tell_host_not_started(&mut self, name: &str, why: &str) {
+        let Some(host) = &mut self.host else { return };
+        host.tell(&ToHost::Stderr(alloc::format!("skink: {name}: {why}\n").as_bytes()));
         host.tell(&ToHost::Exited { status: STATUS_NOT_STARTED });
     }
 

@@ -15,12 +15,14 @@ use abi::boot::slots;
 use abi::object::{FIRST_SLOT, PAGE_SIZE};
 use abi::{CPtr, Error, Kind, MapFlags, Registers, Rights};
 use ipc::{CNode, IrqControl, SchedContext, Tcb, Untyped, VSpace};
+use proto::pci;
 use proto::start::{
     self, BLOCK, BLOCK_SIZE, IPC_BUFFER, LIVES, Memory, Named, ORDERS, STACK_TOP, STATUS, Start, names,
 };
 use rt::alloc::AllocError;
 use rt::memory;
 
+use crate::devices::{self, Devices};
 use crate::durable::{Durable, End};
 use crate::elf::{BadProgram, Program, Segment};
 use crate::image::{self, Image};
@@ -33,6 +35,10 @@ pub const FAULT_BADGE: u64 = 1 << 32;
 
 /// The highest priority that a component with `sched-control` can give: below init's own.
 const CEILING: u64 = 254;
+
+/// The first of the slots in which `pci` gets registers of devices, two for each driver in the manifest: the only component
+/// with something at fixed places.
+pub const BUS_SLOTS: u32 = FIRST_SLOT;
 
 /// What a component gets of memory that it shares with another.
 const READ_WRITE: Rights = Rights(Rights::READ.0 | Rights::WRITE.0);
@@ -53,6 +59,8 @@ pub struct Order<'o> {
     pub endpoint: CPtr,
     /// What outlives components.
     pub durable: &'o Durable,
+    /// What there is of devices.
+    pub devices: &'o Devices,
     /// Its durable memory, if it has some: an Untyped in init's CSpace, which comes back there.
     pub untyped: Option<CPtr>,
     /// Its place in the manifest.
@@ -255,6 +263,7 @@ struct Builder<'b, 'o> {
 struct Given {
     next: u32,
     state: Option<Memory>,
+    device: Option<start::Device>,
     channels: heapless::Vec<start::Channel<'static>, { start::MAX_CHANNELS }>,
     untypeds: heapless::Vec<Memory, { start::MAX_UNTYPEDS }>,
     records: Memory,
@@ -321,15 +330,18 @@ impl Builder<'_, '_> {
         let mut given = Given {
             next: FIRST_SLOT,
             state: None,
+            device: None,
             channels: heapless::Vec::new(),
             untypeds: heapless::Vec::new(),
             records: Memory { slot: 0, bits: start::records_bits(self.parts.slot_bits) },
         };
+        self.give_bus(&mut given)?;
         self.give_own(&mut given)?;
         self.give_rights(&mut given)?;
         self.give_endpoints(&mut given)?;
         self.give_durable(&mut given)?;
         self.give_kept(&mut given)?;
+        self.give_device(&mut given)?;
         for &bits in &plan.untypeds {
             let slot = self.next(&mut given)?;
             let place = u64::from(slot);
@@ -374,12 +386,16 @@ impl Builder<'_, '_> {
                 Right::IrqControl => (slots::IRQ_CONTROL, 0),
                 Right::IoPorts => (slots::IO_PORT, 0),
                 Right::System => (slots::SYSTEM, 0),
+                Right::Trace => {
+                    self.mint(given, right.name(), CPtr(slots::TRACE), Rights::READ, 0)?;
+                    continue;
+                }
                 Right::DeviceMemory => {
                     self.give_device_memory(given)?;
                     continue;
                 }
                 // Not capabilities: init knows by the number who may ask.
-                Right::Inventory | Right::Control | Right::Supervise => continue,
+                Right::Inventory | Right::Control | Right::Supervise | Right::Pci => continue,
             };
             self.mint(given, right.name(), CPtr(from), Rights::ALL, badge)?;
         }
@@ -433,6 +449,61 @@ impl Builder<'_, '_> {
         for end in durable.ends(self.order.place) {
             self.give_end(given, &end)?;
         }
+        Ok(())
+    }
+
+    /// What `pci` has beside.
+    fn give_bus(&mut self, given: &mut Given) -> Result<(), BuildError> {
+        let devices = self.order.devices;
+        let Some(bus) = devices.bus.as_ref().filter(|bus| bus.place == self.order.place) else {
+            return Ok(());
+        };
+        given.next = BUS_SLOTS + 2 * devices.drivers.len() as u32;
+        if given.next >> self.parts.slot_bits != 0 {
+            return Err(AllocError::NoSlots.into());
+        }
+        for (at, driver) in devices.drivers.iter().enumerate() {
+            if let Some(resources) = &driver.resources {
+                devices::give_frames(self.parts.cnode, resources, at)?;
+            }
+        }
+        if let Some((ecam, _)) = bus.ecam {
+            self.mint(given, pci::names::ECAM, ecam, READ_WRITE, 0)?;
+        }
+        self.mint(given, pci::names::TABLE, bus.table.frame, READ_WRITE, 0)?;
+        self.mint(given, pci::names::ORDERS, bus.orders.frame, Rights::READ, 0)?;
+        self.mint(given, pci::names::INIT_BELL, bus.signal, Rights::WRITE, 0)?;
+        Ok(())
+    }
+
+    /// What a driver has beside: its device.
+    fn give_device(&mut self, given: &mut Given) -> Result<(), BuildError> {
+        let Some(resources) = self.order.devices.resources(self.order.place) else { return Ok(()) };
+        let function = &resources.function;
+        let mut device = start::Device {
+            address: function.address,
+            identity: function.identity,
+            bars: heapless::Vec::new(),
+            regions: function.regions.clone(),
+            vectors: heapless::Vec::new(),
+            io_space: None,
+        };
+        for &(index, frame, bits) in &resources.frames {
+            // Who could write the table could have the device send any message.
+            if function.msix != Some(index) {
+                let slot = self.mint_unnamed(given, frame, READ_WRITE, 0)?;
+                let frame = Memory { slot, bits: bits as u8 };
+                device.bars.push(start::Bar { index, frame }).map_err(|_| AllocError::NoSlots)?;
+            }
+        }
+        for vector in &resources.vectors {
+            let slot = self.mint_unnamed(given, vector.handler, Rights::WRITE, 0)?;
+            device.vectors.push(slot).map_err(|_| AllocError::NoSlots)?;
+        }
+        if let Some(space) = resources.space {
+            device.io_space = Some(self.mint_unnamed(given, space, READ_WRITE, 0)?);
+        }
+        given.device = Some(device);
         Ok(())
     }
 
@@ -508,7 +579,7 @@ impl Builder<'_, '_> {
             life: self.order.life,
             state: given.state,
             channels: given.channels.clone(),
-            device: None,
+            device: given.device.clone(),
         };
         let mut block = [0; BLOCK_SIZE];
         start.write(&mut block).map_err(|_| BuildError::Arguments)?;

@@ -31,7 +31,10 @@ pub struct Durable {
     pub lives: Page,
 }
 
-/// A page that init shares with components.
+/// log2 of the bytes of a page.
+const PAGE_BITS: u32 = PAGE_SIZE.ilog2();
+
+/// A page, or several, that init shares with components.
 #[derive(Debug)]
 pub struct Page {
     /// Its Frame.
@@ -101,7 +104,7 @@ impl Durable {
             reserves: Vec::new(),
             kept: Vec::new(),
             channels: Vec::new(),
-            lives: Page::make()?,
+            lives: Page::make(PAGE_BITS)?,
         };
         for entry in &manifest.components {
             durable.add(entry)?;
@@ -195,7 +198,7 @@ impl Kept {
     fn make(state: Option<(CPtr, u32)>) -> Result<Kept, AllocError> {
         let bell = memory::make(Kind::Notification, 0)?;
         let told = [badged(bell, bell::ORDERS)?, badged(bell, bell::LIVES)?];
-        Ok(Kept { bell, told, orders: Page::make()?, status: Page::make()?, state })
+        Ok(Kept { bell, told, orders: Page::make(PAGE_BITS)?, status: Page::make(PAGE_BITS)?, state })
     }
 
     /// Tells the component that its orders have changed.
@@ -223,8 +226,8 @@ pub fn badged(bell: CPtr, bit: u8) -> Result<CPtr, AllocError> {
 }
 
 impl Page {
-    fn make() -> Result<Page, AllocError> {
-        let bits = PAGE_SIZE.ilog2();
+    /// Makes one of 2^`bits` bytes.
+    pub fn make(bits: u32) -> Result<Page, AllocError> {
         let frame = memory::make(Kind::Frame, bits)?;
         Ok(Page { frame, words: memory::map_words(frame, bits)? })
     }

@@ -1,5 +1,6 @@
 //! What the kernel hands over: memory, slots, the boot archive, the kernel's log.
 
+use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use abi::boot::{
@@ -36,7 +37,7 @@ pub const SCHED_CONTROL: SchedControl = SchedControl(CPtr(slots::SCHED_CONTROL))
 const PRIORITY: u64 = 255;
 
 /// The machine, as init finds it.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Machine {
     /// CPUs that run.
     pub cpus: u32,
@@ -50,8 +51,11 @@ pub struct Machine {
     pub memory: u64,
     /// The largest Untyped of device memory, and log2 of its size.
     pub device_memory: Option<(CPtr, u32)>,
+    /// Physical addresses of PCI configuration space (ECAM), if there is any: as much of it as one Frame can hold.
+    pub ecam: Option<Range<u64>>,
     /// Slots with device memory.
     devices: (u32, u32),
+    untypeds: &'static [UntypedInfo],
     log: Option<&'static KernelLog>,
 }
 
@@ -91,7 +95,9 @@ pub fn take_over() -> Machine {
             .filter(|(_, untyped)| untyped.device != 0)
             .map(|(slot, untyped)| (CPtr(slot), untyped.bits))
             .max_by_key(|(_, bits)| *bits),
+        ecam: ecam(info),
         devices: devices(untypeds),
+        untypeds,
         log: kernel_log(),
     }
 }
@@ -121,6 +127,13 @@ fn archive(info: &BootInfo) -> Result<Archive<'static>, AllocError> {
     Ok(Archive(bytes))
 }
 
+fn ecam(info: &BootInfo) -> Option<Range<u64>> {
+    let [first, last] = info.ecam_buses;
+    let size = (u64::from(last.checked_sub(first)?) + 1) << 20;
+    let bits = size.ilog2().min(info.ecam.trailing_zeros());
+    (info.ecam != 0).then_some(info.ecam..info.ecam + (1 << bits))
+}
+
 fn kernel_log() -> Option<&'static KernelLog> {
     let pages = (size_of::<KernelLog>() as u64).div_ceil(PAGE_SIZE);
     memory::map(CPtr(slots::KERNEL_LOG), places::LOG, 0, pages, MapFlags::READ).ok()?;
@@ -137,6 +150,14 @@ impl Machine {
     /// Microseconds in so many TSC ticks.
     pub fn microseconds(&self, ticks: u64) -> u64 {
         (u128::from(ticks) * 1_000_000 / u128::from(self.tsc_hz)) as u64
+    }
+
+    /// The Untypeds of device memory.
+    pub fn device_untypeds(&self) -> impl Iterator<Item = (CPtr, &'static UntypedInfo)> {
+        (slots::UNTYPED..)
+            .zip(self.untypeds)
+            .filter(|(_, untyped)| untyped.device != 0)
+            .map(|(slot, untyped)| (CPtr(slot), untyped))
     }
 
     /// Whether the command line has this word.
@@ -161,13 +182,19 @@ impl Machine {
 
     /// The kernel's log, as far as it is kept.
     pub fn log_bytes(&self) -> impl Iterator<Item = u8> {
+        self.log_from(0).1
+    }
+
+    /// The kernel's log from byte `from` on, or from the oldest that is kept: the number of that byte, and all from there.
+    pub fn log_from(&self, from: u64) -> (u64, impl Iterator<Item = u8> + use<>) {
         let written = self.log.map_or(0, |log| log.written.load(Ordering::Acquire));
-        let oldest = written.saturating_sub(LOG_BYTES as u64);
+        let first = written.saturating_sub(LOG_BYTES as u64).max(from).min(written);
         let log = self.log;
-        (oldest..written).filter_map(move |at| {
+        let bytes = (first..written).filter_map(move |at| {
             let place = log?.text.get((at % LOG_BYTES as u64) as usize)?;
             Some(place.load(Ordering::Relaxed))
-        })
+        });
+        (first, bytes)
     }
 }
 

@@ -20,15 +20,16 @@
 //! | `calls NAME...` | endpoints of components further up that it may call | none |
 //! | `offers NAME rings SIZE` | it is the server of channels NAME, whose rings take so much | none |
 //! | `channel NAME SIZE` | it is the client on a channel, with so much data, to the component further up that offers NAME | none |
-//! | `holds RIGHT...` | `sched-control`, `irq-control`, `io-ports`, `system`, `device-memory`, `inventory`, `control`, `supervise` | none |
+//! | `holds RIGHT...` | `sched-control`, `irq-control`, `io-ports`, `system`, `device-memory`, `inventory`, `control`, `supervise`, `pci`, `trace` | none |
 //! | `ports FIRST-LAST` | I/O ports | none |
 //! | `irq NUMBER...` | interrupts | none |
+//! | `device VENDOR:DEVICE [INDEX] vectors NUMBER` | the PCI function it drives, the INDEXth of its kind, from 0 on | none |
 //! | `restart never` or `restart always` | what happens when it dies | `never` |
 //! | `heartbeat TIME` or `heartbeat none` | it answers init once in every such time, or counts as hung | 20ms with `restart always` |
 //!
 //! `offers` and `channel` can be said several times. As calls and channels go only to components further up, no two
-//! components can wait for each other. A component with `restart always`, an end of a channel, state or a heartbeat is
-//! *supervised*: it exists once at a time, and has a bell and a place in the pages of `proto::life`.
+//! components can wait for each other. A component with `restart always`, an end of a channel, state, a device, the right
+//! `pci` or a heartbeat is *supervised*: it exists once at a time, and has a bell and pages of `proto::life`.
 
 extern crate alloc;
 
@@ -98,10 +99,14 @@ pub enum Right {
     Control,
     /// To see, kill and restart components: `supervise`.
     Supervise,
+    /// Over PCI configuration space, and to say what devices there are: `pci`.
+    Pci,
+    /// To read the kernel's trace: `trace`.
+    Trace,
 }
 
 impl Right {
-    const ALL: [Right; 8] = [
+    const ALL: [Right; 10] = [
         Right::SchedControl,
         Right::IrqControl,
         Right::IoPorts,
@@ -110,6 +115,8 @@ impl Right {
         Right::Inventory,
         Right::Control,
         Right::Supervise,
+        Right::Pci,
+        Right::Trace,
     ];
 
     /// As in the manifest and the start block.
@@ -123,6 +130,8 @@ impl Right {
             Right::Inventory => "inventory",
             Right::Control => "control",
             Right::Supervise => "supervise",
+            Right::Pci => "pci",
+            Right::Trace => "trace",
         }
     }
 }
@@ -165,6 +174,17 @@ pub struct Wish<'a> {
     pub data: u32,
 }
 
+/// The device that a component drives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Vendor and device.
+    pub identity: (u16, u16),
+    /// Which of those with this identity.
+    pub index: usize,
+    /// Interrupt vectors.
+    pub vectors: u32,
+}
+
 /// A component.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
@@ -204,6 +224,8 @@ pub struct Entry<'a> {
     pub ports: Vec<(u16, u16)>,
     /// Interrupts.
     pub irqs: Vec<u8>,
+    /// The device it drives.
+    pub device: Option<Device>,
     /// What happens when it dies.
     pub restart: Restart,
     /// Microseconds between heartbeats; `None` where nothing is said, 0 for none.
@@ -321,6 +343,7 @@ impl<'a> Entry<'a> {
             holds: Vec::new(),
             ports: Vec::new(),
             irqs: Vec::new(),
+            device: None,
             restart: Restart::Never,
             heartbeat: None,
         }
@@ -333,6 +356,8 @@ impl<'a> Entry<'a> {
             || !self.offers.is_empty()
             || !self.channels.is_empty()
             || self.state.is_some()
+            || self.device.is_some()
+            || self.holds.contains(&Right::Pci)
     }
 
     /// Microseconds between heartbeats, if it has any.
@@ -360,9 +385,10 @@ impl<'a> Entry<'a> {
             "calls" => self.calls = list(words, |name| called(name, above))?,
             "offers" => self.offer(offer(words, above)?)?,
             "channel" => self.wish(wish(words, above)?, above)?,
-            "holds" => self.holds = list(words, right)?,
+            "holds" => self.holds = self.rights(list(words, right)?, above)?,
             "ports" => self.ports = list(words, ports)?,
             "irq" => self.irqs = list(words, |word| Ok(ranged(word, 0, 239)? as u8))?,
+            "device" => self.device = Some(self.drives(device(words)?, above)?),
             "restart" if words == ["never"] => self.restart = Restart::Never,
             "restart" if words == ["always"] && self.name != ANY => self.restart = Restart::Always,
             "restart" => return wrong!("`restart` can be: never, always (not of `{ANY}`)"),
@@ -402,6 +428,28 @@ impl<'a> Entry<'a> {
             return wrong!("a component has at most {MAX_CHANNELS} ends of channels");
         }
         Ok(())
+    }
+
+    fn drives(&self, device: Device, above: &[Entry]) -> Result<Device, String> {
+        self.not_any("device")?;
+        let same = |other: &Device| (other.identity, other.index) == (device.identity, device.index);
+        if let Some(other) = above.iter().find(|entry| entry.device.as_ref().is_some_and(same)) {
+            return wrong!("`{}` drives that device already", other.name);
+        }
+        if !above.iter().any(|entry| entry.holds.contains(&Right::Pci)) {
+            return wrong!("no component further up holds `pci`");
+        }
+        Ok(device)
+    }
+
+    fn rights(&self, rights: Vec<Right>, above: &[Entry]) -> Result<Vec<Right>, String> {
+        if rights.contains(&Right::Pci) {
+            self.not_any("pci")?;
+            if let Some(other) = above.iter().find(|entry| entry.holds.contains(&Right::Pci)) {
+                return wrong!("`{}` holds `pci` already", other.name);
+            }
+        }
+        Ok(rights)
     }
 
     /// Of what exists once: programs under the `*` can run several times.
@@ -490,6 +538,27 @@ fn wish<'a>(words: &[&'a str], above: &[Entry]) -> Result<Wish<'a>, String> {
         return wrong!("no component further up offers `{name}`");
     }
     Ok(Wish { name, data: power(size(bytes)?, 12, 40)? })
+}
+
+fn device(words: &[&str]) -> Result<Device, String> {
+    let (identity, index, vectors) = match *words {
+        [identity, "vectors", vectors] => (identity, "0", vectors),
+        [identity, index, "vectors", vectors] => (identity, index, vectors),
+        _ => return wrong!("say: device VENDOR:DEVICE [INDEX] vectors NUMBER"),
+    };
+    let part = |digits: &str| match digits.len() {
+        4 => u16::from_str_radix(digits, 16).ok(),
+        _ => None,
+    };
+    let parts = identity.split_once(':').map(|(vendor, device)| (part(vendor), part(device)));
+    let Some((Some(vendor), Some(device))) = parts else {
+        return wrong!("`{identity}` is not VENDOR:DEVICE, four hexadecimal digits each");
+    };
+    Ok(Device {
+        identity: (vendor, device),
+        index: ranged(index, 0, 62)? as usize,
+        vectors: ranged(vectors, 0, 8)? as u32,
+    })
 }
 
 fn heartbeat(word: &str) -> Result<u64, String> {

@@ -20,6 +20,7 @@ use rt::{clock, memory};
 use crate::channel::Channel;
 use crate::component::{BuildError, Code, FAULT_BADGE, Order, Parts};
 use crate::crash::Record;
+use crate::devices::{self, Devices};
 use crate::durable::Durable;
 use crate::elf::Program;
 use crate::image::Images;
@@ -29,7 +30,7 @@ use crate::manifest::{BUILT_IN, Entry, Manifest, Restart, Start};
 use crate::operator::Terminal;
 use crate::records::{Crash, Crashes, Tail};
 use crate::requests::Asked;
-use crate::restart::Fate;
+use crate::restart::{Fate, Why};
 use crate::serial::{COM1, COM2, Serial};
 
 /// Components at a time that are not supervised.
@@ -129,6 +130,8 @@ pub struct Supervisor {
     pub manifest_text: &'static str,
     /// What outlives components.
     pub durable: Durable,
+    /// Devices and their drivers.
+    pub devices: Devices,
     /// How the manifest's components fare, by place.
     pub fates: Vec<Fate>,
     /// The last crashes.
@@ -155,11 +158,13 @@ impl Supervisor {
         let manifest_text = manifest_text(&machine);
         let manifest: &'static Manifest = Box::leak(Box::new(read_manifest(manifest_text)));
         let entries = manifest.components.len();
+        let devices = Devices::make(&machine, manifest, notification)?;
         let mut supervisor = Supervisor {
             machine,
             manifest,
             manifest_text,
             durable: Durable::make(manifest)?,
+            devices,
             fates: manifest.components.iter().map(|entry| Fate::new(entry.is_supervised())).collect(),
             crashes: Crashes::new(),
             watchers: Vec::new(),
@@ -229,6 +234,9 @@ impl Supervisor {
         let entry = &self.manifest.components[place];
         let at = self.free_place(place, entry)?;
         let number = at as u32 + 1;
+        if self.waits_for_device(place, name, arguments, console) {
+            return Ok(number);
+        }
         let life = self.begin_life(place);
         let order = Order {
             entry,
@@ -238,6 +246,7 @@ impl Supervisor {
             number,
             endpoint: self.endpoint,
             durable: &self.durable,
+            devices: &self.devices,
             untyped: self.durable.untyped_of(entry.name).map_err(|error| RunError::Build(error.into()))?,
             place,
             life,
@@ -318,17 +327,11 @@ impl Supervisor {
         let _ = parts.tcb.suspend();
         self.forget_watcher(number);
         let supervised = entry.is_supervised();
-        let by_fault = self.is_fault(place, &ending);
+        let why = self.why(place, &ending);
         if supervised {
-            self.life_ends(place, by_fault, when, &parts);
+            self.life_ends(place, why, when, &parts);
         }
-        if let Err(error) = parts.take_apart() {
-            log!("init: {name} could not be taken apart: {error}");
-        }
-        if supervised {
-            self.fates[place].recoveries.note(recovery::REVOKED, clock::now());
-            self.decide(place, by_fault);
-        }
+        self.fence_driver(place, parts, why);
         // What is said of it takes longer than its next life's beginning, so it comes after that.
         if !line.is_empty() {
             log_line(name, &line);
@@ -337,11 +340,11 @@ impl Supervisor {
             (alloc::format!("{ending}"), ending.status(), matches!(ending, Ending::Exited(_)));
         match ending {
             Ending::Crashed(record) => {
-                self.report(Crash { name, place, when, record: *record, log: tail }, by_fault);
+                self.report(Crash { name, place, when, record: *record, log: tail }, why);
             }
             Ending::Exited(_) if entry.restart == Restart::Always => {
                 let record = Record::of_ended(Cause::Ended);
-                self.report(Crash { name, place, when, record, log: tail }, by_fault);
+                self.report(Crash { name, place, when, record, log: tail }, why);
             }
             _ => {}
         }
@@ -358,14 +361,26 @@ impl Supervisor {
                 self.operators_program_ended(number, name, &how, by_itself && status == 0)
             }
             // Who has it killed knows of it, and may do so often.
-            _ if by_fault || entry.restart == Restart::Never => log!("init: {name} {how}"),
+            _ if why != Why::Ordered || entry.restart == Restart::Never => log!("init: {name} {how}"),
             _ => {}
         }
     }
 
+    /// Takes apart what was a component, and decides whether it begins again.
+    pub fn bury(&mut self, place: usize, parts: Parts, why: Why) {
+        let entry = &self.manifest.components[place];
+        if let Err(error) = parts.take_apart() {
+            log!("init: {} could not be taken apart: {error}", entry.name);
+        }
+        if entry.is_supervised() {
+            self.fates[place].recoveries.note(recovery::REVOKED, clock::now());
+            self.decide(place, why);
+        }
+    }
+
     /// Tells of a crash: to who asks later, and, if nobody had ordered it, in the log and to the host.
-    fn report(&mut self, crash: Crash, by_fault: bool) {
-        if by_fault {
+    fn report(&mut self, crash: Crash, why: Why) {
+        if why != Why::Ordered {
             crash.record.log(crash.name);
             if let Some(host) = &mut self.host {
                 host.tell(&ToHost::Crash(crash.record.for_host(crash.name)));
@@ -470,6 +485,12 @@ impl Serve for Supervisor {
     }
 
     fn notified(&mut self, bits: u64) {
+        if bits >> devices::PCI_BIT & 1 == 1 {
+            self.pci_has_written();
+        }
+        if bits >> devices::IOMMU_BIT & 1 == 1 {
+            self.iommu_has_stopped_some();
+        }
         if bits & COM2.badge() != 0 {
             self.host_interrupted();
         }

@@ -56,7 +56,7 @@ fn begin(end: &End) -> Driver<'static, Mapped> {
     let mut memory = DeviceMemory::new(&device);
     let data = match memory.share(end.data_frame) {
         Ok(data) => data,
-        Err(error) => panic!("the device cannot be let at the client's data: {error}"),
+        Err(error) => panic!("the device cannot be let at the client's data: {}", error.name()),
     };
     let transport = match guest::open(&device) {
         Ok(transport) => transport,

@@ -86,7 +86,7 @@ fn every_complaint_names_its_line_and_what_to_mend() {
         ("component a\nrestart maybe", "line 2: `restart` can be: never, always (not of `*`)"),
         (
             "component a\nholds all",
-            "line 2: `all` is no right: sched-control, irq-control, io-ports, system, device-memory, inventory, control, supervise",
+            "line 2: `all` is no right: sched-control, irq-control, io-ports, system, device-memory, inventory, control, supervise, pci, trace",
         ),
     ];
     for (text, expected) in cases {
@@ -123,6 +123,31 @@ fn channels_go_only_to_components_further_up_and_exist_once() {
     ];
     for (text, expected) in cases {
         assert_eq!(complaint(text), expected);
+    }
+}
+
+#[test]
+fn a_device_has_one_driver_which_comes_after_pci() {
+    let driver = |line: &str| std::format!("component bus\nholds pci\ncomponent a\n{line}");
+    let manifest = driver("device 1af4:1042 1 vectors 4");
+    let device = Manifest::parse(&manifest).expect("sound").find("a").and_then(|entry| entry.device);
+    assert_eq!(device, Some(Device { identity: (0x1af4, 0x1042), index: 1, vectors: 4 }));
+    let cases = [
+        (driver("device 1af4:1042"), "line 4: say: device VENDOR:DEVICE [INDEX] vectors NUMBER"),
+        (
+            driver("device 1af4 vectors 1"),
+            "line 4: `1af4` is not VENDOR:DEVICE, four hexadecimal digits each",
+        ),
+        (driver("device 1af4:1042 vectors 9"), "line 4: `9` is not within 0 to 8"),
+        (
+            driver("device 1af4:1042 vectors 1\ncomponent b\ndevice 1af4:1042 0 vectors 2"),
+            "line 6: `a` drives that device already",
+        ),
+        (driver("holds pci"), "line 4: `bus` holds `pci` already"),
+        ("component a\ndevice 1af4:1042 vectors 1".into(), "line 2: no component further up holds `pci`"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(complaint(&text), expected);
     }
 }
 

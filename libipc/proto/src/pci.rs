@@ -3,10 +3,22 @@
 //! `pci` finds the functions and says so in its *table*; init says in its *orders* what each function shall be, and
 //! `pci` makes it so and writes the order's number beside it. Orders are states, not steps: a `pci` that is started
 //! again looks at all of them, does what is not done, and doing it twice does no harm. Each side rings the other's
-//! bell after it has written. Both Frames are init's and outlive `pci`.
+//! bell after it has written: `pci` signals [`names::INIT_BELL`], init signals `bell::ORDERS` of `pci`. Both Frames are init's and outlive `pci`.
 //!
 //! The table is the Frame `pci-table` (8 pages), the orders are the Frame `pci-orders` (4 pages, read-only for `pci`).
 //! Function n has the words from n times [`table::STRIDE`] or [`orders::STRIDE`] on, behind the header of as many.
+
+/// Names of capabilities that `pci` has beside those of every component.
+pub mod names {
+    /// The Frame with configuration space (ECAM), from the first bus on; missing where the machine has none.
+    pub const ECAM: &str = "ecam";
+    /// The Frame with the table.
+    pub const TABLE: &str = "pci-table";
+    /// The Frame with the orders.
+    pub const ORDERS: &str = "pci-orders";
+    /// The right to signal init: that the table, or an answer in it, is written.
+    pub const INIT_BELL: &str = "init-bell";
+}
 
 /// Functions in the table, at most.
 pub const MAX_FUNCTIONS: usize = 63;

@@ -194,9 +194,9 @@ impl<M: Machine> Kernel<M> {
         Ok(slot)
     }
 
-    /// Empty slots after INIT_IMAGE hold the Frames of init's program and stack.
+    /// Empty slots after IO_CONTROL hold the Frames of init's program and stack.
     fn next_image_slot(&self, cnode: Ref<Slot>) -> Result<Ref<Slot>, BootError> {
-        (slots::INIT_IMAGE..slots::UNTYPED)
+        (slots::IO_CONTROL.saturating_add(1)..slots::UNTYPED)
             .filter_map(|at| self.slot_at(cnode.object.get(), u64::from(at)))
             .find(|slot| slot.is_empty())
             .ok_or(BootError::OutOfMemory)
@@ -208,8 +208,12 @@ impl<M: Machine> Kernel<M> {
             (slots::IRQ_CONTROL, Kind::IrqControl, 0),
             (slots::IO_PORT, Kind::IoPort, crate::io_port::ALL_PORTS),
             (slots::SYSTEM, Kind::System, 0),
+            (slots::IO_CONTROL, Kind::IoControl, 0),
         ];
-        for (at, kind, badge) in controls {
+        let has_iommu = self.machine.io_levels() > 0;
+        for (at, kind, badge) in
+            controls.into_iter().filter(|&(_, kind, _)| has_iommu || kind != Kind::IoControl)
+        {
             let mut capability = Capability::whole(kind, 0);
             capability.badge = badge;
             let slot = self.boot_slot(cnode, at)?;
@@ -273,10 +277,7 @@ impl<M: Machine> Kernel<M> {
             [(thread_slots::CSPACE, cnode), (thread_slots::VSPACE, vspace), (thread_slots::BUFFER, info)];
         for (index, from) in parts {
             let Some(slot) = thread.slot(index) else { continue };
-            let mut capability = from.capability();
-            capability.flags.remove(Flags::OWNER);
-            slot.fill(capability);
-            tree::insert(from, slot);
+            self.keep(from, slot);
         }
         thread.cspace.set(cnode.object.get());
         thread.cspace_slots.set(cnode.size());

@@ -14,7 +14,8 @@ use crate::tree;
 
 impl<M: Machine> Kernel<M> {
     /// Slot `index` of the CNode that `cnode` is for.
-    fn slot_in(&self, cnode: Ref<Slot>, index: u64) -> Result<Ref<Slot>, Error> {
+    #[inline(always)]
+    pub(crate) fn slot_in(&self, cnode: Ref<Slot>, index: u64) -> Result<Ref<Slot>, Error> {
         if index < u64::from(FIRST_SLOT) || index >= cnode.size() {
             return Err(Error::OutOfRange);
         }
@@ -85,6 +86,14 @@ impl<M: Machine> Kernel<M> {
         from.clear();
     }
 
+    /// Keeps a capability like `from` in the empty own slot `to` of an object.
+    pub(crate) fn keep(&self, from: Ref<Slot>, to: Ref<Slot>) {
+        let mut capability = from.capability();
+        capability.flags.remove(Flags::OWNER);
+        to.fill(capability);
+        tree::insert(from, to);
+    }
+
     /// Derives a capability from `from` into the empty slot `to`.
     pub(crate) fn derive(
         &self,
@@ -117,7 +126,9 @@ impl<M: Machine> Kernel<M> {
         match slot.kind.get() {
             Kind::Null => 0,
             Kind::Untyped | Kind::Frame => slot.object.get() | u64::from(slot.bits.get()) << 56,
-            Kind::IrqControl | Kind::SchedControl | Kind::System | Kind::IoPort => slot.kind.get() as u64,
+            Kind::IrqControl | Kind::SchedControl | Kind::System | Kind::IoPort | Kind::IoControl => {
+                slot.kind.get() as u64
+            }
             _ => self.memory.physical(slot.object.get()),
         }
     }

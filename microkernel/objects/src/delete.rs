@@ -155,9 +155,9 @@ impl<M: Machine> Kernel<M> {
                     self.forget_context(context);
                 }
             }
-            Kind::VSpace => {
+            Kind::VSpace | Kind::IoSpace => {
                 slot.mark(Flags::DYING);
-                self.destroy_vspace(here, slot)?;
+                self.destroy_space(here, slot)?;
             }
             Kind::Frame => self.unmap_all(here, slot)?,
             Kind::IrqHandler => self.destroy_irq(slot),

@@ -34,11 +34,6 @@ pub enum Sending {
 }
 
 impl<M: Machine> Kernel<M> {
-    /// The Endpoint that a capability is for.
-    pub fn endpoint_in(&self, slot: Ref<Slot>) -> Result<Ref<Endpoint>, Error> {
-        Ref::at(slot.object.get()).ok_or(Error::NoCapability)
-    }
-
     /// call, send, try_send
     pub(crate) fn send(&self, here: &Cpu, me: Ref<Tcb>, sending: Sending) -> Step<()> {
         let info = me.info();

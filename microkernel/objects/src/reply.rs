@@ -13,7 +13,6 @@ use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::memory::Ref;
 use crate::sched_context::SchedContext;
-use crate::slot::Slot;
 use crate::tcb::{State, Tcb, key};
 
 /// Where the caller's SchedContext is.
@@ -45,11 +44,6 @@ pub struct Reply {
 }
 
 impl<M: Machine> Kernel<M> {
-    /// The Reply that a capability is for.
-    pub fn reply_in(&self, slot: Ref<Slot>) -> Result<Ref<Reply>, Error> {
-        Ref::at(slot.object.get()).ok_or(Error::NoCapability)
-    }
-
     /// Makes `caller` wait for the answer by `reply`, and lends its SchedContext if that goes along.
     pub(crate) fn link_call(
         &self,

@@ -177,7 +177,9 @@ impl Model {
                 kind,
                 object: match kind {
                     Kind::Untyped | Kind::Frame => slot.object.get(),
-                    Kind::SchedControl | Kind::IrqControl | Kind::IoPort | Kind::System => kind as u64,
+                    Kind::SchedControl | Kind::IrqControl | Kind::IoPort | Kind::System | Kind::IoControl => {
+                        kind as u64
+                    }
                     _ => world.memory.physical(slot.object.get()),
                 },
                 rights: slot.rights.get().0,
