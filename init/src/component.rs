@@ -386,6 +386,10 @@ impl Builder<'_, '_> {
                 Right::IrqControl => (slots::IRQ_CONTROL, 0),
                 Right::IoPorts => (slots::IO_PORT, 0),
                 Right::System => (slots::SYSTEM, 0),
+                Right::Trace => {
+                    self.mint(given, right.name(), CPtr(slots::TRACE), Rights::READ, 0)?;
+                    continue;
+                }
                 Right::DeviceMemory => {
                     self.give_device_memory(given)?;
                     continue;

@@ -33,6 +33,7 @@ use crate::functions::{self, At, Function, Unusable, Words};
 use crate::log;
 use crate::machine::{CNODE, Machine};
 use crate::manifest::{self, Manifest, Right};
+use crate::restart::Why;
 use crate::supervisor::{Console, Ending, Supervisor};
 
 /// Bits of init's Notification: `pci` has written; the IOMMU has stopped a device.
@@ -88,8 +89,8 @@ pub struct Driver {
     pub resources: Option<Box<Resources>>,
     /// Who is to begin when the device is on.
     pending: Option<Pending>,
-    /// What is left of its last life until the device is stopped, and whether that ended by its own fault.
-    grave: Option<(Parts, bool)>,
+    /// What is left of its last life until the device is stopped, and why that ended.
+    grave: Option<(Parts, Why)>,
 }
 
 /// How a device stands.
@@ -496,10 +497,10 @@ impl Supervisor {
     }
 
     /// A component has died, and stands still: is taken apart, a driver as soon as its device is stopped.
-    pub fn fence_driver(&mut self, place: usize, parts: Parts, by_fault: bool) {
-        let Some(at) = self.devices.at(place) else { return self.bury(place, parts, by_fault) };
+    pub fn fence_driver(&mut self, place: usize, parts: Parts, why: Why) {
+        let Some(at) = self.devices.at(place) else { return self.bury(place, parts, why) };
         let driver = &mut self.devices.drivers[at];
-        driver.grave = Some((parts, by_fault));
+        driver.grave = Some((parts, why));
         if let Some(resources) = &driver.resources {
             resources.mask();
         }
@@ -522,7 +523,7 @@ impl Supervisor {
         let fenced = driver.resources.as_deref().map_or(Ok(()), Resources::fence);
         self.fates[place].recoveries.note(recovery::FENCED, clock::now());
         match (grave, outcome == Outcome::Done && fenced.is_ok()) {
-            (Some((parts, by_fault)), true) => self.bury(place, parts, by_fault),
+            (Some((parts, why)), true) => self.bury(place, parts, why),
             (Some((parts, _)), false) => return self.quarantine(at, parts),
             (None, _) => {}
         }

@@ -33,5 +33,6 @@ pub mod requests;
 pub mod restart;
 pub mod serial;
 pub mod supervisor;
+pub mod symbols;
 pub mod uart;
 pub mod wiring;

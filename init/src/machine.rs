@@ -182,13 +182,19 @@ impl Machine {
 
     /// The kernel's log, as far as it is kept.
     pub fn log_bytes(&self) -> impl Iterator<Item = u8> {
+        self.log_from(0).1
+    }
+
+    /// The kernel's log from byte `from` on, or from the oldest that is kept: the number of that byte, and all from there.
+    pub fn log_from(&self, from: u64) -> (u64, impl Iterator<Item = u8> + use<>) {
         let written = self.log.map_or(0, |log| log.written.load(Ordering::Acquire));
-        let oldest = written.saturating_sub(LOG_BYTES as u64);
+        let first = written.saturating_sub(LOG_BYTES as u64).max(from).min(written);
         let log = self.log;
-        (oldest..written).filter_map(move |at| {
+        let bytes = (first..written).filter_map(move |at| {
             let place = log?.text.get((at % LOG_BYTES as u64) as usize)?;
             Some(place.load(Ordering::Relaxed))
-        })
+        });
+        (first, bytes)
     }
 }
 

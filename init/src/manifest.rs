@@ -20,7 +20,7 @@
 //! | `calls NAME...` | endpoints of components further up that it may call | none |
 //! | `offers NAME rings SIZE` | it is the server of channels NAME, whose rings take so much | none |
 //! | `channel NAME SIZE` | it is the client on a channel, with so much data, to the component further up that offers NAME | none |
-//! | `holds RIGHT...` | `sched-control`, `irq-control`, `io-ports`, `system`, `device-memory`, `inventory`, `control`, `supervise`, `pci` | none |
+//! | `holds RIGHT...` | `sched-control`, `irq-control`, `io-ports`, `system`, `device-memory`, `inventory`, `control`, `supervise`, `pci`, `trace` | none |
 //! | `ports FIRST-LAST` | I/O ports | none |
 //! | `irq NUMBER...` | interrupts | none |
 //! | `device VENDOR:DEVICE [INDEX] vectors NUMBER` | the PCI function it drives, the INDEXth of its kind, from 0 on | none |
@@ -101,10 +101,12 @@ pub enum Right {
     Supervise,
     /// Over PCI configuration space, and to say what devices there are: `pci`.
     Pci,
+    /// To read the kernel's trace: `trace`.
+    Trace,
 }
 
 impl Right {
-    const ALL: [Right; 9] = [
+    const ALL: [Right; 10] = [
         Right::SchedControl,
         Right::IrqControl,
         Right::IoPorts,
@@ -114,6 +116,7 @@ impl Right {
         Right::Control,
         Right::Supervise,
         Right::Pci,
+        Right::Trace,
     ];
 
     /// As in the manifest and the start block.
@@ -128,6 +131,7 @@ impl Right {
             Right::Control => "control",
             Right::Supervise => "supervise",
             Right::Pci => "pci",
+            Right::Trace => "trace",
         }
     }
 }

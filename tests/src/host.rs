@@ -16,8 +16,11 @@ pub const TESTS: &[Test] = &[
     Test::many("host/ipc", |tool, filter, suite| package("ipc", &[], tool, filter, suite)),
     Test::many("host/ring", |tool, filter, suite| package("ring", &[], tool, filter, suite)),
     Test::many("host/proto", |tool, filter, suite| package("proto", &[], tool, filter, suite)),
+    Test::many("host/recover", |tool, filter, suite| package("recover", &[], tool, filter, suite)),
     Test::many("host/rt", |tool, filter, suite| package("rt", &[], tool, filter, suite)),
     Test::many("host/init", |tool, filter, suite| package("init", &[], tool, filter, suite)),
+    // Its program is the guest's.
+    Test::many("host/ledger", |tool, filter, suite| package("ledger", &["--lib"], tool, filter, suite)),
     Test::many("host/ext4", ext4),
     Test::many("host/virtio", |tool, filter, suite| package("virtio", &[], tool, filter, suite)),
     Test::many("host/virtio-blk", |tool, filter, suite| package("virtio-blk", &[], tool, filter, suite)),

@@ -23,5 +23,6 @@ pub mod reference;
 pub mod report;
 pub mod run;
 pub mod session;
+pub mod symbol_table;
 pub mod symbols;
 pub mod workspace;
