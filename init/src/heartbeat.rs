@@ -1,11 +1,9 @@
 //! Whether a component still answers.
 //!
 //! Once in every period init asks, by a word of the component's orders and its bell, unless the component has begun to
-//! handle something since it was last looked at: then it lives, and is not disturbed.
-//!
-//! A component that does not answer hangs if it had the chance to: if it is blocked, though the question is two
-//! periods old, or has had a period of processor time since. One that more urgent ones keep from running, or whose
-//! virtual CPU the host does not run, has not. Until it says that it is ready, it has [`STARTUP`] in the same way.
+//! handle something since it was last looked at: then it lives, and is not disturbed. Two looks in a row at a
+//! component that has neither answered nor begun anything find that it hangs. Until it says that it is ready, it has
+//! [`STARTUP`].
 
 extern crate alloc;
 
@@ -19,10 +17,8 @@ use crate::supervisor::{Ending, Supervisor};
 
 /// Microseconds that a component has until it must be ready.
 pub const STARTUP: u64 = 1_000_000;
-/// Of `Tcb.status`: the thread waits for something.
-const BLOCKED: u64 = 2;
-/// Periods after which a blocked component should have answered.
-const PATIENCE: u64 = 2;
+/// Looks in a row without a sign of life after which a component hangs.
+const MOST_MISSED: u32 = 2;
 
 /// The heartbeats of one life; by default of one that has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,15 +27,13 @@ pub struct Heartbeat {
     period: u64,
     /// The next look; 0 for never.
     due: u64,
-    /// Ticks that it may take to get ready.
-    startup: u64,
+    /// When it must be ready.
+    ready_by: u64,
     /// How often it was asked.
     asked: u64,
-    /// When it was asked last or, not being ready, began; and the processor time it had had then.
-    since: u64,
-    time: u64,
     /// Messages it had begun at the last look.
     messages: u64,
+    missed: u32,
 }
 
 /// What a component shows of itself.
@@ -51,10 +45,6 @@ pub struct Signs {
     pub beat: u64,
     /// Messages it has begun.
     pub messages: u64,
-    /// It waits for something.
-    pub blocked: bool,
-    /// TSC ticks of processor time it has had.
-    pub time: u64,
 }
 
 /// What a look at a component leads to.
@@ -69,11 +59,10 @@ pub enum Look {
 }
 
 impl Heartbeat {
-    /// Of a life that begins `now`, after `time` ticks of processor time in earlier ones, and is looked at every
-    /// `period` ticks, if at all.
-    pub fn new(period: Option<u64>, startup: u64, now: u64, time: u64) -> Heartbeat {
+    /// Of a life that begins `now`, looked at every `period` ticks, if at all.
+    pub fn new(period: Option<u64>, startup: u64, now: u64) -> Heartbeat {
         let period = period.unwrap_or(0);
-        let mut heartbeat = Heartbeat { period, startup, since: now, time, ..Heartbeat::default() };
+        let mut heartbeat = Heartbeat { period, ready_by: now + startup, ..Heartbeat::default() };
         heartbeat.plan(now);
         heartbeat
     }
@@ -92,31 +81,19 @@ impl Heartbeat {
     pub fn look(&mut self, now: u64, signs: Signs) -> Look {
         self.plan(now);
         if !signs.ready {
-            return if self.had_its_chance(now, signs, self.startup, self.startup) {
-                Look::Hangs
-            } else {
-                Look::Lives
-            };
+            return if now >= self.ready_by { Look::Hangs } else { Look::Lives };
         }
         if signs.messages != core::mem::replace(&mut self.messages, signs.messages) {
-            (self.since, self.time) = (now, signs.time);
+            self.missed = 0;
             return Look::Lives;
         }
         if signs.beat == self.asked {
+            self.missed = 0;
             self.asked += 1;
-            (self.since, self.time) = (now, signs.time);
             return Look::Ask(self.asked);
         }
-        match self.had_its_chance(now, signs, PATIENCE * self.period, self.period) {
-            true => Look::Hangs,
-            false => Look::Lives,
-        }
-    }
-
-    /// Whether it is blocked after `patience` ticks, or has had `enough` of processor time.
-    fn had_its_chance(&self, now: u64, signs: Signs, patience: u64, enough: u64) -> bool {
-        let (waited, ran) = (now.saturating_sub(self.since), signs.time.saturating_sub(self.time));
-        ran >= enough || signs.blocked && waited >= patience
+        self.missed += 1;
+        if self.missed >= MOST_MISSED { Look::Hangs } else { Look::Ask(self.asked) }
     }
 }
 
@@ -131,18 +108,11 @@ impl Supervisor {
         for place in 0..self.fates.len() {
             let fate = &mut self.fates[place];
             let is_due = fate.heartbeat.due().is_some_and(|due| due <= now) && fate.state == State::Runs;
-            if !is_due {
-                continue;
-            }
-            let (blocked, time) = self.running_time(place);
-            let (fate, kept) = (&mut self.fates[place], self.durable.kept(place));
-            let Some(kept) = kept else { continue };
+            let Some(kept) = self.durable.kept(place).filter(|_| is_due) else { continue };
             let signs = Signs {
                 ready: kept.status.read(status::READY) != 0,
                 beat: kept.status.read(status::BEAT),
                 messages: kept.status.read(status::MESSAGES),
-                blocked,
-                time,
             };
             match fate.heartbeat.look(now, signs) {
                 Look::Lives => {}
@@ -153,20 +123,6 @@ impl Supervisor {
                 Look::Hangs => self.end_halted(place, Cause::Hang, ""),
             }
         }
-    }
-
-    /// Whether the main thread of the component at `place` waits for something, and how much processor time all its
-    /// lives have had.
-    fn running_time(&mut self, place: usize) -> (bool, u64) {
-        let number = self.running_at(place);
-        let parts = number.and_then(|number| self.component(u64::from(number))).map(|each| &each.parts);
-        let [blocked, consumed] = parts.map_or([0; 2], |parts| {
-            let state = parts.tcb.status().map_or(BLOCKED, |[state, ..]| state);
-            [u64::from(state == BLOCKED), parts.context.consumed().unwrap_or(0)]
-        });
-        let fate = &mut self.fates[place];
-        fate.time += consumed;
-        (blocked != 0, fate.time)
     }
 
     /// Ends the component at `place`, which has not faulted but must go; `message` says more.
@@ -186,10 +142,10 @@ impl Supervisor {
 mod tests {
     use super::*;
 
-    const READY: Signs = Signs { ready: true, beat: 0, messages: 0, blocked: true, time: 500 };
+    const READY: Signs = Signs { ready: true, beat: 0, messages: 0 };
 
     fn heartbeat() -> Heartbeat {
-        Heartbeat::new(Some(10), 100, 1003, 500)
+        Heartbeat::new(Some(10), 100, 1003)
     }
 
     #[test]
@@ -200,7 +156,7 @@ mod tests {
         assert_eq!(heartbeat.due(), Some(1020));
         heartbeat.look(1055, READY);
         assert_eq!(heartbeat.due(), Some(1060));
-        assert_eq!(Heartbeat::new(None, 100, 1003, 0).due(), None);
+        assert_eq!(Heartbeat::new(None, 100, 1003).due(), None);
         assert_eq!(Heartbeat::default().due(), None);
     }
 
@@ -222,52 +178,31 @@ mod tests {
     }
 
     #[test]
-    fn one_that_waits_for_something_else_hangs_after_two_periods() {
+    fn one_that_neither_answers_nor_works_hangs_at_the_second_look() {
         let mut heartbeat = heartbeat();
         assert_eq!(heartbeat.look(1010, READY), Look::Ask(1));
-        assert_eq!(heartbeat.look(1020, READY), Look::Lives);
+        assert_eq!(heartbeat.look(1020, READY), Look::Ask(1));
         assert_eq!(heartbeat.look(1030, READY), Look::Hangs);
-    }
-
-    #[test]
-    fn one_that_spins_hangs_after_a_period_of_processor_time() {
-        let mut heartbeat = heartbeat();
-        assert_eq!(heartbeat.look(1010, READY), Look::Ask(1));
-        assert_eq!(heartbeat.look(1100, Signs { blocked: false, time: 509, ..READY }), Look::Lives);
-        assert_eq!(heartbeat.look(1110, Signs { blocked: false, time: 510, ..READY }), Look::Hangs);
-    }
-
-    #[test]
-    fn one_that_could_not_run_does_not_hang() {
-        let mut heartbeat = heartbeat();
-        assert_eq!(heartbeat.look(1010, READY), Look::Ask(1));
-        assert_eq!(heartbeat.look(9000, Signs { blocked: false, ..READY }), Look::Lives);
-        assert_eq!(heartbeat.look(9001, Signs { beat: 1, ..READY }), Look::Ask(2));
-        // Two looks may come close together: the host had stopped the whole machine.
-        assert_eq!(heartbeat.look(9002, Signs { beat: 1, ..READY }), Look::Lives);
     }
 
     #[test]
     fn a_late_answer_and_late_work_count() {
         let mut heartbeat = heartbeat();
         assert_eq!(heartbeat.look(1010, READY), Look::Ask(1));
-        assert_eq!(heartbeat.look(1020, READY), Look::Lives);
-        assert_eq!(heartbeat.look(1029, Signs { beat: 1, ..READY }), Look::Ask(2));
-        assert_eq!(heartbeat.look(1040, Signs { beat: 1, ..READY }), Look::Lives);
-        assert_eq!(heartbeat.look(1048, Signs { beat: 1, messages: 5, ..READY }), Look::Lives);
-        assert_eq!(heartbeat.look(1060, Signs { beat: 1, messages: 5, ..READY }), Look::Lives);
+        assert_eq!(heartbeat.look(1020, READY), Look::Ask(1));
+        assert_eq!(heartbeat.look(1030, Signs { beat: 1, ..READY }), Look::Ask(2));
+        assert_eq!(heartbeat.look(1040, Signs { beat: 1, ..READY }), Look::Ask(2));
+        assert_eq!(heartbeat.look(1050, Signs { beat: 1, messages: 5, ..READY }), Look::Lives);
+        assert_eq!(heartbeat.look(1060, Signs { beat: 1, messages: 5, ..READY }), Look::Ask(2));
         assert_eq!(heartbeat.look(1070, Signs { beat: 1, messages: 5, ..READY }), Look::Hangs);
     }
 
     #[test]
-    fn one_that_never_gets_ready_hangs_blocked_or_busy() {
+    fn one_that_never_gets_ready_hangs() {
+        let mut heartbeat = heartbeat();
         let signs = Signs { ready: false, ..READY };
-        let mut waits = heartbeat();
-        assert_eq!(waits.look(1010, signs), Look::Lives);
-        assert_eq!(waits.look(1102, signs), Look::Lives);
-        assert_eq!(waits.look(1103, signs), Look::Hangs);
-        let mut spins = heartbeat();
-        assert_eq!(spins.look(5000, Signs { blocked: false, time: 599, ..signs }), Look::Lives);
-        assert_eq!(spins.look(5010, Signs { blocked: false, time: 600, ..signs }), Look::Hangs);
+        assert_eq!(heartbeat.look(1010, signs), Look::Lives);
+        assert_eq!(heartbeat.look(1102, signs), Look::Lives);
+        assert_eq!(heartbeat.look(1103, signs), Look::Hangs);
     }
 }

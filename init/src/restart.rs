@@ -87,7 +87,7 @@ impl Supervisor {
         let fate = &mut self.fates[place];
         fate.state = State::Runs;
         fate.started = now;
-        fate.heartbeat = Heartbeat::new(period, startup, now, fate.time);
+        fate.heartbeat = Heartbeat::new(period, startup, now);
         fate.recoveries.note(recovery::STARTED, now);
         fate.recoveries.note(recovery::LIFE, life);
     }
