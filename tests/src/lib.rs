@@ -15,6 +15,7 @@ mod ledger;
 mod lines;
 mod options;
 mod selftest;
+mod storm;
 mod supervision;
 mod terminal;
 mod tool;
@@ -27,13 +28,14 @@ use harness::{Report, Test};
 use tool::Tool;
 
 /// All there is, in the order it runs: what is quick and says most comes first.
-const SUITES: [&[Test]; 11] = [
+const SUITES: [&[Test]; 12] = [
     host::TESTS,
     options::TESTS,
     exec::TESTS,
     components::TESTS,
     ledger::TESTS,
     supervision::TESTS,
+    storm::TESTS,
     terminal::TESTS,
     debug::TESTS,
     selftest::TESTS,
