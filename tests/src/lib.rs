@@ -7,6 +7,7 @@
 mod bench;
 mod components;
 mod debug;
+mod disks;
 mod exec;
 mod fuzz;
 mod harness;
@@ -33,6 +34,7 @@ const SUITES: [&[Test]; 12] = [
     options::TESTS,
     exec::TESTS,
     components::TESTS,
+    disks::TESTS,
     ledger::TESTS,
     supervision::TESTS,
     storm::TESTS,
