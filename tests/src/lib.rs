@@ -11,10 +11,10 @@ mod exec;
 mod fuzz;
 mod harness;
 mod host;
-mod ledger;
 mod lines;
 mod options;
 mod selftest;
+mod survival;
 mod terminal;
 mod tool;
 
@@ -31,7 +31,7 @@ const SUITES: [&[Test]; 10] = [
     options::TESTS,
     exec::TESTS,
     components::TESTS,
-    ledger::TESTS,
+    survival::TESTS,
     terminal::TESTS,
     debug::TESTS,
     selftest::TESTS,
