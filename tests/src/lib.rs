@@ -12,12 +12,12 @@ mod exec;
 mod fuzz;
 mod harness;
 mod host;
-mod ledger;
 mod lines;
 mod options;
 mod selftest;
 mod storm;
 mod supervision;
+mod survival;
 mod terminal;
 mod tool;
 
@@ -29,15 +29,15 @@ use harness::{Report, Test};
 use tool::Tool;
 
 /// All there is, in the order it runs: what is quick and says most comes first.
-const SUITES: [&[Test]; 12] = [
+const SUITES: [&[Test]; 13] = [
     host::TESTS,
     options::TESTS,
     exec::TESTS,
     components::TESTS,
     disks::TESTS,
-    ledger::TESTS,
     supervision::TESTS,
     storm::TESTS,
+    survival::TESTS,
     terminal::TESTS,
     debug::TESTS,
     selftest::TESTS,
