@@ -25,6 +25,7 @@ pub const TESTS: &[Test] = &[
     Test::many("host/virtio", |tool, filter, suite| package("virtio", &[], tool, filter, suite)),
     Test::many("host/virtio-blk", |tool, filter, suite| package("virtio-blk", &[], tool, filter, suite)),
     Test::many("host/storm", |tool, filter, suite| package("storm", &[], tool, filter, suite)),
+    Test::many("host/works", |tool, filter, suite| package("works", &[], tool, filter, suite)),
     Test::many("host/xtask", xtask),
     Test::many("host/tests", |tool, filter, suite| package("tests", &["--lib"], tool, filter, suite)),
 ];

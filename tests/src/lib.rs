@@ -7,15 +7,17 @@
 mod bench;
 mod components;
 mod debug;
+mod disks;
 mod exec;
 mod fuzz;
 mod harness;
 mod host;
-mod ledger;
 mod lines;
 mod options;
 mod selftest;
+mod storm;
 mod supervision;
+mod survival;
 mod terminal;
 mod tool;
 
@@ -27,13 +29,15 @@ use harness::{Report, Test};
 use tool::Tool;
 
 /// All there is, in the order it runs: what is quick and says most comes first.
-const SUITES: [&[Test]; 11] = [
+const SUITES: [&[Test]; 13] = [
     host::TESTS,
     options::TESTS,
     exec::TESTS,
     components::TESTS,
-    ledger::TESTS,
+    disks::TESTS,
     supervision::TESTS,
+    storm::TESTS,
+    survival::TESTS,
     terminal::TESTS,
     debug::TESTS,
     selftest::TESTS,

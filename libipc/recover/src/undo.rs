@@ -29,6 +29,11 @@ const COUNT: usize = 2;
 const TRANSACTION: usize = 3;
 const ENTRIES: usize = 8;
 
+/// Words of undo memory for so many copies.
+pub const fn words_for(copies: usize) -> usize {
+    ENTRIES + copies * (PAGE + 1)
+}
+
 /// Why undo memory is of no use. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadUndo {

@@ -45,8 +45,12 @@ impl Wire {
 
     /// An exchange of so many bytes each way, and echoes besides.
     pub fn exchange(&mut self, bytes: u64) -> Result<Exchange, WorkError> {
+        self.exchange_of(Amount { bytes, echoes: (bytes / BYTES_PER_ECHO).max(16), under_way: 16 })
+    }
+
+    /// An exchange of so much.
+    pub fn exchange_of(&mut self, amount: Amount) -> Result<Exchange, WorkError> {
         let link = self.client.link().ok_or(WorkError::NoChannel(CHANNEL))?;
-        let amount = Amount { bytes, echoes: (bytes / BYTES_PER_ECHO).max(16) };
         Ok(Exchange::new(link.mac, session(), amount, env::tsc_hz()))
     }
 

@@ -8,6 +8,7 @@
 extern crate alloc;
 
 mod instructions;
+mod measure;
 
 use alloc::boxed::Box;
 
@@ -25,6 +26,10 @@ use works::{Work, WorkError};
 rt::entry!(main);
 
 fn main() -> u8 {
+    let mut words = env::arguments().skip(1);
+    if let (Some("--measure"), Some(what)) = (words.next(), words.next()) {
+        return ended(measure::measure(what).map(|()| 0));
+    }
     let arguments = match Arguments::read(env::arguments().skip(1)) {
         Ok(arguments) => arguments,
         Err(complaint) => {
@@ -32,16 +37,17 @@ fn main() -> u8 {
             return 2;
         }
     };
-    match run(&arguments) {
-        Ok(report) => {
-            tell(&report, arguments.json);
-            u8::from(!report.is_clean())
-        }
-        Err(error) => {
-            rt::eprintln!("storm: {error}");
-            1
-        }
-    }
+    ended(run(&arguments).map(|report| {
+        tell(&report, arguments.json);
+        u8::from(!report.is_clean())
+    }))
+}
+
+fn ended(result: Result<u8, WorkError>) -> u8 {
+    result.unwrap_or_else(|error| {
+        rt::eprintln!("storm: {error}");
+        1
+    })
 }
 
 fn tell(report: &Report, json: bool) {
