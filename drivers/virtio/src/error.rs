@@ -43,6 +43,17 @@ pub enum DeviceError {
         /// The room.
         room: u32,
     },
+    /// It says that it did all it was asked to, and wrote less than that.
+    Short {
+        /// What it wrote.
+        said: u32,
+        /// What it was to write.
+        wanted: u32,
+    },
+    /// Its answer is none that there is.
+    Answer(u8),
+    /// It has had requests for long and does not answer.
+    Silent,
 }
 
 impl fmt::Display for DeviceError {
@@ -69,6 +80,11 @@ impl fmt::Display for DeviceError {
             DeviceError::UsedLength { said, room } => {
                 write!(f, "the device says it wrote {said} bytes where {room} fit")
             }
+            DeviceError::Short { said, wanted } => {
+                write!(f, "the device says it is done, and wrote {said} bytes of {wanted}")
+            }
+            DeviceError::Answer(answer) => write!(f, "the device answers {answer:#x}, which has no meaning"),
+            DeviceError::Silent => f.write_str("the device does not answer"),
         }
     }
 }

@@ -35,6 +35,7 @@ const FAILED: u8 = 128;
 pub struct Arena {
     words: Vec<AtomicU64>,
     used: Cell<usize>,
+    kept: Cell<usize>,
 }
 
 impl Arena {
@@ -43,13 +44,20 @@ impl Arena {
         Arena {
             words: (0..bytes.next_multiple_of(PAGE) / 8).map(|_| AtomicU64::new(0)).collect(),
             used: Cell::new(0),
+            kept: Cell::new(0),
         }
     }
 
-    /// Gives back all that was allocated, for a driver's next life, and fills it with `garbage`.
-    pub fn give_back(&self, garbage: u64) {
-        let used = self.used.replace(0);
-        self.words[..used / 8].iter().for_each(|word| word.store(garbage, Ordering::Relaxed));
+    /// What was allocated so far outlives the driver, as clients' data does.
+    pub fn keep(&self) {
+        self.kept.set(self.used.get());
+    }
+
+    /// Takes back what a driver has allocated, for its next life, and fills it with `garbage`.
+    pub fn take_back(&self, garbage: u64) {
+        let used = self.used.replace(self.kept.get());
+        let words = &self.words[self.kept.get() / 8..used / 8];
+        words.iter().for_each(|word| word.store(garbage, Ordering::Relaxed));
     }
 
     /// Whether all these bytes were allocated.

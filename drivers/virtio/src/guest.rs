@@ -3,7 +3,7 @@
 use core::fmt;
 use core::sync::atomic::AtomicU64;
 
-use ipc::{CPtr, Frame, Kind};
+use ipc::{CPtr, Error, Frame, IoSpace, Kind, MapFlags};
 use proto::start::{Device, Memory};
 use rt::alloc::AllocError;
 use rt::memory;
@@ -151,19 +151,27 @@ impl Registers for Mapped {
 
 /// Memory for a device, out of the component's own, and a way to let the device at memory of others.
 ///
-/// The device finds memory at its physical address.
+/// The device finds memory at its physical address, also where an IOMMU translates: there it finds only what is mapped
+/// into the driver's IoSpace, which init empties when the driver dies.
 #[derive(Debug)]
-pub struct DeviceMemory;
+pub struct DeviceMemory {
+    space: Option<IoSpace>,
+}
 
 impl DeviceMemory {
     /// The memory that `device` can reach.
-    pub fn new(_device: &Device) -> DeviceMemory {
-        DeviceMemory
+    pub fn new(device: &Device) -> DeviceMemory {
+        DeviceMemory { space: device.io_space.map(|slot| IoSpace(CPtr(slot))) }
     }
 
     /// Lets the device at all of a Frame, such as a channel's data; where it finds it.
-    pub fn share(&mut self, frame: Memory) -> Result<u64, AllocError> {
-        Ok(Frame(CPtr(frame.slot)).physical()?)
+    pub fn share(&mut self, frame: Memory) -> Result<u64, Error> {
+        let address = Frame(CPtr(frame.slot)).physical()?;
+        if let Some(space) = self.space {
+            let pages = (1 << frame.bits) / abi::object::PAGE_SIZE;
+            space.map(CPtr(frame.slot), address, 0, pages, MapFlags::WRITE)?;
+        }
+        Ok(address)
     }
 }
 

@@ -13,6 +13,8 @@ pub mod error;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod features;
+#[cfg(any(test, feature = "fake"))]
+pub mod fragile;
 pub mod guest;
 pub mod memory;
 pub mod queue;

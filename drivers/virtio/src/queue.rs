@@ -188,6 +188,17 @@ impl<'m, const N: usize> Queue<'m, N> {
         }
     }
 
+    /// How many segments a request can have.
+    pub fn most_segments(&self) -> usize {
+        self.tables.as_ref().map_or(usize::from(self.layout.size), |tables| tables.length)
+    }
+
+    /// How the next request will be called that [`Self::add`] takes.
+    #[inline]
+    pub fn next_token(&self) -> u16 {
+        self.free
+    }
+
     /// How many requests the device has.
     #[inline]
     pub fn under_way(&self) -> u16 {

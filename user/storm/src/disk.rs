@@ -6,7 +6,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use proto::block::{Op, Status};
+use proto::block::Op;
 
 use crate::pattern::{BYTES, Pattern, Shared, Verdict, spoil};
 use crate::tally::Tally;
@@ -151,14 +151,14 @@ impl Pass {
         &memory[from..from + task.sectors as usize]
     }
 
-    /// Takes the answer to the request in `slot`. False: there is none, or it was answered already.
-    pub fn answered(&mut self, slot: usize, status: Status, memory: &[Shared]) -> bool {
+    /// Takes the answer to the request in `slot`, and whether it went well. False: there is none, or it was answered already.
+    pub fn answered(&mut self, slot: usize, ok: bool, memory: &[Shared]) -> bool {
         let Some(task) = self.slots.get_mut(slot).and_then(Option::take) else {
             self.tally.duplicated += 1;
             return false;
         };
         self.tally.requests += 1;
-        if status == Status::Ok {
+        if ok {
             self.tally.bytes += task.sectors * BYTES;
             if task.op == Op::Read {
                 self.compare(&task, memory);
@@ -256,7 +256,7 @@ mod tests {
                     self.queue.push(task);
                 }
                 let slot = self.step(&shape, &mut write);
-                assert!(pass.answered(slot, Status::Ok, &self.memory));
+                assert!(pass.answered(slot, true, &self.memory));
             }
         }
     }
@@ -292,9 +292,9 @@ mod tests {
         let mut disk = Disk::new(SHAPE, 1);
         let mut pass = pass(0, SHAPE);
         let task = pass.next(&disk.memory).expect("a write");
-        assert!(pass.answered(task.slot, Status::Ok, &disk.memory));
-        assert!(!pass.answered(task.slot, Status::Ok, &disk.memory));
-        assert!(!pass.answered(1000, Status::Ok, &disk.memory));
+        assert!(pass.answered(task.slot, true, &disk.memory));
+        assert!(!pass.answered(task.slot, true, &disk.memory));
+        assert!(!pass.answered(1000, true, &disk.memory));
         assert_eq!((pass.tally().duplicated, pass.tally().requests), (2, 1));
         disk.run(&mut pass, |_| true);
     }
@@ -305,7 +305,7 @@ mod tests {
         let mut pass = pass(0, SHAPE);
         while !pass.is_done() {
             let task = pass.next(&disk.memory).expect("nothing is under way");
-            pass.answered(task.slot, Status::DeviceError, &disk.memory);
+            pass.answered(task.slot, false, &disk.memory);
         }
         assert_eq!((pass.tally().errors, pass.tally().bytes), (pass.tally().requests, 0));
     }
@@ -344,7 +344,7 @@ mod tests {
                 if disk.flushes > before && disk.queue.is_empty() {
                     unflushed = 0;
                 }
-                pass.answered(slot, Status::Ok, &disk.memory);
+                pass.answered(slot, true, &disk.memory);
             }
         }
     }

@@ -127,6 +127,7 @@ fn rights(entry: &Entry, all: &mut Vec<Expected>) {
         let (kind, rights, badge) = match right {
             Right::SchedControl => (Kind::SchedControl, Rights::ALL, CEILING),
             Right::IrqControl => (Kind::IrqControl, Rights::ALL, 0),
+            Right::IoControl => (Kind::IoControl, Rights::ALL, 0),
             Right::IoPorts => (Kind::IoPort, Rights::ALL, 0xffff_0000),
             Right::System => (Kind::System, Rights::ALL, 0),
             Right::Trace => (Kind::Frame, Rights::READ, 0),
