@@ -6,6 +6,7 @@
 
 extern crate alloc;
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -14,13 +15,19 @@ use abi::boot::slots;
 use abi::object::{FIRST_SLOT, PAGE_SIZE};
 use abi::{CPtr, Error, Kind, MapFlags, Registers, Rights};
 use ipc::{CNode, IrqControl, SchedContext, Tcb, Untyped, VSpace};
-use proto::start::{self, BLOCK, BLOCK_SIZE, IPC_BUFFER, Memory, Named, STACK_TOP, Start, names};
+use proto::pci;
+use proto::start::{
+    self, BLOCK, BLOCK_SIZE, IPC_BUFFER, LIVES, Memory, Named, ORDERS, STACK_TOP, STATUS, Start, names,
+};
 use rt::alloc::AllocError;
 use rt::memory;
 
-use crate::elf::{BadProgram, Program};
+use crate::devices::{self, Devices};
+use crate::durable::{Durable, End};
+use crate::elf::{BadProgram, Program, Segment};
+use crate::image::{self, Image};
 use crate::machine::{CNODE, FILL, Machine, SCHED_CONTROL};
-use crate::manifest::{Budget, Entry, Right};
+use crate::manifest::{Budget, Entry, Right, Time};
 use crate::plan::{Plan, Role};
 
 /// Bit of a badge that only fault handlers have; the rest is the component's number.
@@ -29,24 +36,61 @@ pub const FAULT_BADGE: u64 = 1 << 32;
 /// The highest priority that a component with `sched-control` can give: below init's own.
 const CEILING: u64 = 254;
 
+/// The first of the slots in which `pci` gets registers of devices, two for each driver in the manifest: the only component
+/// with something at fixed places.
+pub const BUS_SLOTS: u32 = FIRST_SLOT;
+
+/// What a component gets of memory that it shares with another.
+const READ_WRITE: Rights = Rights(Rights::READ.0 | Rights::WRITE.0);
+
 /// What a component is built from.
 pub struct Order<'o> {
     /// Its manifest entry.
     pub entry: &'o Entry<'static>,
     /// Its name.
     pub name: &'static str,
-    /// Its program file.
-    pub file: &'o [u8],
+    /// Its program.
+    pub code: Code<'o>,
     /// Its arguments, each ended by NUL.
     pub arguments: &'o str,
     /// Its number, which init's Endpoint badges its messages with.
     pub number: u32,
     /// The Endpoint that init serves.
     pub endpoint: CPtr,
-    /// Endpoints by the names that the manifest gives them.
-    pub served: &'o [(&'static str, CPtr)],
+    /// What outlives components.
+    pub durable: &'o Durable,
+    /// What there is of devices.
+    pub devices: &'o Devices,
     /// Its durable memory, if it has some: an Untyped in init's CSpace, which comes back there.
-    pub durable: Option<CPtr>,
+    pub untyped: Option<CPtr>,
+    /// Its place in the manifest.
+    pub place: usize,
+    /// Which life of it this is.
+    pub life: u32,
+}
+
+/// A program to build a component from.
+pub enum Code<'o> {
+    /// Loaded for this life.
+    File(Box<Program<'o>>),
+    /// Loaded before, but for what it writes to.
+    Image(&'static Image),
+}
+
+impl<'o> Code<'o> {
+    fn program(&self) -> &Program<'o> {
+        match self {
+            Code::File(program) => program,
+            Code::Image(image) => &image.program,
+        }
+    }
+
+    fn image(&self) -> Option<&'static Image> {
+        match self {
+            Code::File(_) => None,
+            Code::Image(image) => Some(image),
+        }
+    }
 }
 
 /// What a component consists of, as far as init needs to name it.
@@ -60,8 +104,12 @@ pub struct Parts {
     pub vspace: VSpace,
     /// Its main thread.
     pub tcb: Tcb,
+    /// That thread's processor time.
+    pub context: SchedContext,
     /// The Notification that tells it to ask init again.
     pub ready: CPtr,
+    /// log2 of the bytes of its transient memory.
+    pub memory_bits: u32,
     /// All of its memory but the durable one.
     transient: CPtr,
     /// Slots of init's CSpace that what was made from it fills.
@@ -70,7 +118,14 @@ pub struct Parts {
     durable: Option<(CPtr, u32)>,
     /// The Untyped of device memory that the component's was made from.
     device_memory: Option<CPtr>,
+    /// The image that its program is, if its pages are shared between lives.
+    image: Option<&'static Image>,
+    /// The capabilities that it has by name.
+    pub names: Names,
 }
+
+/// Names of capabilities, and the slots they are in.
+type Names = heapless::Vec<(String, u32), { start::MAX_CAPABILITIES }>;
 
 /// Why a component was not built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,15 +179,17 @@ impl From<Error> for BuildError {
 impl Parts {
     /// Builds a component and starts it.
     pub fn build(machine: &Machine, order: &Order) -> Result<Parts, BuildError> {
-        let program = Program::parse(order.file).map_err(BuildError::Program)?;
         if order.entry.cpu >= machine.cpus {
             return Err(BuildError::Cpu(order.entry.cpu));
         }
         let bits = memory_bits(order.entry.memory, machine.memory);
-        let plan = Plan::new(bits, &program, order.entry.stack, order.entry.slot_bits)
+        let (program, image) = (order.code.program(), order.code.image());
+        let own = |segment: &Segment| image.is_none() || !image::is_shared(segment);
+        let plan = Plan::new(bits, program, own, order.entry.stack, order.entry.slot_bits)
             .map_err(|too_small| BuildError::Budget(too_small.0))?;
-        let mut parts = Parts::empty(memory::with(|objects| objects.take_memory(bits))?, order.entry);
-        let mut builder = Builder { machine, order, program: &program, parts: &mut parts };
+        let mut parts = Parts::empty(memory::with(|objects| objects.take_memory(bits))?, order.entry, image);
+        parts.memory_bits = bits;
+        let mut builder = Builder { machine, order, program, parts: &mut parts };
         match builder.run(&plan) {
             Ok(()) => Ok(parts),
             Err(error) => {
@@ -142,18 +199,22 @@ impl Parts {
         }
     }
 
-    fn empty(transient: CPtr, entry: &Entry) -> Parts {
+    fn empty(transient: CPtr, entry: &Entry, image: Option<&'static Image>) -> Parts {
         let null = CPtr::NULL;
         Parts {
             cnode: CNode(null),
             slot_bits: entry.slot_bits,
             vspace: VSpace(null),
             tcb: Tcb(null),
+            context: SchedContext(null),
             ready: null,
+            memory_bits: 0,
             transient,
             slots: Vec::new(),
             durable: None,
             device_memory: None,
+            image,
+            names: Names::new(),
         }
     }
 
@@ -172,9 +233,9 @@ impl Parts {
         })
     }
 
-    /// The slots of init's CSpace with Frames of the component.
-    pub fn slots(&self) -> &[CPtr] {
-        &self.slots
+    /// The slots of init's CSpace where Frames are that the component has mapped.
+    pub fn frames(&self) -> impl Iterator<Item = CPtr> {
+        self.slots.iter().copied().chain(self.image.into_iter().flat_map(Image::frames))
     }
 }
 
@@ -201,14 +262,15 @@ struct Builder<'b, 'o> {
 /// What has been put into the component's CSpace.
 struct Given {
     next: u32,
-    capabilities: heapless::Vec<(String, u32), { start::MAX_CAPABILITIES }>,
+    state: Option<Memory>,
+    device: Option<start::Device>,
+    channels: heapless::Vec<start::Channel<'static>, { start::MAX_CHANNELS }>,
     untypeds: heapless::Vec<Memory, { start::MAX_UNTYPEDS }>,
     records: Memory,
 }
 
 impl Builder<'_, '_> {
     fn run(&mut self, plan: &Plan) -> Result<(), BuildError> {
-        let mut context = CPtr::NULL;
         let mut pages = CPtr::NULL;
         let mut records = CPtr::NULL;
         for piece in &plan.pieces {
@@ -217,7 +279,7 @@ impl Builder<'_, '_> {
                 Role::CNode => self.parts.cnode = CNode(made),
                 Role::VSpace => self.parts.vspace = VSpace(made),
                 Role::Tcb => self.parts.tcb = Tcb(made),
-                Role::SchedContext => context = made,
+                Role::SchedContext => self.parts.context = SchedContext(made),
                 Role::Ready => self.parts.ready = made,
                 Role::Pages => pages = made,
                 Role::Records => records = made,
@@ -236,9 +298,12 @@ impl Builder<'_, '_> {
                 _ => {}
             }
         }
+        if let Some(image) = self.parts.image {
+            image.map(self.parts.vspace)?;
+        }
         let given = self.give(plan, records)?;
         self.write_start_block(&given, pages)?;
-        self.start(context, pages)
+        self.start(pages)
     }
 
     /// Makes an object from the transient memory into a slot of init's.
@@ -253,14 +318,10 @@ impl Builder<'_, '_> {
     /// Fills and maps the part of segment `index` from `page` on.
     fn load(&self, index: usize, page: u64, frame: CPtr, pages: u64) -> Result<(), BuildError> {
         let segment = &self.program.segments[index];
-        let part = page * PAGE_SIZE..(page + pages) * PAGE_SIZE;
-        let data_end = segment.offset + segment.data.len() as u64;
-        let (from, to) = (part.start.max(segment.offset), part.end.min(data_end));
-        if from < to {
-            let data = &segment.data[(from - segment.offset) as usize..(to - segment.offset) as usize];
-            fill(frame, from - part.start, data)?;
+        if let Some((offset, data)) = segment.part(page, pages) {
+            fill(frame, offset, data)?;
         }
-        let address = segment.address + part.start;
+        let address = segment.address + page * PAGE_SIZE;
         Ok(self.parts.vspace.map(frame, address, 0, pages, segment.flags)?)
     }
 
@@ -268,14 +329,19 @@ impl Builder<'_, '_> {
     fn give(&mut self, plan: &Plan, records: CPtr) -> Result<Given, BuildError> {
         let mut given = Given {
             next: FIRST_SLOT,
-            capabilities: heapless::Vec::new(),
+            state: None,
+            device: None,
+            channels: heapless::Vec::new(),
             untypeds: heapless::Vec::new(),
             records: Memory { slot: 0, bits: start::records_bits(self.parts.slot_bits) },
         };
+        self.give_bus(&mut given)?;
         self.give_own(&mut given)?;
         self.give_rights(&mut given)?;
         self.give_endpoints(&mut given)?;
         self.give_durable(&mut given)?;
+        self.give_kept(&mut given)?;
+        self.give_device(&mut given)?;
         for &bits in &plan.untypeds {
             let slot = self.next(&mut given)?;
             let place = u64::from(slot);
@@ -289,7 +355,7 @@ impl Builder<'_, '_> {
         Ok(given)
     }
 
-    fn give_own(&self, given: &mut Given) -> Result<(), BuildError> {
+    fn give_own(&mut self, given: &mut Given) -> Result<(), BuildError> {
         let (number, endpoint) = (u64::from(self.order.number), self.order.endpoint);
         let to_init = Rights::WRITE.or(Rights::GRANT);
         self.mint(given, names::CNODE, self.parts.cnode.0, Rights::ALL, 0)?;
@@ -297,7 +363,8 @@ impl Builder<'_, '_> {
         self.mint(given, names::TCB, self.parts.tcb.0, Rights::ALL, 0)?;
         self.mint(given, names::INIT, endpoint, to_init, number)?;
         self.mint(given, names::FAULT, endpoint, to_init, number | FAULT_BADGE)?;
-        self.mint(given, names::READY, self.parts.ready, Rights::READ, 0)
+        self.mint(given, names::READY, self.parts.ready, Rights::READ, 0)?;
+        Ok(())
     }
 
     fn give_device_memory(&mut self, given: &mut Given) -> Result<(), BuildError> {
@@ -309,7 +376,7 @@ impl Builder<'_, '_> {
         // Refused while another component has it.
         Untyped(from).retype(Kind::Untyped, u64::from(bits), cnode, u64::from(slot), 1).map_err(refused)?;
         self.parts.device_memory = Some(from);
-        self.name(given, name, slot)
+        self.name(name, slot)
     }
 
     fn give_rights(&mut self, given: &mut Given) -> Result<(), BuildError> {
@@ -326,12 +393,16 @@ impl Builder<'_, '_> {
                 }
                 Right::IoPorts => (slots::IO_PORT, 0),
                 Right::System => (slots::SYSTEM, 0),
+                Right::Trace => {
+                    self.mint(given, right.name(), CPtr(slots::TRACE), Rights::READ, 0)?;
+                    continue;
+                }
                 Right::DeviceMemory => {
                     self.give_device_memory(given)?;
                     continue;
                 }
                 // Not capabilities: init knows by the number who may ask.
-                Right::Inventory | Right::Control => continue,
+                Right::Inventory | Right::Control | Right::Supervise | Right::Pci => continue,
             };
             self.mint(given, right.name(), CPtr(from), Rights::ALL, badge)?;
         }
@@ -346,14 +417,14 @@ impl Builder<'_, '_> {
             control
                 .handler(self.parts.cnode.0, u64::from(slot), u64::from(irq), cpu, 0)
                 .map_err(|error| BuildError::Grant("its interrupt", error))?;
-            self.name(given, &alloc::format!("irq-{irq}"), slot)?;
+            self.name(&alloc::format!("irq-{irq}"), slot)?;
         }
         Ok(())
     }
 
-    fn give_endpoints(&self, given: &mut Given) -> Result<(), BuildError> {
+    fn give_endpoints(&mut self, given: &mut Given) -> Result<(), BuildError> {
         let entry = self.order.entry;
-        for &(name, endpoint) in self.order.served {
+        for &(name, endpoint) in self.order.durable.served() {
             if entry.serves.contains(&name) {
                 self.mint(given, name, endpoint, Rights::READ, 0)?;
             }
@@ -366,11 +437,97 @@ impl Builder<'_, '_> {
     }
 
     fn give_durable(&mut self, given: &mut Given) -> Result<(), BuildError> {
-        let Some(kept) = self.order.durable else { return Ok(()) };
+        let Some(kept) = self.order.untyped else { return Ok(()) };
         let slot = self.next(given)?;
         self.parts.cnode.relocate(u64::from(slot), CNODE.0, u64::from(kept.0))?;
         self.parts.durable = Some((kept, slot));
-        self.name(given, names::DURABLE, slot)
+        self.name(names::DURABLE, slot)
+    }
+
+    /// What a supervised component has beside: its bell, its state, its ends of channels.
+    fn give_kept(&mut self, given: &mut Given) -> Result<(), BuildError> {
+        let durable = self.order.durable;
+        let Some(kept) = durable.kept(self.order.place) else { return Ok(()) };
+        self.mint(given, names::BELL, kept.bell, Rights::READ, 0)?;
+        if let Some((frame, bits)) = kept.state {
+            let slot = self.mint(given, names::STATE, frame, READ_WRITE, 0)?;
+            given.state = Some(Memory { slot, bits: bits as u8 });
+        }
+        for end in durable.ends(self.order.place) {
+            self.give_end(given, &end)?;
+        }
+        Ok(())
+    }
+
+    /// What `pci` has beside.
+    fn give_bus(&mut self, given: &mut Given) -> Result<(), BuildError> {
+        let devices = self.order.devices;
+        let Some(bus) = devices.bus.as_ref().filter(|bus| bus.place == self.order.place) else {
+            return Ok(());
+        };
+        given.next = BUS_SLOTS + 2 * devices.drivers.len() as u32;
+        if given.next >> self.parts.slot_bits != 0 {
+            return Err(AllocError::NoSlots.into());
+        }
+        for (at, driver) in devices.drivers.iter().enumerate() {
+            if let Some(resources) = &driver.resources {
+                devices::give_frames(self.parts.cnode, resources, at)?;
+            }
+        }
+        if let Some((ecam, _)) = bus.ecam {
+            self.mint(given, pci::names::ECAM, ecam, READ_WRITE, 0)?;
+        }
+        self.mint(given, pci::names::TABLE, bus.table.frame, READ_WRITE, 0)?;
+        self.mint(given, pci::names::ORDERS, bus.orders.frame, Rights::READ, 0)?;
+        self.mint(given, pci::names::INIT_BELL, bus.signal, Rights::WRITE, 0)?;
+        Ok(())
+    }
+
+    /// What a driver has beside: its device.
+    fn give_device(&mut self, given: &mut Given) -> Result<(), BuildError> {
+        let Some(resources) = self.order.devices.resources(self.order.place) else { return Ok(()) };
+        let function = &resources.function;
+        let mut device = start::Device {
+            address: function.address,
+            identity: function.identity,
+            bars: heapless::Vec::new(),
+            regions: function.regions.clone(),
+            vectors: heapless::Vec::new(),
+            io_space: None,
+        };
+        for &(index, frame, bits) in &resources.frames {
+            // Who could write the table could have the device send any message.
+            if function.msix != Some(index) {
+                let slot = self.mint_unnamed(given, frame, READ_WRITE, 0)?;
+                let frame = Memory { slot, bits: bits as u8 };
+                device.bars.push(start::Bar { index, frame }).map_err(|_| AllocError::NoSlots)?;
+            }
+        }
+        for vector in &resources.vectors {
+            let slot = self.mint_unnamed(given, vector.handler, Rights::WRITE, 0)?;
+            device.vectors.push(slot).map_err(|_| AllocError::NoSlots)?;
+        }
+        if let Some(space) = resources.space {
+            device.io_space = Some(self.mint_unnamed(given, space, READ_WRITE, 0)?);
+        }
+        given.device = Some(device);
+        Ok(())
+    }
+
+    fn give_end(&mut self, given: &mut Given, end: &End) -> Result<(), BuildError> {
+        let rings = self.mint_unnamed(given, end.rings, READ_WRITE, 0)?;
+        let data = self.mint_unnamed(given, end.data, READ_WRITE, 0)?;
+        let signal = self.mint_unnamed(given, end.peer_bell, Rights::WRITE, 1 << end.peer_bit)?;
+        let channel = start::Channel {
+            name: end.wire.name,
+            peer: end.peer as u16,
+            client: end.is_client,
+            rings: Memory { slot: rings, bits: end.wire.rings as u8 },
+            data: Memory { slot: data, bits: end.wire.data as u8 },
+            signal,
+            bit: end.bit,
+        };
+        given.channels.push(channel).map_err(|_| AllocError::NoSlots.into())
     }
 
     fn next(&self, given: &mut Given) -> Result<u32, BuildError> {
@@ -382,26 +539,38 @@ impl Builder<'_, '_> {
         Ok(slot)
     }
 
-    fn name(&self, given: &mut Given, name: &str, slot: u32) -> Result<(), BuildError> {
-        given.capabilities.push((name.into(), slot)).map_err(|_| AllocError::NoSlots.into())
+    fn name(&mut self, name: &str, slot: u32) -> Result<(), BuildError> {
+        self.parts.names.push((name.into(), slot)).map_err(|_| AllocError::NoSlots.into())
     }
 
     /// Gives the component a capability derived from init's `from`, under `name`.
     fn mint(
-        &self,
+        &mut self,
         given: &mut Given,
         name: &str,
         from: CPtr,
         rights: Rights,
         badge: u64,
-    ) -> Result<(), BuildError> {
+    ) -> Result<u32, BuildError> {
+        let slot = self.mint_unnamed(given, from, rights, badge)?;
+        self.name(name, slot)?;
+        Ok(slot)
+    }
+
+    fn mint_unnamed(
+        &self,
+        given: &mut Given,
+        from: CPtr,
+        rights: Rights,
+        badge: u64,
+    ) -> Result<u32, BuildError> {
         let slot = self.next(given)?;
         self.parts.cnode.mint(u64::from(slot), CNODE.0, u64::from(from.0), rights, badge)?;
-        self.name(given, name, slot)
+        Ok(slot)
     }
 
     fn write_start_block(&self, given: &Given, pages: CPtr) -> Result<(), BuildError> {
-        let capabilities = given.capabilities.iter().map(|(name, slot)| Named { name, slot: *slot });
+        let capabilities = self.parts.names.iter().map(|(name, slot)| Named { name, slot: *slot });
         let start = Start {
             name: self.order.name,
             arguments: self.order.arguments,
@@ -413,33 +582,36 @@ impl Builder<'_, '_> {
             capabilities: capabilities.collect(),
             untypeds: given.untypeds.clone(),
             records: given.records,
-            place: 0,
-            life: 1,
-            state: None,
-            channels: heapless::Vec::new(),
-            device: None,
+            place: self.order.place as u16,
+            life: self.order.life,
+            state: given.state,
+            channels: given.channels.clone(),
+            device: given.device.clone(),
         };
         let mut block = [0; BLOCK_SIZE];
         start.write(&mut block).map_err(|_| BuildError::Arguments)?;
         fill(pages, 0, &block)
     }
 
-    fn start(&self, context: CPtr, pages: CPtr) -> Result<(), BuildError> {
-        let Parts { cnode, vspace, tcb, .. } = *self.parts;
+    fn start(&self, pages: CPtr) -> Result<(), BuildError> {
+        let Parts { cnode, vspace, tcb, context, .. } = *self.parts;
         vspace.map(pages, BLOCK, 0, 1, MapFlags::READ)?;
         vspace.map(pages, IPC_BUFFER, PAGE_SIZE, 1, MapFlags::WRITE)?;
+        vspace.map(self.order.durable.lives.frame, LIVES, 0, 1, MapFlags::READ)?;
+        if let Some(kept) = self.order.durable.kept(self.order.place) {
+            vspace.map(kept.orders.frame, ORDERS, 0, 1, MapFlags::READ)?;
+            vspace.map(kept.status.frame, STATUS, 0, 1, MapFlags::WRITE)?;
+        }
         tcb.configure(cnode.0, vspace.0, pages, PAGE_SIZE)?;
         self.set_fault_handler()?;
         let entry = self.order.entry;
-        let ticks = |microseconds: u64| {
-            (u128::from(microseconds) * u128::from(self.machine.tsc_hz) / 1_000_000) as u64
-        };
-        let (budget, period) = entry.budget.unwrap_or((10_000, 10_000));
+        let time = entry.time.unwrap_or(Time { budget: 10_000, period: 10_000, strict: false });
+        let (budget, period) = (self.machine.ticks(time.budget), self.machine.ticks(time.period));
         SCHED_CONTROL
-            .configure(context, u64::from(entry.cpu), ticks(budget), ticks(period), 0)
+            .configure(context.0, u64::from(entry.cpu), budget, period, u64::from(time.strict))
             .map_err(|_| BuildError::Time)?;
         SCHED_CONTROL.set_priority(tcb.0, u64::from(entry.priority))?;
-        SchedContext(context).bind(tcb.0)?;
+        context.bind(tcb.0)?;
         let registers = Registers {
             rip: self.program.entry,
             rsp: STACK_TOP,
@@ -465,7 +637,7 @@ impl Builder<'_, '_> {
 }
 
 /// Writes `data` into `frame`, from byte `offset` on.
-fn fill(frame: CPtr, offset: u64, data: &[u8]) -> Result<(), BuildError> {
+pub fn fill(frame: CPtr, offset: u64, data: &[u8]) -> Result<(), BuildError> {
     let pages = (offset + data.len() as u64).div_ceil(PAGE_SIZE);
     memory::map(frame, FILL, 0, pages, MapFlags::WRITE)?;
     // SAFETY: just mapped there, writable, with room for `offset` and `data`; nothing else of init's lies there

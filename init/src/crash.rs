@@ -11,6 +11,7 @@ use abi::object::{FIRST_SLOT, PAGE_SIZE};
 use abi::{CPtr, Kind, MapFlags, Registers};
 use ipc::Tcb;
 use proto::component::panic::{MAGIC, MAX_MESSAGE};
+use proto::control::Cause;
 use proto::host::Crash;
 use rt::alloc::AllocError;
 use rt::memory;
@@ -28,6 +29,8 @@ const PAGE_FAULT: u64 = 14;
 /// A crash.
 #[derive(Debug)]
 pub struct Record {
+    /// Why the life ended.
+    pub cause: Cause,
     /// What happened, in words.
     pub what: &'static str,
     /// A panic's message.
@@ -56,11 +59,31 @@ impl Record {
             read_text(parts, registers.rdi, registers.rsi, &mut message);
         }
         Record {
+            cause: if kind == fault::BUDGET { Cause::Budget } else { Cause::Fault },
             what: if panicked { "panic" } else { fault::name(kind) },
             message,
             address: if kind == PAGE_FAULT { words[fault::ADDRESS] } else { 0 },
             registers,
             backtrace: backtrace(parts, registers.rbp),
+        }
+    }
+
+    /// Looks at a component that is to end for another reason than a fault of a thread, and stands still.
+    pub fn of_halted(parts: &Parts, cause: Cause) -> Record {
+        let registers = rt::thread::read_registers(parts.tcb).unwrap_or_default();
+        let backtrace = backtrace(parts, registers.rbp);
+        Record { registers, backtrace, ..Record::of_ended(cause) }
+    }
+
+    /// Of a component of which there is nothing to look at.
+    pub fn of_ended(cause: Cause) -> Record {
+        Record {
+            cause,
+            what: cause.name(),
+            message: heapless::String::new(),
+            address: 0,
+            registers: Registers::default(),
+            backtrace: [0; DEPTH],
         }
     }
 
@@ -196,7 +219,7 @@ fn read_in_page(parts: &Parts, address: u64, bytes: &mut [u8]) -> Option<()> {
         bytes.iter_mut().enumerate().for_each(|(at, byte)| *byte = read(at));
         memory::unmap(PEEK, 1)
     };
-    for &slot in parts.slots() {
+    for slot in parts.frames() {
         if let Some(offset) = offset_in(CNODE.describe(u64::from(slot.0)).ok()?, physical) {
             return look(slot, offset).ok();
         }

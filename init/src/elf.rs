@@ -36,6 +36,17 @@ pub struct Segment<'a> {
     pub flags: MapFlags,
 }
 
+impl<'a> Segment<'a> {
+    /// What lies in its `pages` pages from `page` on, if not only zeros: from which of their bytes on, and the bytes.
+    pub fn part(&self, page: u64, pages: u64) -> Option<(u64, &'a [u8])> {
+        let part = page * PAGE_SIZE..(page + pages) * PAGE_SIZE;
+        let data_end = self.offset + self.data.len() as u64;
+        let (from, to) = (part.start.max(self.offset), part.end.min(data_end));
+        let data = self.data.get((from - self.offset) as usize..to.checked_sub(self.offset)? as usize)?;
+        (!data.is_empty()).then_some((from - part.start, data))
+    }
+}
+
 /// Why a file is not a program that can be loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadProgram {

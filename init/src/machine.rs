@@ -1,5 +1,6 @@
 //! What the kernel hands over: memory, slots, the boot archive, the kernel's log.
 
+use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use abi::boot::{
@@ -15,28 +16,30 @@ use rt::memory;
 use crate::archive::Archive;
 use crate::log;
 
-/// Where init maps what it looks at, in its own address space.
+/// Where init maps what it looks at, in its own address space: far behind what `memory::map_words` maps.
 mod places {
     /// The kernel's log.
-    pub const LOG: u64 = 0x20_0000_0000;
+    pub const LOG: u64 = 0x100_0000_0000;
     /// Frames that init fills, one at a time.
-    pub const FILL: u64 = 0x21_0000_0000;
+    pub const FILL: u64 = 0x101_0000_0000;
     /// Pages of components that init looks at, one at a time.
-    pub const PEEK: u64 = 0x22_0000_0000;
+    pub const PEEK: u64 = 0x102_0000_0000;
+    /// The stack of init's second thread.
+    pub const GUARDIAN: u64 = 0x104_0000_0000;
     /// The boot archive.
-    pub const ARCHIVE: u64 = 0x23_0000_0000;
+    pub const ARCHIVE: u64 = 0x105_0000_0000;
 }
-pub use places::{FILL, PEEK};
+pub use places::{FILL, GUARDIAN, PEEK};
 
 /// init's own CNode.
 pub const CNODE: CNode = CNode(CPtr(slots::CNODE));
 /// Authority over processor time.
 pub const SCHED_CONTROL: SchedControl = SchedControl(CPtr(slots::SCHED_CONTROL));
 /// init's priority: above everything it starts.
-const PRIORITY: u64 = 255;
+pub const PRIORITY: u64 = 255;
 
 /// The machine, as init finds it.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Machine {
     /// CPUs that run.
     pub cpus: u32,
@@ -50,8 +53,11 @@ pub struct Machine {
     pub memory: u64,
     /// The largest Untyped of device memory below 4 GiB, where every device can be put, and log2 of its size.
     pub device_memory: Option<(CPtr, u32)>,
+    /// Physical addresses of PCI configuration space (ECAM), if there is any: as much of it as one Frame can hold.
+    pub ecam: Option<Range<u64>>,
     /// Slots with device memory.
     devices: (u32, u32),
+    untypeds: &'static [UntypedInfo],
     log: Option<&'static KernelLog>,
 }
 
@@ -91,7 +97,9 @@ pub fn take_over() -> Machine {
             .filter(|(_, untyped)| untyped.device != 0 && untyped.physical + (1 << untyped.bits) <= 1 << 32)
             .map(|(slot, untyped)| (CPtr(slot), untyped.bits))
             .max_by_key(|(_, bits)| *bits),
+        ecam: ecam(info),
         devices: devices(untypeds),
+        untypeds,
         log: kernel_log(),
     }
 }
@@ -121,6 +129,13 @@ fn archive(info: &BootInfo) -> Result<Archive<'static>, AllocError> {
     Ok(Archive(bytes))
 }
 
+fn ecam(info: &BootInfo) -> Option<Range<u64>> {
+    let [first, last] = info.ecam_buses;
+    let size = (u64::from(last.checked_sub(first)?) + 1) << 20;
+    let bits = size.ilog2().min(info.ecam.trailing_zeros());
+    (info.ecam != 0).then_some(info.ecam..info.ecam + (1 << bits))
+}
+
 fn kernel_log() -> Option<&'static KernelLog> {
     let pages = (size_of::<KernelLog>() as u64).div_ceil(PAGE_SIZE);
     memory::map(CPtr(slots::KERNEL_LOG), places::LOG, 0, pages, MapFlags::READ).ok()?;
@@ -129,6 +144,24 @@ fn kernel_log() -> Option<&'static KernelLog> {
 }
 
 impl Machine {
+    /// TSC ticks in so many microseconds.
+    pub fn ticks(&self, microseconds: u64) -> u64 {
+        (u128::from(microseconds) * u128::from(self.tsc_hz) / 1_000_000) as u64
+    }
+
+    /// Microseconds in so many TSC ticks.
+    pub fn microseconds(&self, ticks: u64) -> u64 {
+        (u128::from(ticks) * 1_000_000 / u128::from(self.tsc_hz)) as u64
+    }
+
+    /// The Untypeds of device memory.
+    pub fn device_untypeds(&self) -> impl Iterator<Item = (CPtr, &'static UntypedInfo)> {
+        (slots::UNTYPED..)
+            .zip(self.untypeds)
+            .filter(|(_, untyped)| untyped.device != 0)
+            .map(|(slot, untyped)| (CPtr(slot), untyped))
+    }
+
     /// Whether the command line has this word.
     pub fn asked_for(&self, word: &str) -> bool {
         self.command_line.split_ascii_whitespace().any(|each| each == word)
@@ -151,13 +184,19 @@ impl Machine {
 
     /// The kernel's log, as far as it is kept.
     pub fn log_bytes(&self) -> impl Iterator<Item = u8> {
+        self.log_from(0).1
+    }
+
+    /// The kernel's log from byte `from` on, or from the oldest that is kept: the number of that byte, and all from there.
+    pub fn log_from(&self, from: u64) -> (u64, impl Iterator<Item = u8> + use<>) {
         let written = self.log.map_or(0, |log| log.written.load(Ordering::Acquire));
-        let oldest = written.saturating_sub(LOG_BYTES as u64);
+        let first = written.saturating_sub(LOG_BYTES as u64).max(from).min(written);
         let log = self.log;
-        (oldest..written).filter_map(move |at| {
+        let bytes = (first..written).filter_map(move |at| {
             let place = log?.text.get((at % LOG_BYTES as u64) as usize)?;
             Some(place.load(Ordering::Relaxed))
-        })
+        });
+        (first, bytes)
     }
 }
 

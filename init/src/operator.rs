@@ -141,7 +141,7 @@ impl Supervisor {
             Typed::Interrupt => {
                 terminal.show(b"^C\n");
                 match foreground {
-                    Some(number) => self.end(number, &Ending::Killed),
+                    Some(number) => self.end(number, Ending::Killed),
                     None => terminal.prompt(),
                 }
             }
@@ -196,16 +196,16 @@ impl Supervisor {
     }
 
     /// A program that the operator started has ended.
-    pub fn operators_program_ended(&mut self, number: u32, name: &str, ending: &Ending) {
+    pub fn operators_program_ended(&mut self, number: u32, name: &str, how: &str, well: bool) {
         let Some(terminal) = &mut self.terminal else { return };
         let was_foreground = terminal.foreground == Some(number);
         if was_foreground {
             terminal.foreground = None;
         }
-        if !was_foreground || !matches!(ending, Ending::Exited(0)) {
+        if !was_foreground || !well {
             let start = if was_foreground || terminal.busy { "" } else { "\n" };
             // The terminal takes everything.
-            let _ = writeln!(terminal, "{start}[{name} {ending}]");
+            let _ = writeln!(terminal, "{start}[{name} {how}]");
         }
         terminal.prompt();
     }
@@ -237,7 +237,7 @@ impl Supervisor {
     fn kill(&mut self, number: &str) {
         match number.parse() {
             Ok(number) if self.components().any(|(each, _)| each == number) => {
-                self.end(number, &Ending::Killed);
+                self.end(number, Ending::Killed);
             }
             _ => self.say(format_args!("no component has the number {number}; `ps` lists them\n")),
         }

@@ -11,7 +11,7 @@ use abi::Kind;
 use abi::object::{PAGE_SIZE, object_bits};
 use proto::start::{MAX_UNTYPEDS, records_bits};
 
-use crate::elf::Program;
+use crate::elf::{Program, Segment};
 
 /// What an object is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +76,14 @@ const TABLE_BITS: u32 = 13;
 const TABLES: u64 = 7;
 
 impl Plan {
-    /// Divides 2^`bits` bytes.
-    pub fn new(bits: u32, program: &Program, stack: u64, slot_bits: u8) -> Result<Plan, TooSmall> {
+    /// Divides 2^`bits` bytes. Of the program, only the segments that are `own` are made of them.
+    pub fn new(
+        bits: u32,
+        program: &Program,
+        own: impl Fn(&Segment) -> bool,
+        stack: u64,
+        slot_bits: u8,
+    ) -> Result<Plan, TooSmall> {
         let program_tables = program.size().div_ceil(2 << 20) + 1;
         let space_bits = ((TABLES + program_tables) << TABLE_BITS).next_power_of_two().ilog2();
         let mut pieces: Vec<Piece> = [
@@ -91,9 +97,11 @@ impl Plan {
         ]
         .map(|(role, kind, bits)| Piece { role, kind, bits })
         .into();
-        pieces.extend(frames(stack / PAGE_SIZE, Role::Stack));
-        for (index, segment) in program.segments.iter().enumerate() {
-            pieces.extend(frames(segment.pages, |page| Role::Segment(index, page)));
+        let frame = |role, bits| Piece { role, kind: Kind::Frame, bits };
+        pieces.extend(frames(stack / PAGE_SIZE).map(|(page, bits)| frame(Role::Stack(page), bits)));
+        for (index, segment) in program.segments.iter().enumerate().filter(|(_, segment)| own(segment)) {
+            let parts = frames(segment.pages);
+            pieces.extend(parts.map(|(page, bits)| frame(Role::Segment(index, page), bits)));
         }
         pieces.sort_by_key(|piece| core::cmp::Reverse(piece.size_bits()));
         let used: u64 = pieces.iter().map(|piece| 1 << piece.size_bits()).sum();
@@ -102,14 +110,14 @@ impl Plan {
     }
 }
 
-/// Frames for `pages` pages, no more: largest first.
-fn frames(pages: u64, role: impl Fn(u64) -> Role) -> impl Iterator<Item = Piece> {
+/// Frames for `pages` pages, no more, largest first: the first page of each, and log2 of its bytes.
+pub fn frames(pages: u64) -> impl Iterator<Item = (u64, u32)> {
     let mut done = 0;
     core::iter::from_fn(move || {
         let bits = (pages - done).checked_ilog2()?;
-        let piece = Piece { role: role(done), kind: Kind::Frame, bits: bits + PAGE_BITS };
+        let first = done;
         done += 1 << bits;
-        Some(piece)
+        Some((first, bits + PAGE_BITS))
     })
 }
 
@@ -154,7 +162,7 @@ mod tests {
             slot_bits in 6..15u8,
         ) {
             let program = program(&pages);
-            let Ok(plan) = Plan::new(bits, &program, stack * PAGE_SIZE, slot_bits) else {
+            let Ok(plan) = Plan::new(bits, &program, |_| true, stack * PAGE_SIZE, slot_bits) else {
                 // Whatever is refused would indeed not have fitted into half of it.
                 prop_assert!(program.size() + (stack << 12) + (64 << slot_bits) + (1 << 20) > 1 << (bits - 1));
                 return Ok(());
@@ -180,7 +188,23 @@ mod tests {
 
     #[test]
     fn a_program_that_does_not_fit_is_told_what_it_needs() {
-        let needed = Plan::new(16, &program(&[100]), 65536, 9).expect_err("too small").0;
+        let needed = Plan::new(16, &program(&[100]), |_| true, 65536, 9).expect_err("too small").0;
         assert!(needed > 100 * PAGE_SIZE + 65536);
+    }
+
+    #[test]
+    fn a_segment_that_is_not_its_own_takes_nothing() {
+        let mut program = program(&[300, 3]);
+        program.segments[1].flags = abi::MapFlags::WRITE;
+        let own = |segment: &Segment| segment.flags == abi::MapFlags::WRITE;
+        let plan = Plan::new(18, &program, own, 4096, 6).expect("room for what is its own");
+        assert!(plan.pieces.iter().all(|piece| !matches!(piece.role, Role::Segment(0, _))));
+        let pages: u64 = plan
+            .pieces
+            .iter()
+            .filter(|piece| matches!(piece.role, Role::Segment(1, _)))
+            .map(|piece| (1 << piece.bits) / PAGE_SIZE)
+            .sum();
+        assert_eq!(pages, 3);
     }
 }

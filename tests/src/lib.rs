@@ -11,9 +11,11 @@ mod exec;
 mod fuzz;
 mod harness;
 mod host;
+mod ledger;
 mod lines;
 mod options;
 mod selftest;
+mod supervision;
 mod terminal;
 mod tool;
 
@@ -25,11 +27,13 @@ use harness::{Report, Test};
 use tool::Tool;
 
 /// All there is, in the order it runs: what is quick and says most comes first.
-const SUITES: [&[Test]; 9] = [
+const SUITES: [&[Test]; 11] = [
     host::TESTS,
     options::TESTS,
     exec::TESTS,
     components::TESTS,
+    ledger::TESTS,
+    supervision::TESTS,
     terminal::TESTS,
     debug::TESTS,
     selftest::TESTS,

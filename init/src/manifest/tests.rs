@@ -35,7 +35,7 @@ fn a_manifest_says_all_that_a_component_has() {
     let serial = manifest.find("serial").expect("there");
     assert_eq!((serial.start, serial.memory, serial.durable), (Start::Boot, Budget::Bits(18), Some(16)));
     assert_eq!((serial.slot_bits, serial.cpu, serial.priority), (6, 1, 200));
-    assert_eq!(serial.budget, Some((500, 10_000)));
+    assert_eq!(serial.time, Some(Time { budget: 500, period: 10_000, strict: false }));
     assert_eq!(serial.serves, ["lines", "status"]);
     assert_eq!(serial.ports, [(0x2f8, 0x2ff), (0x80, 0x80)]);
     assert_eq!((&serial.irqs[..], serial.program), (&[3, 4][..], "serial"));
@@ -55,8 +55,8 @@ fn what_is_not_said_is_not_given() {
 #[test]
 fn programs_without_a_component_fall_under_the_star() {
     let manifest = Manifest::parse("component *\ncomponent cat\npriority 7").expect("sound");
-    assert_eq!(manifest.for_program("cat").map(|entry| entry.priority), Some(7));
-    assert_eq!(manifest.for_program("dog").map(|entry| entry.name), Some(ANY));
+    assert_eq!(manifest.for_program("cat"), Some(1));
+    assert_eq!(manifest.for_program("dog"), Some(0));
     assert_eq!(Manifest::parse("component a").expect("sound").for_program("dog"), None);
 }
 
@@ -78,15 +78,15 @@ fn every_complaint_names_its_line_and_what_to_mend() {
             "component a\nbudget 20ms of 10ms",
             "line 2: a budget is at most its period, and that at most 10000ms",
         ),
-        ("component a\nbudget 20ms", "line 2: say: budget TIME of TIME"),
+        ("component a\nbudget 20ms", "line 2: say: budget TIME of TIME, or budget TIME of TIME strict"),
         ("component a\nports 9-8", "line 2: the ports `9-8` end before they begin"),
         ("component a\nstack 6K", "line 2: a stack has whole pages, 4K to 512K"),
         ("component a\nirq 3 3", "line 2: `3` is given twice"),
         ("component *\nstart boot", "line 2: `*` stands for programs started by hand"),
-        ("component a\nrestart maybe", "line 2: `restart` can be: never"),
+        ("component a\nrestart maybe", "line 2: `restart` can be: never, always (not of `*`)"),
         (
             "component a\nholds all",
-            "line 2: `all` is no right: sched-control, irq-control, io-control, io-ports, system, device-memory, inventory, control",
+            "line 2: `all` is no right: sched-control, irq-control, io-control, io-ports, system, device-memory, inventory, control, supervise, pci, trace",
         ),
     ];
     for (text, expected) in cases {
@@ -103,6 +103,80 @@ fn calls_go_only_to_components_further_up() {
     assert_eq!(complaint("component a\nserves a\ncalls a"), "line 3: no component further up serves `a`");
     assert_eq!(complaint("component a\nserves s\ncomponent b\nserves s"), "line 4: `a` serves `s` already");
     Manifest::parse("component b\nserves b\ncomponent a\ncalls b").expect("sound");
+}
+
+#[test]
+fn channels_go_only_to_components_further_up_and_exist_once() {
+    let cases = [
+        ("component a\nchannel b 4K", "line 2: no component further up offers `b`"),
+        ("component a\noffers a rings 4K\nchannel a 4K", "line 3: no component further up offers `a`"),
+        ("component a\noffers a", "line 2: say: offers NAME rings SIZE"),
+        ("component a\noffers a rings 6K", "line 2: 6144 is not a power of two from 4096 to 1073741824"),
+        ("component a\noffers x rings 4K\noffers x rings 4K", "line 3: `x` is offered twice"),
+        ("component a\noffers x rings 4K\ncomponent b\noffers x rings 4K", "line 4: `a` offers `x` already"),
+        (
+            "component a\noffers x rings 4K\ncomponent b\nchannel x 4K\nchannel x 4K",
+            "line 5: there is a channel `x` already",
+        ),
+        ("component *\noffers x rings 4K", "line 2: `offers` cannot be said of `*`"),
+        ("component *\nheartbeat 1us", "line 2: `1us` is not within 1ms to 10000ms"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(complaint(text), expected);
+    }
+}
+
+#[test]
+fn a_device_has_one_driver_which_comes_after_pci() {
+    let driver = |line: &str| std::format!("component bus\nholds pci\ncomponent a\n{line}");
+    let manifest = driver("device 1af4:1042 1 vectors 4");
+    let device = Manifest::parse(&manifest).expect("sound").find("a").and_then(|entry| entry.device);
+    assert_eq!(device, Some(Device { identity: (0x1af4, 0x1042), index: 1, vectors: 4 }));
+    let cases = [
+        (driver("device 1af4:1042"), "line 4: say: device VENDOR:DEVICE [INDEX] vectors NUMBER"),
+        (
+            driver("device 1af4 vectors 1"),
+            "line 4: `1af4` is not VENDOR:DEVICE, four hexadecimal digits each",
+        ),
+        (driver("device 1af4:1042 vectors 9"), "line 4: `9` is not within 0 to 8"),
+        (
+            driver("device 1af4:1042 vectors 1\ncomponent b\ndevice 1af4:1042 0 vectors 2"),
+            "line 6: `a` drives that device already",
+        ),
+        (driver("holds pci"), "line 4: `bus` holds `pci` already"),
+        ("component a\ndevice 1af4:1042 vectors 1".into(), "line 2: no component further up holds `pci`"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(complaint(&text), expected);
+    }
+}
+
+#[test]
+fn a_component_has_only_so_many_ends_of_channels() {
+    let mut text = std::string::String::from("component disk\noffers block rings 4K\n");
+    for number in 0..MAX_CHANNELS {
+        text.push_str(&std::format!("component c{number}\nchannel block 4K\n"));
+    }
+    Manifest::parse(&text).expect("as many as fit");
+    text.push_str("component more\nchannel block 4K");
+    assert!(complaint(&text).ends_with("a component has at most 16 ends of channels"));
+}
+
+#[test]
+fn what_init_keeps_an_eye_on_follows_from_its_lines() {
+    let supervised = |lines: &str| {
+        let text = std::format!("component up\noffers x rings 4K\ncomponent a\n{lines}");
+        Manifest::parse(&text)
+            .expect("sound")
+            .find("a")
+            .map(|entry| (entry.is_supervised(), entry.heartbeat()))
+    };
+    assert_eq!(supervised(""), Some((false, None)));
+    assert_eq!(supervised("restart always"), Some((true, Some(20_000))));
+    assert_eq!(supervised("restart always\nheartbeat none"), Some((true, None)));
+    assert_eq!(supervised("heartbeat 5ms"), Some((true, Some(5000))));
+    assert_eq!(supervised("state 4K"), Some((true, None)));
+    assert_eq!(supervised("channel x 64K"), Some((true, None)));
 }
 
 #[test]

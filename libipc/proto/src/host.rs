@@ -106,6 +106,19 @@ pub fn encode<'b, M: Serialize>(message: &M, buffer: &'b mut [u8; MAX_FRAME]) ->
     postcard::to_slice_cobs(message, buffer).map(|frame| &*frame).map_err(|_| TooLong)
 }
 
+/// Writes `crash` without a frame, for who asks init for it, and gives the part used.
+pub fn plain<'b>(crash: &Crash, place: &'b mut [u8]) -> Result<&'b [u8], TooLong> {
+    postcard::to_slice(crash, place).map(|used| &*used).map_err(|_| TooLong)
+}
+
+/// Reads what [`plain`] has written.
+pub fn from_plain(bytes: &[u8]) -> Result<Crash<'_>, BadFrame> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((crash, [])) => Ok(crash),
+        _ => Err(BadFrame::Malformed),
+    }
+}
+
 /// Reads one message out of `frame` (without its closing zero), which is decoded in place.
 pub fn decode<'f, M: Deserialize<'f>>(frame: &'f mut [u8]) -> Result<M, BadFrame> {
     let length = cobs::decode_in_place(frame).map_err(|_| BadFrame::Malformed)?;

@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::CPtr;
-use proto::start::{BLOCK, BLOCK_SIZE, Memory, Start};
+use proto::start::{BLOCK, BLOCK_SIZE, Channel, Device, MAX_CHANNELS, Memory, Start};
 
 use crate::lock::Mutex;
 use crate::panic;
@@ -81,4 +81,29 @@ pub fn slots() -> (u8, u32) {
 /// them past [`crate::memory`] must not use that module.
 pub fn untypeds() -> (heapless::Vec<Memory, { proto::start::MAX_UNTYPEDS }>, Memory) {
     with(|start| (start.untypeds.clone(), start.records))
+}
+
+/// The component's place in the manifest, and in the pages of `proto::life`.
+pub fn place() -> usize {
+    with(|start| usize::from(start.place))
+}
+
+/// Which life of the component this is, from 1 on.
+pub fn life() -> u32 {
+    with(|start| start.life)
+}
+
+/// The Frame with the component's state, if the manifest gives it one: what it wrote there in its last life is there.
+pub fn state() -> Option<Memory> {
+    with(|start| start.state)
+}
+
+/// The component's ends of channels. [`crate::channel`] maps them.
+pub fn channels() -> heapless::Vec<Channel<'static>, MAX_CHANNELS> {
+    with(|start| start.channels.clone())
+}
+
+/// The device that the component drives, if it drives one.
+pub fn device() -> Option<Device> {
+    with(|start| start.device.clone())
 }

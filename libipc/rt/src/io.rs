@@ -45,7 +45,7 @@ impl fmt::Display for IoError {
 }
 
 /// Asks init until it does not answer "not now".
-fn ask(message: Message) -> Result<Message, IoError> {
+pub(crate) fn ask(message: Message) -> Result<Message, IoError> {
     loop {
         let answer = ipc::call(init(), message).map_err(IoError::Kernel)?;
         match (answer.label(), Refusal::from_label(answer.label())) {

@@ -5,14 +5,20 @@
 //! [`alloc`]), its threads ([`thread`]), its way to print, read and end ([`io`]), and turns a panic into a
 //! crash that init reports ([`panic`]).
 //!
+//! A component that dies and comes back has more: what it shares with init and others is in [`life`], its ends
+//! of channels in [`channel`]; who may look after others does so by [`control`].
+//!
 //! init itself, which nobody starts but the kernel, uses the same parts ([`root!`]).
 #![cfg_attr(not(test), no_std)]
 
 pub mod alloc;
+pub mod channel;
 pub mod clock;
+pub mod control;
 pub mod env;
 pub mod heap;
 pub mod io;
+pub mod life;
 pub mod lock;
 pub mod memory;
 pub mod panic;

@@ -85,15 +85,51 @@ pub fn map(frame: CPtr, address: u64, offset: u64, pages: u64, flags: MapFlags) 
 }
 
 /// Maps all of a Frame of 2^`bits` bytes as words that others may change at any time, for good: where rings
-/// and the like lie.
+/// and the like lie. A Frame of 2 MiB and more is mapped by large pages.
 pub fn map_words(frame: CPtr, bits: u32) -> Result<&'static [AtomicU64], AllocError> {
-    static NEXT: AtomicU64 = AtomicU64::new(FREE);
+    let address = take_addresses(bits);
+    map_words_at(frame, bits, address)
+}
+
+/// The same at `address`, a multiple of the Frame's size behind `proto::start::FREE`, where what lies in the Frame
+/// may point to itself. [`map_words`] counts upwards from there: stay out of its way.
+pub fn map_words_at(frame: CPtr, bits: u32, address: u64) -> Result<&'static [AtomicU64], AllocError> {
     let size = 1u64 << bits;
-    let address = NEXT.fetch_add(size, Ordering::Relaxed);
-    map(frame, address, 0, size / PAGE_SIZE, MapFlags::WRITE)?;
+    let large = if bits >= LARGE_BITS { MapFlags::LARGE } else { MapFlags::READ };
+    map(frame, address, 0, size / PAGE_SIZE, MapFlags::WRITE.or(large))?;
     // SAFETY: just mapped there, writable and as large; atomics may be changed from anywhere. It stays mapped as long
     // as the Frame lives, which who destroys it answers for.
-    Ok(unsafe { core::slice::from_raw_parts(address as *const AtomicU64, (size / 8) as usize) })
+    Ok(unsafe { core::slice::from_raw_parts(address as *const AtomicU64, (1usize << bits) / 8) })
+}
+
+/// The same of a Frame that may only be read.
+pub fn map_words_to_read(frame: CPtr, bits: u32) -> Result<&'static [AtomicU64], AllocError> {
+    let address = take_addresses(bits);
+    map(frame, address, 0, (1u64 << bits) / PAGE_SIZE, MapFlags::READ)?;
+    // SAFETY: as in `map_words_at`, but for writing, of which a store would be a fault and nothing worse.
+    Ok(unsafe { core::slice::from_raw_parts(address as *const AtomicU64, (1usize << bits) / 8) })
+}
+
+/// Maps all of a Frame of 2^`bits` bytes of a device's registers, for good: where they begin.
+pub fn map_registers(frame: CPtr, bits: u32) -> Result<*mut u8, AllocError> {
+    let address = take_addresses(bits);
+    let large = if bits >= LARGE_BITS { MapFlags::LARGE } else { MapFlags::READ };
+    let flags = MapFlags::WRITE.or(MapFlags::UNCACHED).or(large);
+    map(frame, address, 0, (1u64 << bits) / PAGE_SIZE, flags)?;
+    Ok(core::ptr::with_exposed_provenance_mut(address as usize))
+}
+
+/// log2 of the size of large pages.
+const LARGE_BITS: u32 = 21;
+
+/// Addresses for 2^`bits` bytes that nobody else uses, at a multiple of that.
+fn take_addresses(bits: u32) -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(FREE);
+    let size = 1u64 << bits;
+    let after = |next: u64| next.next_multiple_of(size) + size;
+    // The closure always gives a value.
+    let next = NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| Some(after(next)));
+    after(next.unwrap_or(FREE)) - size
 }
 
 /// Unmaps `pages` from `address` on, of the component's address space.

@@ -1,0 +1,254 @@
+//! What operators' programs ask of init (`proto::control`): what runs and how it fares, and to kill and restart it.
+//!
+//! All but what a component asks about itself or its peers takes the right `supervise`.
+
+extern crate alloc;
+
+use abi::boot::slots;
+use abi::object::FIRST_SLOT;
+use abi::{CPtr, Kind};
+use ipc::{Message, System, buffer, bytes};
+use proto::component::{MAX_BYTES, OK, Refusal};
+use proto::control::{Cause, Request, State, about};
+use proto::host;
+use proto::life::{Injection, bell, status};
+use rt::memory;
+
+use crate::durable::badged;
+use crate::machine::CNODE;
+use crate::manifest::{ANY, Budget, Right};
+use crate::records::Crash;
+use crate::requests::{Asked, refused};
+use crate::supervisor::{Ending, Supervisor};
+use crate::symbols;
+
+impl Supervisor {
+    /// Answers a request of this protocol, of the component with this number.
+    pub fn control(&mut self, number: u64, request: &Asked) -> Option<Message> {
+        let what = Request::from_label(request.label);
+        let answer = match what {
+            Some(Request::KillMe) => {
+                self.end(number as u32, Ending::Killed);
+                return None;
+            }
+            Some(Request::Report) => self.take_report(number, request),
+            None => Err(Refusal::Malformed),
+            Some(_) if !self.holds(number, Right::Supervise) => Err(Refusal::NotAllowed),
+            Some(what) => self.supervise(number, what, request),
+        };
+        Some(answer.unwrap_or_else(refused))
+    }
+
+    fn supervise(&mut self, number: u64, what: Request, asked: &Asked) -> Result<Message, Refusal> {
+        match what {
+            Request::Find => self.find(asked),
+            Request::About => self.about(self.place(asked)?),
+            Request::Kill => self.kill_at(self.place(asked)?),
+            Request::Inject => self.order_injection(asked),
+            Request::Restart => self.restart(self.place(asked)?),
+            Request::CrashRecord => self.crash_record(asked.words[0]),
+            Request::CrashLog => self.crash_log(asked.words),
+            Request::Capability => self.capability(self.place(asked)?, asked.words[1]),
+            Request::Manifest => self.manifest_from(asked.words[0]),
+            Request::Recovery => self.recovery(self.place(asked)?, asked.words[1]),
+            Request::Watch => self.watch(number, asked.words[0]),
+            Request::Symbol => self.symbol(asked.words),
+            Request::Log => Ok(self.log_from(asked.words[0])),
+            Request::Trace => trace(asked.words[0]),
+            // Answered before.
+            Request::Report | Request::KillMe => Err(Refusal::Malformed),
+        }
+    }
+
+    /// The place that word 0 names.
+    fn place(&self, asked: &Asked) -> Result<usize, Refusal> {
+        let place = usize::try_from(asked.words[0]).map_err(|_| Refusal::Unknown)?;
+        if place < self.fates.len() { Ok(place) } else { Err(Refusal::Unknown) }
+    }
+
+    fn find(&self, asked: &Asked) -> Result<Message, Refusal> {
+        let length = usize::try_from(asked.words[0]).map_err(|_| Refusal::Malformed)?;
+        let name = asked.bytes.get(..length).ok_or(Refusal::Malformed)?;
+        let name = core::str::from_utf8(name).map_err(|_| Refusal::Unknown)?;
+        let place = self.manifest.place(name).ok_or(Refusal::Unknown)?;
+        Ok(Message::of(OK, [place as u64]))
+    }
+
+    fn about(&mut self, place: usize) -> Result<Message, Refusal> {
+        let entry = &self.manifest.components[place];
+        let mut words = [0; 8];
+        let running = self.running_at(place).and_then(|number| self.component(u64::from(number)));
+        let (runs, bits) = (running.is_some(), running.as_ref().map(|each| each.parts.memory_bits));
+        let consumed = running.and_then(|each| each.parts.context.consumed().ok()).unwrap_or(0);
+        let fate = &mut self.fates[place];
+        fate.time += consumed;
+        let state = match (fate.state, runs) {
+            // Of what is not supervised only this is known.
+            (State::Idle, true) => State::Runs,
+            (state, _) => state,
+        };
+        words[about::STATE] = state as u64;
+        words[about::LIFE] = self.durable.life(place);
+        words[about::DEATHS] = self.durable.faults(place) | fate.kills << 32;
+        let given = match entry.memory {
+            Budget::Bits(bits) => Some(bits),
+            Budget::Half => None,
+        };
+        let kept = self.durable.kept(place);
+        let durable = entry.durable.map_or(0, |bits| 1 << bits) + entry.state.map_or(0, |bits| 1u64 << bits);
+        words[about::MEMORY] = u64::from(bits.or(given).unwrap_or(0)) | durable << 8;
+        words[about::TIME] = fate.time;
+        words[about::MESSAGES] = kept.map_or(0, |kept| kept.status.read(status::MESSAGES));
+        words[about::SERVED] = kept.map_or(0, |kept| kept.status.read(status::SERVED));
+        words[7] = entry.name.len() as u64;
+        Ok(with_bytes(words, entry.name.as_bytes()))
+    }
+
+    fn kill_at(&mut self, place: usize) -> Result<Message, Refusal> {
+        let number = self.running_at(place).ok_or(Refusal::Unknown)?;
+        self.end(number, Ending::Killed);
+        Ok(Message::new(OK))
+    }
+
+    fn order_injection(&mut self, asked: &Asked) -> Result<Message, Refusal> {
+        let place = self.place(asked)?;
+        let [_, what, at, counts, ..] = asked.words;
+        let injection = Injection::from_word(what).ok_or(Refusal::Malformed)?;
+        if self.durable.kept(place).is_none() || self.running_at(place).is_none() {
+            return Err(Refusal::Unknown);
+        }
+        self.inject(place, injection, at, counts != 0);
+        Ok(Message::new(OK))
+    }
+
+    fn restart(&mut self, place: usize) -> Result<Message, Refusal> {
+        if !self.manifest.components[place].is_supervised() {
+            return Err(Refusal::Unknown);
+        }
+        self.restart_by_will(place);
+        match self.fates[place].state {
+            State::Parked => Err(Refusal::Short),
+            _ => Ok(Message::new(OK)),
+        }
+    }
+
+    fn crash_record(&self, number: u64) -> Result<Message, Refusal> {
+        let crash = self.crashes.get(number).ok_or(Refusal::Unknown)?;
+        let mut place = [0; MAX_BYTES];
+        let length = encoded(crash, &mut place).ok_or(Refusal::Short)?;
+        let words = [length as u64, crash.when, crash.place as u64, crash.record.cause as u64];
+        Ok(with_bytes(words, &place[..length]))
+    }
+
+    fn crash_log(&self, [number, from, ..]: [u64; 8]) -> Result<Message, Refusal> {
+        let crash = self.crashes.get(number).ok_or(Refusal::Unknown)?;
+        let mut place = [0; MAX_BYTES];
+        let length = crash.log.read(usize::try_from(from).unwrap_or(usize::MAX), &mut place);
+        Ok(with_bytes([length as u64], &place[..length]))
+    }
+
+    fn capability(&mut self, place: usize, from: u64) -> Result<Message, Refusal> {
+        let number = self.running_at(place).ok_or(Refusal::Unknown)?;
+        let component = self.component(u64::from(number)).ok_or(Refusal::Unknown)?;
+        let parts = &component.parts;
+        let mut slots = from.max(u64::from(FIRST_SLOT))..1 << parts.slot_bits;
+        let found = slots.find_map(|slot| {
+            let found = parts.cnode.describe(slot).ok()?;
+            (found.kind != Kind::Null).then_some((slot, found))
+        });
+        let (slot, found) = found.ok_or(Refusal::Unknown)?;
+        let name = parts.names.iter().find(|(_, named)| u64::from(*named) == slot);
+        let name = name.map_or("", |(name, _)| name.as_str());
+        let (kind, rights) = (found.kind as u64, u64::from(found.rights.0));
+        let words =
+            [slot, kind, found.bits, rights, found.badge, found.identity, found.free, name.len() as u64];
+        Ok(with_bytes(words, name.as_bytes()))
+    }
+
+    fn manifest_from(&self, from: u64) -> Result<Message, Refusal> {
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        let rest = self.manifest_text.as_bytes().get(from..).unwrap_or_default();
+        let piece = &rest[..rest.len().min(MAX_BYTES)];
+        Ok(with_bytes([piece.len() as u64], piece))
+    }
+
+    fn recovery(&mut self, place: usize, ago: u64) -> Result<Message, Refusal> {
+        self.note_times(place);
+        let times = self.fates[place].recoveries.get(ago).ok_or(Refusal::Unknown)?;
+        Ok(Message::of(OK, *times))
+    }
+
+    fn watch(&mut self, number: u64, bit: u64) -> Result<Message, Refusal> {
+        let bell = bell::OWN + u8::try_from(bit).ok().filter(|bit| *bit < 8).ok_or(Refusal::Malformed)?;
+        let place = self.component(number).map(|watcher| watcher.place).ok_or(Refusal::Malformed)?;
+        let kept = self.durable.kept(place).ok_or(Refusal::Unknown)?;
+        let signal = badged(kept.bell, bell).map_err(|_| Refusal::Short)?;
+        self.forget_watcher(number as u32);
+        self.watchers.push((number as u32, signal));
+        Ok(Message::new(OK))
+    }
+
+    fn symbol(&self, [number, address, ..]: [u64; 8]) -> Result<Message, Refusal> {
+        let crash = self.crashes.get(number).ok_or(Refusal::Unknown)?;
+        let entry = &self.manifest.components[crash.place];
+        let program = if entry.name == ANY { crash.name } else { entry.program };
+        let table = self.machine.archive.file(&alloc::format!("sym/{program}")).ok_or(Refusal::Unknown)?;
+        let (name, offset) = symbols::find(table, address).ok_or(Refusal::Unknown)?;
+        let name = &name.as_bytes()[..name.len().min(MAX_BYTES)];
+        Ok(with_bytes([offset, 0, 0, 0, 0, 0, 0, name.len() as u64], name))
+    }
+
+    fn log_from(&self, from: u64) -> Message {
+        let (first, bytes) = self.machine.log_from(from);
+        let mut place = [0; MAX_BYTES];
+        let mut length = 0;
+        for (place, byte) in place.iter_mut().zip(bytes) {
+            *place = byte;
+            length += 1;
+        }
+        with_bytes([length, first], &place[..length as usize])
+    }
+
+    /// Tells a component no more of the end of lives.
+    pub fn forget_watcher(&mut self, number: u32) {
+        let Some(at) = self.watchers.iter().position(|(watcher, _)| *watcher == number) else { return };
+        let (_, signal) = self.watchers.swap_remove(at);
+        // Both are init's own.
+        let _ = CNODE.delete(u64::from(signal.0));
+        let _ = memory::with(|objects| objects.return_slot(signal));
+    }
+
+    fn take_report(&mut self, number: u64, asked: &Asked) -> Result<Message, Refusal> {
+        let place = self.place(asked)?;
+        let caller = self.component(number).map(|caller| (caller.place, caller.name));
+        let (from, name) = caller.ok_or(Refusal::Malformed)?;
+        if !self.durable.ends(from).any(|end| end.peer == place) {
+            return Err(Refusal::NotAllowed);
+        }
+        let told = alloc::format!("{name} reports {:#x}", asked.words[1]);
+        self.end_halted(place, Cause::Corrupt, &told);
+        Ok(Message::new(OK))
+    }
+}
+
+fn trace(mask: u64) -> Result<Message, Refusal> {
+    System(CPtr(slots::SYSTEM)).trace(mask).map_err(|_| Refusal::Malformed)?;
+    Ok(Message::new(OK))
+}
+
+/// A crash in postcard: its length. A message that does not fit is cut.
+fn encoded(crash: &Crash, place: &mut [u8; MAX_BYTES]) -> Option<usize> {
+    let mut told = crash.record.for_host(crash.name);
+    loop {
+        if let Ok(bytes) = host::plain(&told, place) {
+            return Some(bytes.len());
+        }
+        let shorter = told.message.len().checked_sub(16)?;
+        told.message = &told.message[..told.message.floor_char_boundary(shorter)];
+    }
+}
+
+/// An answer with bytes in the buffer.
+fn with_bytes<const N: usize>(words: [u64; N], text: &[u8]) -> Message {
+    Message::of(OK, words).with(bytes::put(&buffer().words, text), 0)
+}
