@@ -44,6 +44,8 @@ pub struct Gone;
 #[derive(Debug)]
 pub struct Line<R> {
     registers: R,
+    /// What interrupt enable holds.
+    enabled: u8,
 }
 
 impl<R: Registers> Line<R> {
@@ -62,7 +64,7 @@ impl<R: Registers> Line<R> {
         registers.write(LINE_CONTROL, EIGHT_BITS);
         registers.write(INTERRUPT_ID, FIFO_ON);
         registers.write(MODEM_CONTROL, MODEM_READY);
-        let mut line = Line { registers };
+        let mut line = Line { registers, enabled: 0 };
         line.status().map(|_| line)
     }
 
@@ -94,14 +96,20 @@ impl<R: Registers> Line<R> {
         Ok(bytes.len())
     }
 
-    /// Says what to interrupt for: bytes that come, a transmitter that can take more. An interrupt that stands already
-    /// comes at once.
-    pub fn listen(&mut self, received: bool, can_take: bool) {
+    /// Says what to interrupt for: bytes that come, a transmitter that can take more. With `again` a cause that stands
+    /// already interrupts once more.
+    pub fn listen(&mut self, received: bool, can_take: bool, again: bool) {
         let receiver = if received { RECEIVED } else { 0 };
         let transmitter = if can_take { TRANSMITTER_EMPTY } else { 0 };
-        // Off and on again: a cause that stands makes a new edge.
-        self.registers.write(INTERRUPT_ENABLE, 0);
-        self.registers.write(INTERRUPT_ENABLE, receiver | transmitter);
+        let wanted = receiver | transmitter;
+        if again {
+            // Off and on again makes a new edge.
+            self.registers.write(INTERRUPT_ENABLE, 0);
+        }
+        if again || wanted != self.enabled {
+            self.registers.write(INTERRUPT_ENABLE, wanted);
+            self.enabled = wanted;
+        }
     }
 
     /// Takes back the transmitter's interrupt.

@@ -35,6 +35,8 @@ struct Rings<'m, W> {
 #[derive(Debug)]
 pub struct Port<'m, R, W> {
     line: Line<R>,
+    /// The line has interrupted since the last turn.
+    interrupted: bool,
     words: &'m [W],
     end: End<'m, W>,
     rings: Option<Rings<'m, W>>,
@@ -49,12 +51,13 @@ impl<'m, R: Registers, W: Word> Port<'m, R, W> {
         words.get(IN)?;
         let handshake: &[W; HANDSHAKE_WORDS] = words.first_chunk()?;
         let end = End::new(handshake, Role::Server, life);
-        Some(Port { line, words, end, rings: None, waiting: [0; FIFO], count: 0 })
+        Some(Port { line, interrupted: false, words, end, rings: None, waiting: [0; FIFO], count: 0 })
     }
 
     /// The line has interrupted.
     pub fn interrupt(&mut self) {
         self.line.interrupt();
+        self.interrupted = true;
     }
 
     /// Passes on what there is, both ways, now that the client is in life `client`. To be called whenever something may
@@ -62,7 +65,7 @@ impl<'m, R: Registers, W: Word> Port<'m, R, W> {
     pub fn turn(&mut self, client: u32) -> Result<Turn, Gone> {
         let mut turn = Turn { ring: self.join(client), ..Turn::default() };
         let Some(mut rings) = self.rings.take() else {
-            self.line.listen(false, false);
+            self.line.listen(false, false, false);
             return Ok(turn);
         };
         match self.pass(&mut rings, &mut turn)? {
@@ -70,7 +73,7 @@ impl<'m, R: Registers, W: Word> Port<'m, R, W> {
             // What looks so may be the beginning of the client's next life.
             Err(Corrupt) => {
                 turn.corrupt = true;
-                self.line.listen(false, false);
+                self.line.listen(false, false, false);
             }
         }
         Ok(turn)
@@ -119,8 +122,9 @@ impl<'m, R: Registers, W: Word> Port<'m, R, W> {
         let (Ok(empty), Ok(full)) = (rings.output.sleep(), rings.input.sleep()) else {
             return Ok(Err(Corrupt));
         };
-        // With more to do at once, an interrupt that stands already brings this side back.
-        self.line.listen(more || self.count == 0 || !full, !empty);
+        // What came between the last look and here, or is left, made no edge that anyone saw.
+        let again = core::mem::take(&mut self.interrupted) || more;
+        self.line.listen(self.count == 0 || !full, !empty, again);
         Ok(Ok(()))
     }
 

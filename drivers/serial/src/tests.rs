@@ -281,3 +281,23 @@ fn send_all(port: &mut TestPort, fake: &Fake) {
         port.interrupt();
     }
 }
+
+#[test]
+fn an_answer_that_comes_at_once_reaches_a_client_of_the_library() {
+    let (fake, words) = (Fake::default(), memory());
+    let mut port = open(&fake, &words, 1);
+    let mut client = stream::Client::new(&words, LIFE).expect("large enough");
+    port.turn(LIFE).expect("a good line");
+    while client.update(1) != stream::Update::Begun {
+        port.turn(LIFE).expect("a good line");
+    }
+    assert_eq!(client.write(b"hello"), Ok(5));
+    assert!(client.flush());
+    assert_eq!(client.sleep(false), Ok(true));
+    fake.0.borrow_mut().to_receive.extend(b"at once");
+    assert!(port.turn(LIFE).expect("a good line").ring);
+    let mut bytes = [0; 20];
+    assert_eq!(client.write(&[]), Ok(0));
+    assert_eq!(client.read(&mut bytes), Ok(7));
+    assert_eq!(&bytes[..7], b"at once");
+}
