@@ -27,7 +27,7 @@ fn main() -> Result<(), String> {
     }
     let (mut written, mut answer) = (0, Vec::new());
     let deadline = clock::now() + clock::microseconds(PATIENCE);
-    while !answer.contains(&b'\n') {
+    loop {
         match client.update(end.peer_life()) {
             Update::Begun => written = 0,
             Update::Apart => end.ring_bell(),
@@ -38,6 +38,9 @@ fn main() -> Result<(), String> {
         written += client.write(&text[written..]).unwrap_or(0);
         let count = client.read(&mut place).unwrap_or(0);
         answer.extend_from_slice(&place[..count]);
+        if answer.contains(&b'\n') {
+            break;
+        }
         if client.flush() {
             end.ring_bell();
         }
