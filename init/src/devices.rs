@@ -556,11 +556,10 @@ impl Supervisor {
             if times == 0 || phase != Phase::On {
                 continue;
             }
-            let kind = if reason >> 8 & 1 == 1 { "read" } else { "write" };
             let told = alloc::format!(
-                "device {} was stopped: {kind} of {address:#x}, reason {:#x}, {times} times",
+                "device {} was stopped: {}, {times} times",
                 At(source as u16),
-                reason & 0xff
+                Forbidden { address, reason }
             );
             log!("init: {told}");
             self.end_by_device(place, address, &told);
@@ -577,6 +576,27 @@ impl Supervisor {
         // What does not fit is cut.
         let _ = record.message.push_str(told);
         self.end(number, Ending::Crashed(Box::new(record)));
+    }
+}
+
+/// What a device was stopped from.
+struct Forbidden {
+    address: u64,
+    reason: u64,
+}
+
+impl fmt::Display for Forbidden {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.reason & 0xff {
+            // VT-d specification, table of fault reasons: those of interrupt remapping.
+            reason @ 0x20..=0x2f => {
+                write!(f, "a forged interrupt, entry {} (reason {reason:#x})", self.address >> 48)
+            }
+            reason => {
+                let kind = if self.reason >> 8 & 1 == 1 { "read" } else { "write" };
+                write!(f, "{kind} of address {:#x} (reason {reason:#x})", self.address)
+            }
+        }
     }
 }
 

@@ -180,7 +180,7 @@ impl Machine for Hardware {
     }
 
     fn mask(&self, gsi: u32, masked: bool) {
-        if masked { ioapic::mask(gsi) } else { ioapic::unmask(gsi) }
+        ioapic::mask(gsi, masked);
     }
 
     fn msi(&self, vector: u8, cpu: usize, source: u64) -> (u64, u64) {

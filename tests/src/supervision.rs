@@ -15,11 +15,16 @@ pub const TESTS: &[Test] = &[
     }),
     Test::case("supervision/nothing_is_left_of_a_server_that_was_killed_300_times", nothing_left),
     Test::case("supervision/nothing_is_left_of_a_driver_and_its_device", drivers),
+    Test::case("supervision/a_driver_gets_its_devices_registers_and_interrupts_and_no_more", |tool| {
+        given(tool, &["exec"], "behind the IOMMU").map(|_| ())
+    }),
     Test::case("supervision/without_an_iommu_drivers_work_and_init_says_that_they_are_trusted", trusted),
     Test::case("supervision/the_operator_sees_lives_crashes_and_capabilities", seen),
+    Test::case("supervision/every_component_holds_what_the_manifest_gives_it_and_nothing_else", authority),
     Test::case("supervision/init_is_not_to_be_killed", |tool| {
         refused(tool, "svc kill init", "init cannot be killed: it owns everything")
     }),
+    Test::case("supervision/a_system_whose_init_has_died_says_so_and_stops", init_dies),
     Test::case("supervision/a_name_that_nobody_has_is_said", |tool| {
         refused(tool, "svc restart nobody", "the manifest has no component `nobody`; `svc list` shows all")
     }),
@@ -52,7 +57,7 @@ component svc
 component *
 ";
 
-/// A bus, and a driver that looks at its device.
+/// A bus, and a driver that looks at its device; what else the manifest has follows.
 const DRIVER: &str = "
 component pci
     start boot
@@ -63,9 +68,9 @@ component probe
     start boot
     restart always
     device 1af4:1042 vectors 2
-component restarts
-    holds supervise inventory
 ";
+/// One who kills others.
+const RESTARTS: &str = "component restarts\n holds supervise inventory\n";
 
 /// Runs a command under a manifest.
 fn under(tool: &Tool, manifest: &str, options: &[&str], command: &[&str]) -> Result<Run, String> {
@@ -99,16 +104,33 @@ fn nothing_left(tool: &Tool) -> Outcome {
 
 fn drivers(tool: &Tool) -> Outcome {
     let count = if tool.long() { "10000" } else { "300" };
-    let run = under(tool, DRIVER, &["exec", "--verbose"], &["restarts", count, "probe", "pci", "probe"])?;
+    let manifest = format!("{DRIVER}{RESTARTS}");
+    let run = under(
+        tool,
+        &manifest,
+        &["exec", "--verbose"],
+        &["restarts", count, "probe", "pci", "probe+pci", "pci+probe"],
+    )?;
     run.ended_with(0)?;
-    shows(&run, &[&format!("probe: {count} lives"), &format!("pci: {count} lives")])?;
-    run.complained_of(&["probe: 1af4:1042, 1 BARs, 4 structures, 2 vectors, behind the IOMMU"])
+    for name in ["probe", "pci", "probe+pci", "pci+probe"] {
+        shows(&run, &[&format!("{name}: {count} lives")])?;
+    }
+    Ok(())
+}
+
+/// A driver started by hand, which gets its device before it begins.
+fn given(tool: &Tool, options: &[&str], how: &str) -> Result<Run, String> {
+    let manifest =
+        DRIVER.replacen("component probe\n    start boot\n    restart always\n", "component probe\n", 1);
+    let run = under(tool, &manifest, options, &["probe", "once"])?;
+    run.ended_with(0)?;
+    shows(&run, &["1af4:1042, 1 BARs, 4 structures, 2 vectors", how, "BAR 4 has"])?;
+    Ok(run)
 }
 
 fn trusted(tool: &Tool) -> Outcome {
-    let run = under(tool, DRIVER, &["exec", "--verbose", "--no-iommu"], &["restarts", "5", "probe"])?;
-    run.ended_with(0)?;
-    run.complained_of(&["init: no IOMMU: drivers are trusted with all memory", "2 vectors, trusted"])
+    let run = given(tool, &["exec", "--verbose", "--no-iommu"], "trusted")?;
+    run.complained_of(&["init: no IOMMU: drivers are trusted with all memory"])
 }
 
 fn seen(tool: &Tool) -> Outcome {
@@ -133,11 +155,32 @@ fn seen(tool: &Tool) -> Outcome {
     )
 }
 
+/// The walk over everybody's capabilities: under the built-in manifest, and under one in which everything occurs.
+fn authority(tool: &Tool) -> Outcome {
+    tool.run(["exec", "--", "authority"])?.ended_with(0)?;
+    let manifest = format!(
+        "{DRIVER}{VICTIM}component spin\n start boot\n priority 50\n durable 64K\n serves nothing\n \
+         holds sched-control irq-control io-ports system inventory control trace\n ports 0x80-0x8f\n irq 5 6\n\
+         component authority\n calls victim nothing\n channel echo 4K\n holds supervise\n"
+    );
+    let run = under(tool, &manifest, &["exec"], &["inturn", "restarts 1 probe", "authority"])?;
+    run.ended_with(0)?;
+    shows(&run, &["6 components hold ", "; 0 are not as the manifest says"])
+}
+
 fn refused(tool: &Tool, command: &str, why: &str) -> Outcome {
     let words: Vec<&str> = command.split(' ').collect();
     let run = under(tool, VICTIM, &["exec"], &words)?;
     run.ended_with(1)?;
     run.complained_of(&[why])
+}
+
+fn init_dies(tool: &Tool) -> Outcome {
+    let run = tool.run(["exec", "--append", "init=fault", "--timeout", "60", "--", "true"])?;
+    if run.status == Some(0) || run.status == Some(124) {
+        return Err(run.told("the guest should have stopped by itself, and not well"));
+    }
+    run.complained_of(&["init: invalid opcode", "init is dead, and nobody can start it again"])
 }
 
 fn unauthorised(tool: &Tool) -> Outcome {

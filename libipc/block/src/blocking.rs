@@ -24,12 +24,7 @@ pub struct Blocking<'m, W, O> {
 impl<'m, W: Word, O: World> Blocking<'m, W, O> {
     /// The disk behind `client`, which has no requests under way. Waits until its driver is there.
     pub fn new(mut client: Client<'m, W>, mut world: O, data: Data<'m>) -> Blocking<'m, W, O> {
-        while client.geometry().is_none() {
-            client.work(&mut world, |_| {});
-            if client.geometry().is_none() && client.sleep() {
-                world.sleep();
-            }
-        }
+        client.wait_for_device(&mut world, |_| {});
         Blocking { client, world, data }
     }
 

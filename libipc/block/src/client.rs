@@ -238,6 +238,19 @@ impl<'m, W: Word> Client<'m, W> {
         }
     }
 
+    /// Works and sleeps until there is a server, and says what its device is. From then on the `data` Frame can be used.
+    /// Answers, if there are requests already, go to `answer`.
+    pub fn wait_for_device(&mut self, world: &mut impl World, mut answer: impl FnMut(Answer)) -> Geometry {
+        loop {
+            self.work(world, &mut answer);
+            match self.geometry() {
+                Some(geometry) => return geometry,
+                None if self.sleep() => world.sleep(),
+                None => {}
+            }
+        }
+    }
+
     /// Works and sleeps until request `id` is answered; other answers go to `others`.
     pub fn wait(
         &mut self,

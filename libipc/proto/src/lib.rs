@@ -6,6 +6,7 @@ pub mod block;
 pub mod channel;
 pub mod component;
 pub mod control;
+pub mod edu;
 pub mod host;
 pub mod ledger;
 pub mod life;

@@ -6,7 +6,10 @@
 //! - [`state`]: words that outlive the server and change by transactions, committed by one store.
 //! - [`sessions`]: which requests have taken effect and how they were answered; requests that kill.
 //! - [`server`]: the loop over both, for a service that knows of neither.
+//! - [`relay`] and [`intent`]: what a server asks of another for its clients.
 //! - [`caller`]: the client's side.
+//! - [`readiness`]: how a client waits without a kept reply.
+//! - [`undo`]: a heap that outlives the server.
 //! - `guest`: both on the kernel's endpoints (feature `guest`).
 //! - `mortal`: memory that dies, for tests on the host (feature `mortal`).
 //!
@@ -17,14 +20,20 @@
 pub mod caller;
 #[cfg(feature = "guest")]
 pub mod guest;
+pub mod intent;
 mod memory;
 #[cfg(feature = "mortal")]
 pub mod mortal;
+pub mod readiness;
+pub mod relay;
 pub mod server;
 pub mod sessions;
 pub mod state;
+pub mod undo;
 
 pub use caller::{CallError, Caller, Link};
+pub use intent::Ask;
 pub use memory::Memory;
+pub use relay::Relay;
 pub use server::{Extra, Layout, Life, Request, Server, Service, View, Work};
 pub use state::{BadState, JournalFull};

@@ -8,6 +8,7 @@ use ipc::Message;
 use proto::once::{Refusal, STAMP_WORDS, Stamp};
 
 use crate::Memory;
+use crate::intent::{self, Intent};
 use crate::sessions::{Bounds, Known, Sessions, Ticket};
 use crate::state::{BadState, FIRST, JournalFull, Shape, State};
 
@@ -67,8 +68,8 @@ impl<M: Memory> View<'_, M> {
 /// The words of state that are the service's own, to change in a transaction.
 #[derive(Debug)]
 pub struct Work<'s, M> {
-    state: &'s mut State<M>,
-    first: usize,
+    pub(crate) state: &'s mut State<M>,
+    pub(crate) first: usize,
 }
 
 impl<M: Memory> Work<'_, M> {
@@ -133,9 +134,9 @@ pub struct Layout {
 impl Layout {
     /// As the state is divided: the sessions first.
     pub const fn shape(self) -> Shape {
-        // Beside what the service changes: the lane's number, or the taking on of a client.
-        let journal = self.journal as usize + 1 + self.bounds.journal();
-        Shape { journal: journal as u32, words: self.bounds.words() as u32 + self.words }
+        // Beside what the service changes: the lane's number, what it asks, or the taking on of a client.
+        let journal = self.journal as usize + 1 + intent::JOURNAL + self.bounds.journal();
+        Shape { journal: journal as u32, words: (self.own() - FIRST) as u32 + self.words }
     }
 
     /// log2 of the bytes of a Frame that holds it.
@@ -145,7 +146,7 @@ impl Layout {
     }
 
     const fn own(self) -> usize {
-        FIRST + self.bounds.words()
+        FIRST + self.bounds.words() + intent::WORDS
     }
 }
 
@@ -164,10 +165,12 @@ pub const MAX_BATCH: usize = 32;
 /// A service with its state.
 #[derive(Debug)]
 pub struct Server<M, S> {
-    state: State<M>,
-    sessions: Sessions,
-    own: usize,
-    service: S,
+    pub(crate) state: State<M>,
+    pub(crate) sessions: Sessions,
+    pub(crate) intent: Intent,
+    pub(crate) own: usize,
+    pub(crate) life: u32,
+    pub(crate) service: S,
 }
 
 impl<M: Memory, S: Service> Server<M, S> {
@@ -179,7 +182,8 @@ impl<M: Memory, S: Service> Server<M, S> {
         // Two words at most: a layout whose journal holds less is none.
         let sessions = Sessions::open(&mut state, FIRST, layout.bounds, life.faults)
             .map_err(|JournalFull| BadState::OtherShape)?;
-        Ok(Server { state, sessions, own, service })
+        let intent = Intent { first: FIRST + layout.bounds.words() };
+        Ok(Server { state, sessions, intent, own, life: life.number, service })
     }
 
     /// The service's own words.
@@ -202,7 +206,7 @@ impl<M: Memory, S: Service> Server<M, S> {
         }
         let answer = match self.known(request) {
             Ok(ticket) if self.sessions.is_poison(&self.state, ticket) => {
-                self.give_up(ticket, Refusal::Poison)
+                self.refuse_for_good(ticket, Refusal::Poison)
             }
             Ok(ticket) => self.serve_alone(request, ticket),
             Err(answer) => answer,
@@ -292,7 +296,7 @@ impl<M: Memory, S: Service> Server<M, S> {
     }
 
     /// Whether a request is to be served; otherwise its answer. Takes on its client.
-    fn known(&mut self, request: &Request) -> Result<Ticket, Message> {
+    pub(crate) fn known(&mut self, request: &Request) -> Result<Ticket, Message> {
         let stamp = request.stamp().ok_or(refuse(Refusal::NoStamp))?;
         let mut known = self.sessions.look(&self.state, request.badge, stamp);
         if known == Known::Stranger {
@@ -323,7 +327,7 @@ impl<M: Memory, S: Service> Server<M, S> {
         let before = self.state.position();
         self.work(request, ticket).unwrap_or_else(|JournalFull| {
             self.state.undo_to(before);
-            self.give_up(ticket, Refusal::TooLarge)
+            self.refuse_for_good(ticket, Refusal::TooLarge)
         })
     }
 
@@ -337,15 +341,14 @@ impl<M: Memory, S: Service> Server<M, S> {
     }
 
     /// Answers a request by a refusal that uses its number.
-    fn give_up(&mut self, ticket: Ticket, refusal: Refusal) -> Message {
+    pub(crate) fn refuse_for_good(&mut self, ticket: Ticket, refusal: Refusal) -> Message {
         let answer = refuse(refusal);
         // One word, and nothing else is in the transaction: it always fits.
         let _ = self.sessions.answer(&mut self.state, ticket, &answer);
-        self.state.commit();
         answer
     }
 }
 
-fn refuse(refusal: Refusal) -> Message {
+pub(crate) fn refuse(refusal: Refusal) -> Message {
     Message::new(refusal as u32)
 }

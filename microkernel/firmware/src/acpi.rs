@@ -57,8 +57,6 @@ pub struct Platform {
     pub io_apics: Vec<IoApic, 8>,
     /// PCI configuration space of segment 0.
     pub ecam: Option<Ecam>,
-    /// Whether there is a DMAR table.
-    pub iommu: bool,
     /// Register pages of the DMA remapping units.
     pub remappers: Vec<u64, 8>,
     /// Identities of I/O APICs, and the source (bus << 8 | device << 3 | function) that each has for them.
@@ -142,7 +140,6 @@ impl Platform {
     }
 
     fn take_dmar(&mut self, bytes: &[u8]) -> Option<()> {
-        self.iommu = true;
         let mut rest = bytes.get(48..)?;
         while !rest.is_empty() {
             let size = usize::from(u16_at(rest, 2)?).max(4);

@@ -92,7 +92,7 @@ impl<M: Machine> Kernel<M> {
         }
         if fault || sender.state.get() == State::Calling {
             let reply = receiver.receive_reply.get().unwrap_or_else(|| Ref::of(&receiver.reply));
-            self.link_call(here, sender, receiver, reply, sender.send_grant.get());
+            self.link_call(here, sender, receiver, reply);
         }
     }
 

@@ -23,7 +23,7 @@ pub const MAX_DEVICES: usize = 64;
 /// Faults taken from the IOMMU at once.
 const FAULTS_AT_ONCE: usize = 64;
 /// Work units of detaching a device, or of waiting for an IOTLB.
-const WAIT_UNITS: u32 = 20;
+const WAIT_UNITS: u32 = 80;
 
 /// A device under an IoSpace. Its place in the kernel's list is its domain.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl<M: Machine> Kernel<M> {
         self.trace(by.here, abi::trace::Event::Unmap, address, pages);
         let reached = self.clear_range(by.here, space, address, end, None);
         if reached < end {
-            self.advance_front(by.me, reached.wrapping_sub(address));
+            self.advance(by.me, reached.wrapping_sub(address), 0..1);
             return Err(Stop::Preempted);
         }
         Ok([0; 8])

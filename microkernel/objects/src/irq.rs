@@ -80,8 +80,7 @@ impl<M: Machine> Kernel<M> {
         let vector = self.take_vector(by.slot, slot, Source::Line(gsi))?;
         if !self.machine.route(gsi, vector, cpu as usize, flags & 1 != 0, flags & 2 != 0) {
             self.destroy_irq(slot);
-            tree::remove(slot);
-            slot.clear();
+            self.unlink(slot);
             return Err(Error::OutOfRange.into());
         }
         Ok([0; 8])

@@ -5,6 +5,7 @@
 //! way. It notes how far it came in the caller's registers, so the repeated call goes on there.
 
 use core::cell::Cell;
+use core::ops::Range;
 
 use abi::{Error, MapFlags, PAGE_SIZE, Rights, USER_TOP};
 
@@ -144,7 +145,7 @@ impl<M: Machine> Kernel<M> {
         }
         match self.map_range(address, end, m) {
             Ok(reached) if reached < end => {
-                self.advance(me, reached.wrapping_sub(address), [1, 2], 3);
+                self.advance(me, reached.wrapping_sub(address), 1..3);
                 Err(Stop::Preempted)
             }
             Ok(_) => Ok([0; 8]),
@@ -226,22 +227,15 @@ impl<M: Machine> Kernel<M> {
         Ok(())
     }
 
-    /// Notes in `me`'s arguments that `bytes` of a range are done: adds to the words `up` (one beyond the last
-    /// is none), takes pages off word `pages`.
-    pub(crate) fn advance(&self, me: Ref<Tcb>, bytes: u64, up: [usize; 2], pages: usize) {
-        for at in up {
-            if let Some(word) = me.context.words.get(at) {
-                word.set(word.get().wrapping_add(bytes));
-            }
+    /// Notes in `me`'s arguments that `bytes` of a range are done: adds to the words `up`, takes pages off the one
+    /// after those.
+    pub(crate) fn advance(&self, me: Ref<Tcb>, bytes: u64, up: Range<usize>) {
+        if let Some(pages) = me.context.words.get(up.end) {
+            pages.set(pages.get().wrapping_sub(bytes / PAGE_SIZE));
         }
-        if let Some(word) = me.context.words.get(pages) {
-            word.set(word.get().wrapping_sub(bytes / PAGE_SIZE));
+        for word in me.context.words.iter().take(up.end).skip(up.start) {
+            word.set(word.get().wrapping_add(bytes));
         }
-    }
-
-    /// As `advance`, for address and pages in words 0 and 1.
-    pub(crate) fn advance_front(&self, me: Ref<Tcb>, bytes: u64) {
-        self.advance(me, bytes, [0, usize::MAX], 1);
     }
 
     /// Unmaps from `from` up to `to` while there are work units (only what belongs to `only`, if given); how

@@ -45,15 +45,8 @@ pub struct Reply {
 
 impl<M: Machine> Kernel<M> {
     /// Makes `caller` wait for the answer by `reply`, and lends its SchedContext if that goes along.
-    pub(crate) fn link_call(
-        &self,
-        here: &Cpu,
-        caller: Ref<Tcb>,
-        server: Ref<Tcb>,
-        reply: Ref<Reply>,
-        grant: bool,
-    ) {
-        let fault = caller.state.get() == State::Faulting;
+    pub(crate) fn link_call(&self, here: &Cpu, caller: Ref<Tcb>, server: Ref<Tcb>, reply: Ref<Reply>) {
+        let (fault, grant) = (caller.state.get() == State::Faulting, caller.send_grant.get());
         caller.state.set(if fault { State::FaultAnswer } else { State::Answer });
         caller.blocked_on.set(reply.address());
         reply.caller.set(Some(caller));

@@ -109,9 +109,9 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn control_configure(
         &self,
         by: Call,
-        [context, cpu, budget, period, flags, ..]: Words,
+        [cptr, cpu, budget, period, flags, ..]: Words,
     ) -> Outcome {
-        let found = self.find(by.me, context, Kind::SchedContext, Rights::WRITE)?;
+        let found = self.find(by.me, cptr, Kind::SchedContext, Rights::WRITE)?;
         let context = self.context_in(found)?;
         let second = self.tsc_hz.get().max(1);
         if cpu >= self.cpu_count() as u64 || period > second.saturating_mul(3600) {

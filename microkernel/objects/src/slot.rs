@@ -163,14 +163,7 @@ pub struct Capability {
 
 impl Capability {
     /// Nothing.
-    pub const NULL: Capability = Capability {
-        kind: Kind::Null,
-        object: 0,
-        badge: 0,
-        rights: Rights::NONE,
-        bits: 0,
-        flags: Flags::empty(),
-    };
+    pub const NULL: Capability = Capability { rights: Rights::NONE, ..Capability::whole(Kind::Null, 0) };
 
     /// A capability with all rights for an object without size.
     pub const fn whole(kind: Kind, object: u64) -> Capability {

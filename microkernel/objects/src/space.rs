@@ -320,6 +320,10 @@ impl<M: Machine> Kernel<M> {
 
     /// Unmaps everything in a space; its tables are then unused.
     pub(crate) fn purge(&self, here: &Cpu, space: Ref<Space>) -> Step<()> {
+        // (Each donor that goes asks for it.)
+        if space.is_purged() {
+            return Ok(());
+        }
         self.detach_all(space)?;
         while !space.is_purged() {
             let from = space.purged.get();
@@ -332,6 +336,7 @@ impl<M: Machine> Kernel<M> {
         // No table is left but the root; what is still there of the memory is not used again: the space can map
         // no more.
         if let Some(root) = self.table(space.root.get()) {
+            self.spent(80);
             (0..256).for_each(|at| get(root, at).set(0));
             self.forget(here, space, 0, USER_TOP, true);
         }

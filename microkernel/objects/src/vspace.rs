@@ -74,7 +74,7 @@ impl<M: Machine> Kernel<M> {
         }
         let reached = self.clear_range(by.here, space, address, end, None);
         if reached < end {
-            self.advance_front(by.me, reached.wrapping_sub(address));
+            self.advance(by.me, reached.wrapping_sub(address), 0..1);
             return Err(Stop::Preempted);
         }
         Ok([0; 8])
@@ -109,7 +109,7 @@ impl<M: Machine> Kernel<M> {
         }
         result?;
         if reached < end {
-            self.advance_front(by.me, reached.wrapping_sub(address));
+            self.advance(by.me, reached.wrapping_sub(address), 0..1);
             return Err(Stop::Preempted);
         }
         Ok([0; 8])

@@ -101,12 +101,8 @@ pub fn route(gsi: u32, vector: u8, cpu: usize, level: bool, active_low: bool) ->
     })
 }
 
-/// Lets no interrupt through.
-pub fn mask(gsi: u32) {
-    with(gsi, |controller, entry| controller.write(entry, controller.read(entry) | MASKED));
-}
-
-/// Lets interrupts through.
-pub fn unmask(gsi: u32) {
-    with(gsi, |controller, entry| controller.write(entry, controller.read(entry) & !MASKED));
+/// Lets no interrupt through, or any.
+pub fn mask(gsi: u32, masked: bool) {
+    let bit = if masked { MASKED } else { 0 };
+    with(gsi, |controller, entry| controller.write(entry, controller.read(entry) & !MASKED | bit));
 }

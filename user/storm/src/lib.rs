@@ -10,6 +10,7 @@
 extern crate alloc;
 
 pub mod arguments;
+pub mod bank;
 pub mod disk;
 pub mod pattern;
 pub mod random;

@@ -1,12 +1,14 @@
 //! Why a work cannot go on.
 
+use alloc::string::String;
 use core::fmt;
 
 use rt::alloc::AllocError;
 use rt::io::IoError;
+use rt::thread::ThreadError;
 
 /// Why a work cannot go on. What it finds wrong with its data is no reason: that is counted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum WorkError {
     /// The manifest gives the program no channel of that name.
     NoChannel(&'static str),
@@ -22,6 +24,10 @@ pub enum WorkError {
     NoVictim(&'static str),
     /// There is no such thing.
     NotOffered(&'static str),
+    /// The ledger, in its words.
+    Ledger(String),
+    /// A thread.
+    Thread(ThreadError),
     /// Memory, slots or addresses.
     Alloc(AllocError),
     /// init.
@@ -60,6 +66,8 @@ impl fmt::Display for WorkError {
             WorkError::Stalled(seconds) => write!(f, "nothing has moved for {seconds} s"),
             WorkError::NoVictim(name) => write!(f, "{name}: no component of that name that can be killed"),
             WorkError::NotOffered(what) => f.write_str(what),
+            WorkError::Ledger(error) => write!(f, "ledger: {error}"),
+            WorkError::Thread(error) => error.fmt(f),
             WorkError::Alloc(error) => error.fmt(f),
             WorkError::Io(error) => error.fmt(f),
             WorkError::Kernel(error) => f.write_str(error.meaning().trim_start()),

@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+pub mod bank;
 pub mod disk;
 pub mod error;
 pub mod request;

@@ -1,13 +1,22 @@
 //! One request at a time, with its servers dying at a chosen point of its way.
 
+use alloc::sync::Arc;
 use core::hint::spin_loop;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use ledger::Client;
+use ledger::client::Account;
 use proto::block::Op;
-use rt::clock;
+use recover::guest::{Endpoint, caller};
+use rt::lock::Mutex;
+use rt::thread::{Builder, JoinHandle};
+use rt::{clock, memory};
+use storm::bank::{DEPOSIT, OWN, Till};
 use storm::disk::Task;
 use storm::pattern::{BYTES, Pattern, Shared, Verdict, spoil};
 use storm::tally::Tally;
 
+use crate::bank::{LEDGER, PRIORITY, name};
 use crate::disk::Disk;
 use crate::{WorkError, pause};
 
@@ -25,11 +34,120 @@ pub trait Request {
     /// Goes on as far as possible. True: nothing more can be done before the bell rings.
     fn step(&mut self) -> Result<bool, WorkError>;
 
+    /// When the next step is due, if nothing else happens.
+    fn deadline(&self) -> u64 {
+        u64::MAX
+    }
+
     /// It is answered.
     fn is_answered(&self) -> bool;
 
+    /// How many ticks the last one took, if they say more than the time that its servers are charged for.
+    fn took(&self) -> Option<u64> {
+        None
+    }
+
     /// Looks whether it did what it should.
     fn check(&mut self, tally: &mut Tally) -> Result<(), WorkError>;
+}
+
+/// A transfer from one account to another. Its way leads into the ledger and back: one stage.
+pub struct TransferRequest {
+    desk: Arc<Desk>,
+    /// For looking at accounts.
+    client: Client<Endpoint>,
+    accounts: [Account; OWN + 1],
+    _teller: JoinHandle<()>,
+}
+
+/// What a thread that makes transfers and its overseer share.
+struct Desk {
+    /// Signalled when there is one to be made.
+    go: ipc::CPtr,
+    busy: AtomicBool,
+    took: AtomicU64,
+    till: Mutex<Till>,
+    tally: Mutex<Tally>,
+}
+
+impl TransferRequest {
+    /// Moves money between accounts of its own.
+    pub fn new(seed: u64) -> Result<TransferRequest, WorkError> {
+        let mut client = Client::new(caller(LEDGER, 1)?);
+        let mut open = |what, deposit| client.open(&name(what, 1), deposit);
+        let accounts = [open("left", DEPOSIT)?, open("right", DEPOSIT)?, open("shared", 0)?];
+        let desk = Arc::new(Desk {
+            go: memory::make(ipc::Kind::Notification, 0)?,
+            busy: AtomicBool::new(false),
+            took: AtomicU64::new(0),
+            till: Mutex::new(Till::new(seed)),
+            tally: Mutex::new(Tally::default()),
+        });
+        let mut own = Client::new(caller(LEDGER, 0)?);
+        let theirs = Arc::clone(&desk);
+        let like = Builder { priority: PRIORITY, ..Builder::default() };
+        let teller = like.spawn(move || {
+            while ipc::wait(theirs.go).is_ok() {
+                theirs.transfer(&mut own, &accounts);
+            }
+        });
+        Ok(TransferRequest { desk, client, accounts, _teller: teller.map_err(WorkError::Thread)? })
+    }
+}
+
+impl Desk {
+    fn transfer(&self, client: &mut Client<Endpoint>, accounts: &[Account; OWN + 1]) {
+        let planned = self.till.lock().plan();
+        if let Some(transfer) = planned {
+            let begun = clock::now();
+            let moved = client.transfer(accounts[transfer.from], accounts[transfer.to], transfer.amount);
+            self.took.store(clock::now() - begun, Ordering::Relaxed);
+            let mut tally = self.tally.lock();
+            match moved {
+                Ok(moved) => self.till.lock().moved(&transfer, moved.left, &mut tally),
+                Err(_) => tally.errors += 1,
+            }
+        }
+        self.busy.store(false, Ordering::Release);
+    }
+}
+
+impl Request for TransferRequest {
+    const STAGES: u64 = 1;
+
+    fn make(&mut self) -> Result<(), WorkError> {
+        self.desk.busy.store(true, Ordering::Release);
+        Ok(ipc::signal(self.desk.go)?)
+    }
+
+    fn advance(&mut self, _: u64, _: ipc::CPtr) -> Result<(), WorkError> {
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<bool, WorkError> {
+        Ok(!self.is_answered())
+    }
+
+    fn deadline(&self) -> u64 {
+        clock::now() + clock::microseconds(GLANCE)
+    }
+
+    fn is_answered(&self) -> bool {
+        !self.desk.busy.load(Ordering::Acquire)
+    }
+
+    fn took(&self) -> Option<u64> {
+        Some(self.desk.took.load(Ordering::Relaxed))
+    }
+
+    fn check(&mut self, tally: &mut Tally) -> Result<(), WorkError> {
+        tally.add(&core::mem::take(&mut *self.desk.tally.lock()));
+        for (place, account) in self.accounts[..OWN].iter().enumerate() {
+            let there = self.client.balance(*account)?;
+            self.desk.till.lock().check(place, there, tally);
+        }
+        Ok(())
+    }
 }
 
 /// Sectors that are written.
@@ -40,6 +158,8 @@ const READ: usize = 1;
 /// Ticks in which a driver has handed a request to its device, and those in which the device has carried it out.
 const HANDED_OVER: u64 = 200_000;
 const CARRIED_OUT: u64 = 2_000_000;
+/// Microseconds between looks at a transfer.
+const GLANCE: u64 = 100;
 
 /// A write to a disk. Its driver works on it twice: to hand it to the device, and when the device has done it.
 #[derive(Debug)]

@@ -6,6 +6,7 @@
 //!     disk verify SECTOR COUNT SEED   looks whether it is there
 //!     disk clear SECTOR COUNT         has the device write zeroes, and looks
 //!     disk test SECTOR COUNT SEED     all of these, after each other, on sectors that may be overwritten
+//!     disk rate COUNT DEPTH           reads COUNT times 4 KiB from anywhere, DEPTH of them under way at a time
 //!
 //! The disk is the one behind the component's first channel.
 #![no_std]
@@ -16,9 +17,9 @@ extern crate alloc;
 use alloc::vec;
 use core::fmt;
 
-use block::guest::{OpenError, open_blocking};
-use block::{Blocking, Failure};
-use proto::block::SECTOR;
+use block::guest::{OpenError, open, open_blocking};
+use block::{Blocking, Failure, Request, World};
+use proto::block::{Op, SECTOR, segment};
 use rt::{clock, env};
 
 rt::entry!(main);
@@ -26,6 +27,8 @@ rt::entry!(main);
 const BYTES: usize = SECTOR as usize;
 /// Sectors that are written or read at once.
 const PART: u64 = 4096;
+/// Sectors of a read whose rate is measured.
+const BLOCK: u64 = 8;
 /// Bytes of a line of the print.
 const LINE: usize = 32;
 
@@ -56,7 +59,11 @@ fn main() -> Result<(), Error> {
     let what = arguments.next().ok_or(Error::Usage)?;
     let mut number = || arguments.next().and_then(|word| word.parse().ok()).ok_or(Error::Usage);
     let name = env::channels().iter().find(|channel| channel.client).map(|channel| channel.name);
-    let mut disk = open_blocking(name.ok_or(Error::Open(OpenError::NoChannel))?).map_err(Error::Open)?;
+    let name = name.ok_or(Error::Open(OpenError::NoChannel))?;
+    if what == "rate" {
+        return rate(name, number()?, number()?);
+    }
+    let mut disk = open_blocking(name).map_err(Error::Open)?;
     match what {
         "info" => info(&disk),
         "read" => read(&mut disk, number()?, number()?)?,
@@ -180,6 +187,42 @@ fn clear(disk: &mut Disk, first: u64, count: u64) -> Result<(), Error> {
     disk.flush().map_err(|failure| Error::Disk(first, failure))?;
     say("cleared", count, clock::now() - begun);
     compare(disk, first, count, |_, _| {})
+}
+
+fn rate(name: &str, count: u64, depth: u64) -> Result<(), Error> {
+    let (mut client, mut outside, data) = open(name).map_err(Error::Open)?;
+    let device = client.wait_for_device(&mut outside, |_| {});
+    let (blocks, rooms) = (device.sectors / BLOCK, data.sectors() / BLOCK);
+    let (mut asked, mut failed, mut random) = (0, None, 0x853c_49e6_748f_ea9b_u64);
+    let begun = clock::now();
+    while asked < count || client.under_way() > 0 {
+        while asked < count && (client.under_way() as u64) < depth {
+            // xorshift64
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let (sector, room) = (random % blocks * BLOCK, asked % rooms * BLOCK);
+            let segments = [segment(room, BLOCK)];
+            let request = Request { op: Op::Read, sector, sectors: BLOCK, segments: &segments };
+            if client.submit(&request).is_err() {
+                break;
+            }
+            asked += 1;
+        }
+        client.work(&mut outside, |answer| failed = failed.or(answer.result.err()));
+        let waits = asked == count || client.under_way() as u64 >= depth;
+        if waits && client.under_way() > 0 && client.sleep() {
+            outside.sleep();
+        }
+    }
+    let ticks = clock::now() - begun;
+    let microseconds = clock::to_microseconds(ticks).max(1);
+    rt::println!(
+        "{} requests a second, {} ticks each",
+        count * 1_000_000 / microseconds,
+        ticks / count.max(1)
+    );
+    failed.map_or(Ok(()), |failure| Err(Error::Disk(0, failure)))
 }
 
 fn say(done: &str, sectors: u64, ticks: u64) {

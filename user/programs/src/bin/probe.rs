@@ -1,4 +1,5 @@
-//! A driver that does nothing with its device but look at it: what it is given, and that it is really there.
+//! A driver that does nothing with its device but look at it. `probe once` says what it is given, and that it is really
+//! there; `probe` as a component stays, so that it can die.
 #![no_std]
 #![no_main]
 
@@ -13,8 +14,8 @@ rt::entry!(main);
 
 fn main() -> Result<(), AllocError> {
     let Some(device) = env::device() else { panic!("the manifest gives the probe no device") };
-    let first = env::life() == 1;
-    if first {
+    let once = env::arguments().nth(1) == Some("once");
+    if once {
         let (vendor, kind) = device.identity;
         rt::println!(
             "{vendor:04x}:{kind:04x}, {} BARs, {} structures, {} vectors, {}",
@@ -28,11 +29,14 @@ fn main() -> Result<(), AllocError> {
         let registers = memory::map_registers(CPtr(bar.frame.slot), u32::from(bar.frame.bits))?;
         // SAFETY: just mapped there, uncached and for good; the device may change it at any time.
         let word = unsafe { &*registers.cast::<AtomicU32>() }.load(Ordering::Relaxed);
-        if first {
+        if once {
             rt::println!("BAR {} has {word:#x}", bar.index);
         }
     }
     life::ready();
+    if once {
+        return Ok(());
+    }
     loop {
         let bits = ipc::wait(life::bell())?;
         life::begun();

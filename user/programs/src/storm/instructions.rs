@@ -9,7 +9,7 @@ use storm::arguments::{Arguments, Work as Kind};
 use storm::report::{Rate, Report};
 use storm::sweep::Range;
 use storm::tally::Tally;
-use works::request::{DiskRequest, Request};
+use works::request::{DiskRequest, Request, TransferRequest};
 use works::victims::Killer;
 use works::{WorkError, pause, wait};
 
@@ -24,7 +24,8 @@ const STEP: usize = 500;
 pub fn sweep(arguments: &Arguments<'static>, range: Range, killer: &mut Killer) -> Result<Report, WorkError> {
     match arguments.work {
         Kind::Block => Sweep::new(DiskRequest::new(arguments.seed)?)?.run(arguments, range, killer),
-        Kind::Ledger | Kind::Net => Err(WorkError::NotOffered("--at-instruction goes with block")),
+        Kind::Ledger => Sweep::new(TransferRequest::new(arguments.seed)?)?.run(arguments, range, killer),
+        Kind::Net => Err(WorkError::NotOffered("--at-instruction goes with block and ledger")),
     }
 }
 
@@ -54,7 +55,7 @@ impl<R: Request> Sweep<R> {
         }
         let places = range.places(longest * R::STAGES - 1, arguments.sample, arguments.seed);
         rt::eprintln!(
-            "storm: the victim works {longest} ticks on one request at most; of {} stages it dies at {} places",
+            "storm: one request takes {longest} ticks at most; in {} stages it dies at {} places",
             R::STAGES,
             places.len()
         );
@@ -86,8 +87,9 @@ impl<R: Request> Sweep<R> {
         self.request.make()?;
         self.settle(killer)?;
         let worked = killer.worked()? - before;
+        let took = self.request.took().unwrap_or(worked);
         self.request.check(&mut self.tally)?;
-        Ok(worked)
+        Ok(took)
     }
 
     /// One request whose victim dies `ticks` into a stage.
@@ -113,7 +115,7 @@ impl<R: Request> Sweep<R> {
             if clock::now() > give_up {
                 return Err(WorkError::Stalled(PATIENCE));
             }
-            bits = if idle { wait(due.min(give_up))? } else { 0 };
+            bits = if idle { wait(due.min(give_up).min(self.request.deadline()))? } else { 0 };
         }
     }
 }

@@ -15,6 +15,7 @@ use rt::{clock, env};
 use storm::arguments::{Arguments, USAGE, When, Work as Kind};
 use storm::report::Report;
 use storm::tally::Tally;
+use works::bank::BankWork;
 use works::disk::DiskWork;
 use works::rounds::{self, Outcome};
 use works::victims::{Event, Killer, PARTS};
@@ -80,7 +81,7 @@ fn begun(arguments: &Arguments) -> Result<Box<dyn Work>, WorkError> {
     Ok(match arguments.work {
         Kind::Block => Box::new(DiskWork::new(arguments.size, arguments.seed)?),
         Kind::Net => Box::new(WireWork::new(arguments.size)?),
-        Kind::Ledger => return Err(WorkError::NotOffered("there is no ledger")),
+        Kind::Ledger => Box::new(BankWork::new(arguments.size, arguments.seed)?),
     })
 }
 
