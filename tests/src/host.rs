@@ -15,15 +15,24 @@ pub const TESTS: &[Test] = &[
     Test::many("host/channel", |tool, filter, suite| package("channel", &[], tool, filter, suite)),
     Test::many("host/ipc", |tool, filter, suite| package("ipc", &[], tool, filter, suite)),
     Test::many("host/ring", |tool, filter, suite| package("ring", &[], tool, filter, suite)),
+    Test::many("host/net", |tool, filter, suite| package("net", &[], tool, filter, suite)),
     Test::many("host/proto", |tool, filter, suite| package("proto", &[], tool, filter, suite)),
     Test::many("host/recover", |tool, filter, suite| package("recover", &[], tool, filter, suite)),
     Test::many("host/rt", |tool, filter, suite| package("rt", &[], tool, filter, suite)),
+    Test::many("host/stream", |tool, filter, suite| package("stream", &[], tool, filter, suite)),
     Test::many("host/init", |tool, filter, suite| package("init", &[], tool, filter, suite)),
     // Its program is the guest's.
     Test::many("host/ledger", |tool, filter, suite| package("ledger", &["--lib"], tool, filter, suite)),
     Test::many("host/ext4", ext4),
     Test::many("host/virtio", |tool, filter, suite| package("virtio", &[], tool, filter, suite)),
     Test::many("host/virtio-blk", |tool, filter, suite| package("virtio-blk", &[], tool, filter, suite)),
+    // Their programs are the guest's.
+    Test::many("host/virtio-net", |tool, filter, suite| {
+        package("virtio-net", &["--lib"], tool, filter, suite)
+    }),
+    Test::many("host/virtio-console", |tool, filter, suite| {
+        package("virtio-console", &["--lib"], tool, filter, suite)
+    }),
     Test::many("host/storm", |tool, filter, suite| package("storm", &[], tool, filter, suite)),
     Test::many("host/works", |tool, filter, suite| package("works", &[], tool, filter, suite)),
     Test::many("host/xtask", xtask),

@@ -7,6 +7,7 @@
 mod bench;
 mod components;
 mod debug;
+mod devices;
 mod disks;
 mod exec;
 mod fuzz;
@@ -29,13 +30,14 @@ use harness::{Report, Test};
 use tool::Tool;
 
 /// All there is, in the order it runs: what is quick and says most comes first.
-const SUITES: [&[Test]; 13] = [
+const SUITES: [&[Test]; 14] = [
     host::TESTS,
     options::TESTS,
     exec::TESTS,
     components::TESTS,
     disks::TESTS,
     supervision::TESTS,
+    devices::TESTS,
     storm::TESTS,
     survival::TESTS,
     terminal::TESTS,

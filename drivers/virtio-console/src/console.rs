@@ -13,16 +13,12 @@ pub const MULTIPORT: u64 = 1 << 1;
 /// Ports that are looked at, at most: as many as there can be queues for.
 pub const MAX_PORTS: usize = MAX_QUEUES / 2 - 1;
 
-/// MSI-X vectors, as init and `pci` set them up.
+/// MSI-X vectors, as init and `pci` set them up. QEMU's console has two, however many its ports are.
 pub mod vectors {
     /// The configuration has changed.
     pub const CONFIG: u16 = 0;
-    /// Something is said of ports.
-    pub const CONTROL: u16 = 1;
-    /// Bytes have come in, or were sent.
-    pub const PORTS: u16 = 2;
-    /// How many they are.
-    pub const COUNT: usize = 3;
+    /// Something has happened on a queue.
+    pub const QUEUES: u16 = 1;
 }
 
 /// The queue of what the device says, and of what the driver says.
@@ -280,7 +276,7 @@ impl<'m> Control<'m> {
         let mut queue = |number| -> Result<Queue<'m, MESSAGES>, BeginError> {
             let size = transport.queue_size(number, MESSAGES as u16)?;
             let queue = Queue::new(dma, size, 1, features)?;
-            transport.set_up_queue(number, queue.layout(), Some(vectors::CONTROL))?;
+            transport.set_up_queue(number, queue.layout(), Some(vectors::QUEUES))?;
             Ok(queue)
         };
         let (hear, saying) = (queue(HEAR)?, queue(SAY)?);

@@ -115,7 +115,12 @@ impl<'m, R: Registers> Driver<'m, R> {
 
 /// The port that a line is for: the first of its name.
 fn port_of<'p, 'm>(ports: &'p mut [(Port<'m>, Known)], line: &Line) -> Option<&'p mut (Port<'m>, Known)> {
-    ports.iter_mut().find(|(_, known)| known.name() == Some(line.name().as_bytes()))
+    ports.iter_mut().find(|(_, known)| known.name().is_some_and(|port| is_name_of(port, line.name())))
+}
+
+/// A channel is named like its port; but where that has a dot, which names of channels cannot have, it has a dash.
+fn is_name_of(port: &[u8], channel: &str) -> bool {
+    port.iter().map(|byte| if *byte == b'.' { b'-' } else { *byte }).eq(channel.bytes())
 }
 
 /// A way that bytes go, between a port and its line.

@@ -48,7 +48,7 @@ impl<'m> Port<'m> {
         let mut queue = |number| -> Result<Queue<'m, BUFFERS>, BeginError> {
             let size = transport.queue_size(number, BUFFERS as u16)?;
             let queue = Queue::new(dma, size, 1, features)?;
-            transport.set_up_queue(number, queue.layout(), Some(vectors::PORTS))?;
+            transport.set_up_queue(number, queue.layout(), Some(vectors::QUEUES))?;
             Ok(queue)
         };
         let (rx, tx) = (queue(numbers[0])?, queue(numbers[1])?);

@@ -40,8 +40,6 @@ pub mod vectors {
     pub const SENT: u16 = 1;
     /// The configuration has changed.
     pub const CONFIG: u16 = 2;
-    /// How many they are.
-    pub const COUNT: usize = 3;
 }
 
 /// The queue of buffers to receive into.

@@ -1,35 +1,46 @@
-//! Buffers between the client and the device.
+//! Buffers between a client and the device.
 //!
 //! One [`turn`](Driver::turn) moves what there is, in both directions and for both sides, and only then publishes it: each
-//! ring once, the device's queues once, the client's bell once at most. Then the driver asks to be woken and looks once
-//! more ([`Driver::sleep`]).
+//! ring once, the device's queues once, the client's bell once at most. Then the driver asks to be woken, and looks once
+//! more.
+//!
+//! There can be channels to several components, but the device has one client at a time: the one that has come last.
 
 use channel::Step;
+use heapless::Vec;
 use proto::net::{DEPTH, HEADROOM};
+use proto::start::MAX_CHANNELS;
 use ring::Corrupt;
 use virtio::{DeviceError, Registers};
 
 use crate::device::{Arrival, Nic};
-use crate::port::{Counts, Frame, Port};
+use crate::port::{Frame, Port};
 
-/// Who hears how the work goes (`proto::life`).
-pub trait Witness {
+/// What the driver needs of the world around it. Clients go by their place.
+pub trait World {
+    /// Which life a client is in; 0 before its first.
+    fn life(&self, client: usize) -> u32;
+    /// Rings a client's bell.
+    fn ring(&mut self, client: usize);
     /// A record or a frame is begun.
     fn begun(&mut self);
     /// A request of the client's is answered.
     fn served(&mut self);
+    /// A client has written what it cannot mean, and is not listened to any more.
+    fn report(&mut self, client: usize);
 }
 
-/// What is to be done after a turn.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Turn {
-    /// Ring the client's bell.
-    pub ring: bool,
-    /// There may be more: take another turn before sleeping.
-    pub more: bool,
-    /// The client has written what it cannot mean, and is not listened to any more: init is to hear of it.
-    pub wrong: bool,
+/// A client, and where the device finds its data.
+#[derive(Debug)]
+pub struct Client<'m> {
+    /// The channel.
+    pub port: Port<'m>,
+    /// Where the device finds the `data` Frame.
+    pub data: u64,
 }
+
+/// Clients, at most.
+pub type Clients<'m> = Vec<Client<'m>, MAX_CHANNELS>;
 
 /// Why a turn could not be finished.
 enum Trouble {
@@ -49,157 +60,199 @@ impl From<Corrupt> for Trouble {
     }
 }
 
-/// The driver of a device with a client.
+/// The driver of a device.
 #[derive(Debug)]
 pub struct Driver<'m, R> {
     nic: Nic<'m, R>,
-    port: Port<'m>,
-    /// Where the device finds the client's data.
-    data: u64,
+    clients: Clients<'m>,
+    /// The one whose buffers the device has.
+    holder: Option<usize>,
 }
 
 impl<'m, R: Registers> Driver<'m, R> {
-    /// The driver; the device finds the client's data at `data`.
-    pub fn new(nic: Nic<'m, R>, port: Port<'m>, data: u64) -> Driver<'m, R> {
-        Driver { nic, port, data }
+    /// The driver of `nic` for these clients.
+    pub fn new(nic: Nic<'m, R>, clients: Clients<'m>) -> Driver<'m, R> {
+        Driver { nic, clients, holder: None }
     }
 
-    /// What has been counted in this life.
-    pub fn counts(&self) -> Counts {
-        self.port.counts()
+    /// The clients.
+    pub fn clients(&self) -> &Clients<'m> {
+        &self.clients
     }
 
-    /// Looks what has changed of the device, after an interrupt for its configuration. True: ring the client's bell.
-    pub fn look(&mut self) -> Result<bool, DeviceError> {
+    /// Looks what has changed of the device, after an interrupt for its configuration.
+    pub fn look(&mut self, world: &mut impl World) -> Result<(), DeviceError> {
         let before = self.nic.properties().link;
         self.nic.look()?;
-        self.port.show_link(self.nic.properties());
-        Ok(self.nic.properties().link != before)
+        for (at, client) in self.clients.iter_mut().enumerate() {
+            client.port.show_link(self.nic.properties());
+            if self.nic.properties().link != before {
+                world.ring(at);
+            }
+        }
+        Ok(())
     }
 
-    /// Moves what there is to be moved. The client is in life `peer`.
-    pub fn turn(&mut self, peer: u32, witness: &mut impl Witness) -> Result<Turn, DeviceError> {
-        let mut turn = Turn { ring: self.meet(peer)?, ..Turn::default() };
-        if !self.port.is_together() {
-            return Ok(turn);
+    /// Moves what there is to be moved. True: there is nothing more, and whoever brings something rings.
+    pub fn turn(&mut self, world: &mut impl World) -> Result<bool, DeviceError> {
+        for at in 0..self.clients.len() {
+            self.meet(at, world)?;
         }
+        let Some(at) = self.holder else { return Ok(true) };
+        let client = match self.clients.get_mut(at) {
+            Some(client) if client.port.is_together() => client,
+            _ => return Ok(true),
+        };
         self.nic.awake();
-        match self.pass(witness) {
-            Ok(more) => turn.more = more,
+        let more = match pass(&mut self.nic, client, world) {
+            Ok(more) => more,
             Err(Trouble::Device(error)) => return Err(error),
             Err(Trouble::Client) => {
-                self.port.break_off();
-                turn.wrong = true;
+                client.port.break_off();
+                world.report(at);
+                return Ok(true);
             }
-        }
+        };
         self.nic.notify();
-        turn.ring |= self.port.publish();
-        Ok(turn)
-    }
-
-    /// Asks to be woken by the device and the client. True: there is nothing to do until then.
-    pub fn sleep(&mut self) -> bool {
+        if client.port.publish() {
+            world.ring(at);
+        }
         // What makes no sense is found out by the next turn.
-        !self.port.is_together() || self.try_sleep().unwrap_or(false)
+        Ok(!more && sleep(&mut self.nic, &mut client.port).unwrap_or(false))
     }
 
-    /// Makes sure that the client is the one this side knows, and takes everything back from the device before
-    /// another one comes. True: ring its bell.
-    fn meet(&mut self, peer: u32) -> Result<bool, DeviceError> {
-        if self.port.update(peer) != Step::Reset {
+    /// Makes sure that a client is the one this side knows. One that begins anew takes over.
+    fn meet(&mut self, at: usize, world: &mut impl World) -> Result<(), DeviceError> {
+        let life = world.life(at);
+        let mut step = self.clients[at].port.update(life);
+        if step == Step::Reset {
+            if self.holder == Some(at) {
+                self.take_back()?;
+            }
+            let port = &mut self.clients[at].port;
+            port.join(self.nic.properties());
+            world.ring(at);
+            // The client may have been waiting for just this.
+            step = port.update(life);
+        }
+        if step == Step::Begin {
+            self.take_back()?;
+            self.holder = Some(at);
+        }
+        Ok(())
+    }
+
+    /// Takes everything back from the device before another client comes.
+    fn take_back(&mut self) -> Result<(), DeviceError> {
+        if let Some(last) = self.holder.take() {
+            self.clients[last].port.break_off();
+        }
+        match self.nic.is_idle() {
+            true => Ok(()),
+            false => self.nic.restart(),
+        }
+    }
+}
+
+/// Moves at most a ring full each way. True: that was not all.
+fn pass<R: Registers>(
+    nic: &mut Nic<R>,
+    client: &mut Client,
+    world: &mut impl World,
+) -> Result<bool, Trouble> {
+    pass_received(nic, client, world)?;
+    let posted = take_posted(nic, client, world)?;
+    pass_sent(nic, client, world)?;
+    Ok(take_to_send(nic, client, world)? || posted)
+}
+
+fn pass_received<R: Registers>(
+    nic: &mut Nic<R>,
+    client: &mut Client,
+    world: &mut impl World,
+) -> Result<(), Trouble> {
+    for _ in 0..client.port.room_for_received()? {
+        match nic.arrived()? {
+            Some(Arrival::Frame(frame, checked)) => {
+                world.begun();
+                client.port.received(&frame, checked)?;
+                world.served();
+            }
+            Some(Arrival::Spoilt(frame)) => post(nic, client, frame),
+            None => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+fn take_posted<R: Registers>(
+    nic: &mut Nic<R>,
+    client: &mut Client,
+    world: &mut impl World,
+) -> Result<bool, Trouble> {
+    for _ in 0..DEPTH {
+        if !nic.can_post() {
             return Ok(false);
         }
-        if !self.nic.is_idle() {
-            self.nic.restart()?;
+        let Some(frame) = client.port.posted()? else { return Ok(false) };
+        world.begun();
+        post(nic, client, frame);
+    }
+    Ok(true)
+}
+
+fn post<R: Registers>(nic: &mut Nic<R>, client: &Client, frame: Frame) {
+    // There is room: it was looked for, or the buffer has just come back.
+    let _ = nic.post(frame, address(client, &frame));
+}
+
+fn pass_sent<R: Registers>(
+    nic: &mut Nic<R>,
+    client: &mut Client,
+    world: &mut impl World,
+) -> Result<(), Trouble> {
+    for _ in 0..client.port.room_for_sent()? {
+        let Some(frame) = nic.sent()? else { return Ok(()) };
+        client.port.sent(&frame)?;
+        world.served();
+    }
+    Ok(())
+}
+
+fn take_to_send<R: Registers>(
+    nic: &mut Nic<R>,
+    client: &mut Client,
+    world: &mut impl World,
+) -> Result<bool, Trouble> {
+    for _ in 0..DEPTH {
+        if !nic.can_send() {
+            return Ok(false);
         }
-        self.port.join(self.nic.properties());
-        // The client may have been waiting for just this.
-        self.port.update(peer);
-        Ok(true)
+        let Some(frame) = client.port.to_send()? else { return Ok(false) };
+        world.begun();
+        // There is room: it was looked for.
+        let _ = nic.send(frame, address(client, &frame));
     }
+    Ok(true)
+}
 
-    /// Moves at most a ring full each way. True: that was not all.
-    fn pass(&mut self, witness: &mut impl Witness) -> Result<bool, Trouble> {
-        let mut more = self.pass_received(witness)?;
-        more |= self.take_posted(witness)?;
-        more |= self.pass_sent(witness)?;
-        more |= self.take_to_send(witness)?;
-        Ok(more)
-    }
+/// Where the device finds a frame.
+fn address(client: &Client, frame: &Frame) -> u64 {
+    client.data + frame.offset + HEADROOM as u64
+}
 
-    fn pass_received(&mut self, witness: &mut impl Witness) -> Result<bool, Trouble> {
-        for _ in 0..self.port.room_for_received()? {
-            match self.nic.arrived()? {
-                Some(Arrival::Frame(frame, checked)) => {
-                    witness.begun();
-                    self.port.received(&frame, checked)?;
-                    witness.served();
-                }
-                Some(Arrival::Spoilt(frame)) => self.post(frame),
-                None => return Ok(false),
-            }
-        }
-        Ok(false)
-    }
-
-    fn take_posted(&mut self, witness: &mut impl Witness) -> Result<bool, Trouble> {
-        for _ in 0..DEPTH {
-            if !self.nic.can_post() {
-                return Ok(false);
-            }
-            let Some(frame) = self.port.posted()? else { return Ok(false) };
-            witness.begun();
-            self.post(frame);
-        }
-        Ok(true)
-    }
-
-    fn post(&mut self, frame: Frame) {
-        let address = self.address(&frame);
-        // There is room: it was looked for, or the buffer has just come back.
-        let _ = self.nic.post(frame, address);
-    }
-
-    fn pass_sent(&mut self, witness: &mut impl Witness) -> Result<bool, Trouble> {
-        for _ in 0..self.port.room_for_sent()? {
-            let Some(frame) = self.nic.sent()? else { return Ok(false) };
-            self.port.sent(&frame)?;
-            witness.served();
-        }
-        Ok(false)
-    }
-
-    fn take_to_send(&mut self, witness: &mut impl Witness) -> Result<bool, Trouble> {
-        for _ in 0..DEPTH {
-            if !self.nic.can_send() {
-                return Ok(false);
-            }
-            let Some(frame) = self.port.to_send()? else { return Ok(false) };
-            witness.begun();
-            let address = self.address(&frame);
-            // There is room: it was looked for.
-            let _ = self.nic.send(frame, address);
-        }
-        Ok(true)
-    }
-
-    /// Where the device finds a frame.
-    fn address(&self, frame: &Frame) -> u64 {
-        self.data + frame.offset + HEADROOM as u64
-    }
-
-    fn try_sleep(&mut self) -> Result<bool, Corrupt> {
-        // A side that has no room waits for the client to make some, and looks at the device then.
-        let receives = match self.port.room_for_received()? {
-            0 => self.port.sleep_received()?,
-            _ => self.nic.sleep_receiving(),
-        };
-        let posts = !self.nic.can_post() || self.port.sleep_posted()?;
-        let sends = match self.port.room_for_sent()? {
-            0 => self.port.sleep_sent()?,
-            _ => self.nic.sleep_sending(),
-        };
-        let takes = !self.nic.can_send() || self.port.sleep_to_send()?;
-        Ok(receives && posts && sends && takes)
-    }
+/// Asks to be woken by the device and the client. True: there is nothing to do until then.
+fn sleep<R: Registers>(nic: &mut Nic<R>, port: &mut Port) -> Result<bool, Corrupt> {
+    // A way that has no room waits for the client to make some, and looks at the device then.
+    let receives = match port.room_for_received()? {
+        0 => port.sleep_received()?,
+        _ => nic.sleep_receiving(),
+    };
+    let posts = !nic.can_post() || port.sleep_posted()?;
+    let sends = match port.room_for_sent()? {
+        0 => port.sleep_sent()?,
+        _ => nic.sleep_sending(),
+    };
+    let takes = !nic.can_send() || port.sleep_to_send()?;
+    Ok(receives && posts && sends && takes)
 }

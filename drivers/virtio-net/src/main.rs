@@ -4,34 +4,38 @@
 
 use core::sync::atomic::Ordering;
 
+use heapless::Vec;
 use proto::life::bell;
-use proto::start::Device;
+use proto::start::{Device, MAX_CHANNELS};
 use rt::channel::End;
 use rt::lock::Mutex;
 use rt::{control, env, life};
 use virtio::guest::{self, DeviceMemory, Mapped};
 use virtio_net::device::{Nic, vectors};
-use virtio_net::driver::{Driver, Witness};
+use virtio_net::driver::{Client, Clients, Driver, World};
 use virtio_net::port::Port;
 
 rt::entry!(main);
 
-/// The channel, for the order to make nonsense of its rings.
-static CHANNEL: Mutex<Option<End>> = Mutex::new(None);
+/// The clients' ends of channels.
+type Ends = Vec<End, MAX_CHANNELS>;
+
+/// The channels, for the order to make nonsense of their rings.
+static CHANNELS: Mutex<Ends> = Mutex::new(Ends::new());
 
 const CONFIG: u64 = 1 << (bell::IRQ + vectors::CONFIG as u8);
-const ORDERS: u64 = 1 << bell::ORDERS;
 
 fn main() {
-    let end = the_client();
-    let mut driver = begin(&end);
-    *CHANNEL.lock() = Some(end);
+    let ends = ends();
+    let mut driver = begin(&ends);
+    CHANNELS.lock().clone_from(&ends);
     life::on_corrupt(corrupt);
     life::ready();
+    let mut world = Outside(&ends);
     // What was rung for before this life is looked at in any case.
-    let mut bits = CONFIG | ORDERS;
+    let mut bits = CONFIG;
     loop {
-        work(&mut driver, &end, bits);
+        work(&mut driver, &mut world, bits);
         bits = match ipc::wait(life::bell()) {
             Ok(bits) => bits,
             Err(error) => panic!("the bell cannot be waited for: {error:?}"),
@@ -39,36 +43,40 @@ fn main() {
     }
 }
 
-/// The one client: its end of the channel.
-fn the_client() -> End {
-    let mut clients = env::channels().into_iter().filter(|channel| !channel.client);
-    let (Some(channel), None) = (clients.next(), clients.next()) else {
-        panic!("the manifest gives this driver another number of clients than one");
-    };
-    match End::map(&channel) {
-        Ok(end) => end,
-        Err(error) => panic!("the client's channel cannot be mapped: {error}"),
+fn ends() -> Ends {
+    let mut ends = Ends::new();
+    for channel in env::channels().iter().filter(|channel| !channel.client) {
+        match End::map(channel) {
+            // As many places as channels.
+            Ok(end) => drop(ends.push(end)),
+            Err(error) => panic!("the channel {} cannot be mapped: {error}", channel.name),
+        }
     }
+    ends
 }
 
-fn begin(end: &End) -> Driver<'static, Mapped> {
+fn begin(ends: &Ends) -> Driver<'static, Mapped> {
     let Some(device) = env::device() else { panic!("the manifest gives this driver no device") };
     let mut memory = DeviceMemory::new(&device);
-    let data = match memory.share(end.data_frame) {
-        Ok(data) => data,
-        Err(error) => panic!("the device cannot be let at the client's data: {}", error.name()),
-    };
+    let mut clients = Clients::new();
+    for end in ends {
+        let data = match memory.share(end.data_frame) {
+            Ok(data) => data,
+            Err(error) => panic!("the device cannot be let at a client's data: {}", error.name()),
+        };
+        match Port::new(end.rings, 1 << end.data_frame.bits, env::life()) {
+            // As many places as channels.
+            Ok(port) => drop(clients.push(Client { port, data })),
+            Err(_) => panic!("the rings of the channel {} are too small", end.name),
+        }
+    }
     let transport = match guest::open(&device) {
         Ok(transport) => transport,
         Err(error) => panic!("{error}"),
     };
-    let nic = match Nic::new(transport, &mut memory, substitute(&device)) {
-        Ok(nic) => nic,
+    match Nic::new(transport, &mut memory, substitute(&device)) {
+        Ok(nic) => Driver::new(nic, clients),
         Err(error) => panic!("{error}"),
-    };
-    match Port::new(end.rings, 1 << end.data_frame.bits, env::life()) {
-        Ok(port) => Driver::new(nic, port, data),
-        Err(_) => panic!("the channel's rings are too small"),
     }
 }
 
@@ -79,37 +87,34 @@ fn substitute(device: &Device) -> [u8; 6] {
 }
 
 /// Does all there is to do, until it is time to sleep.
-fn work(driver: &mut Driver<'static, Mapped>, end: &End, bits: u64) {
-    if bits & CONFIG != 0 {
-        match driver.look() {
-            Ok(true) => end.ring_bell(),
+fn work(driver: &mut Driver<'static, Mapped>, world: &mut Outside, bits: u64) {
+    if bits & CONFIG != 0
+        && let Err(error) = driver.look(world)
+    {
+        panic!("{error}");
+    }
+    loop {
+        life::beat();
+        match driver.turn(world) {
+            Ok(true) => return,
             Ok(false) => {}
             Err(error) => panic!("{error}"),
         }
     }
-    loop {
-        life::beat();
-        let turn = match driver.turn(end.peer_life(), &mut InInitsPages) {
-            Ok(turn) => turn,
-            Err(error) => panic!("{error}"),
-        };
-        if turn.ring {
-            end.ring_bell();
-        }
-        if turn.wrong {
-            // init ends the client; where it does not, it knows better.
-            let _ = control::report(end.peer as u64, 0);
-        }
-        if !turn.more && driver.sleep() {
-            return;
-        }
-    }
 }
 
-/// init reads how the work goes.
-struct InInitsPages;
+/// The clients, and init's pages.
+struct Outside<'e>(&'e Ends);
 
-impl Witness for InInitsPages {
+impl World for Outside<'_> {
+    fn life(&self, client: usize) -> u32 {
+        self.0[client].peer_life()
+    }
+
+    fn ring(&mut self, client: usize) {
+        self.0[client].ring_bell();
+    }
+
     fn begun(&mut self) {
         life::begun();
     }
@@ -117,14 +122,20 @@ impl Witness for InInitsPages {
     fn served(&mut self) {
         life::served();
     }
+
+    fn report(&mut self, client: usize) {
+        // init ends the client; where it does not, it knows better.
+        let _ = control::report(self.0[client].peer as u64, 0);
+    }
 }
 
-/// Indexes that cannot be, and buffers that nobody has. The client is to see them before they are right again.
+/// Indexes that cannot be, and buffers that nobody has. The clients are to see them before they are right again.
 fn corrupt() {
-    let Some(end) = *CHANNEL.lock() else { return };
-    for ring in [proto::net::RX_DONE, proto::net::TX_DONE] {
-        let words = end.rings.get(ring).unwrap_or_default();
-        words.iter().for_each(|word| word.store(0x5a5a_5a5a_5a5a_5a5a, Ordering::Relaxed));
+    for end in CHANNELS.lock().iter() {
+        for ring in [proto::net::RX_DONE, proto::net::TX_DONE] {
+            let words = end.rings.get(ring).unwrap_or_default();
+            words.iter().for_each(|word| word.store(0x5a5a_5a5a_5a5a_5a5a, Ordering::Relaxed));
+        }
+        end.ring_bell();
     }
-    end.ring_bell();
 }

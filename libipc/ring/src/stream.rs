@@ -91,6 +91,11 @@ impl<'m, W: Word> Writer<'m, W> {
         Ok(count)
     }
 
+    /// The reader has taken out everything that was put in.
+    pub fn is_empty(&mut self) -> Result<bool, Corrupt> {
+        Ok(self.side.look()? == self.bytes.capacity())
+    }
+
     /// Shows the reader what was put in. True: it sleeps, signal it.
     #[inline]
     #[must_use = "a reader that sleeps is to be signalled"]

@@ -99,6 +99,12 @@ impl<'m> Client<'m> {
         self.watch(|rings| rings.out.write(bytes))
     }
 
+    /// The server is there, and its device has taken everything that was written.
+    pub fn is_taken(&mut self) -> Result<bool, Corrupt> {
+        let none = self.rings.is_none();
+        Ok(!none && self.watch(|rings| rings.out.is_empty())?)
+    }
+
     /// Reads as many bytes as there are.
     pub fn read(&mut self, to: &mut [u8]) -> Result<usize, Corrupt> {
         self.watch(|rings| rings.inc.read(to))
@@ -168,7 +174,11 @@ mod tests {
         assert_eq!(client.write(b"hello"), Ok(5));
         assert!(client.flush());
         let mut place = [0; 9];
+        assert_eq!(client.is_taken(), Ok(false));
         assert_eq!(out.read(&mut place), Ok(5));
+        assert_eq!(client.is_taken(), Ok(false));
+        let _ = out.publish();
+        assert_eq!(client.is_taken(), Ok(true));
         assert_eq!(client.sleep(false), Ok(true));
         assert_eq!(inc.write(b"and back"), Ok(8));
         assert!(inc.publish());

@@ -14,7 +14,8 @@ use crate::console::{BeginError, Console, HEAR, MULTIPORT, SAY};
 use crate::driver::{Driver, Lines, World};
 use crate::line::Line;
 
-/// The names of the clients' channels; of the ports, which come in another order; and the ports' numbers.
+/// The names of the clients' channels; of their ports; and the ports' numbers.
+const CHANNELS: [&str; 2] = ["skink-host", "skink-log"];
 pub const NAMES: [&str; 2] = ["skink.host", "skink.log"];
 pub const LOG: u32 = 1;
 pub const HOST: u32 = 2;
@@ -249,7 +250,7 @@ impl<'m> Bench<'m> {
         let registers = Fragile::new(self.qemu.device.clone(), self.fuse.clone());
         let console = Console::new(Transport::new(registers, IDENTITY)?, &mut &self.memory.arena)?;
         let mut lines = Lines::new();
-        for (name, rings) in NAMES.into_iter().zip(&self.memory.rings) {
+        for (name, rings) in CHANNELS.into_iter().zip(&self.memory.rings) {
             let line = Line::new(name, rings, self.driver_life).expect("large enough");
             lines.push(line).expect("there is room");
         }

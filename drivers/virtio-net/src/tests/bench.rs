@@ -4,9 +4,9 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 
 use crate::device::{BeginError, HEADER, Nic, Offer, RECEIVE, TRANSMIT};
-use crate::driver::{Driver, Turn, Witness};
-use crate::port::Port;
-use net::client::{Client, LONGEST, Update, Wrong};
+use crate::driver::{Client, Clients, Driver, World};
+use crate::port::{Counts, Port};
+use net::client::{self, LONGEST, Update, Wrong};
 use proto::net::{RINGS_BITS, RX_BUFFER};
 use virtio::fake::{Arena, FakeDevice};
 use virtio::fragile::{Fragile, Fuse};
@@ -35,16 +35,42 @@ impl Memory {
     }
 }
 
-/// Lets the driver be killed at each record.
-pub struct Steps(Rc<Fuse>);
+/// What the driver did to its client in one step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// It has rung the bell.
+    pub ring: bool,
+    /// It has found it wrong.
+    pub wrong: bool,
+}
 
-impl Witness for Steps {
+/// The world of the driver, which can be killed at each record.
+pub struct Around {
+    fuse: Rc<Fuse>,
+    client_life: u32,
+    other_life: u32,
+    turn: Turn,
+}
+
+impl World for Around {
+    fn life(&self, client: usize) -> u32 {
+        [self.client_life, self.other_life][client]
+    }
+
+    fn ring(&mut self, _: usize) {
+        self.turn.ring = true;
+    }
+
     fn begun(&mut self) {
-        self.0.step();
+        self.fuse.step();
     }
 
     fn served(&mut self) {
-        self.0.step();
+        self.fuse.step();
+    }
+
+    fn report(&mut self, _: usize) {
+        self.turn.wrong = true;
     }
 }
 
@@ -53,11 +79,13 @@ pub struct Bench<'m> {
     pub memory: &'m Memory,
     pub device: FakeDevice<'m>,
     pub data: DmaMemory<'m>,
-    pub client: Client<'m>,
+    pub client: client::Client<'m>,
     pub driver: Option<Driver<'m, Fragile<FakeDevice<'m>>>>,
     pub fuse: Rc<Fuse>,
     pub client_life: u32,
     pub driver_life: u32,
+    /// Another client's channel, and the life it is in.
+    pub other: Option<(&'m [AtomicU64], DmaMemory<'m>, u32)>,
     /// Frames on the wire, towards the device.
     pub wire: Vec<Vec<u8>>,
 }
@@ -70,7 +98,7 @@ impl<'m> Bench<'m> {
 
     pub fn offering(memory: &'m Memory, offered: u64) -> Bench<'m> {
         let data = (&memory.arena).allocate(2 * BUFFERS * RX_BUFFER).expect("the arena is large enough");
-        let client = Client::new(&memory.rings, data.words(), 1).expect("the memory is large enough");
+        let client = client::Client::new(&memory.rings, data.words(), 1).expect("the memory is large enough");
         Bench {
             memory,
             device: FakeDevice::new(&memory.arena, offered, &[64, 64], &CONFIG),
@@ -80,6 +108,7 @@ impl<'m> Bench<'m> {
             fuse: Rc::default(),
             client_life: 1,
             driver_life: 1,
+            other: None,
             wire: Vec::new(),
         }
     }
@@ -104,8 +133,14 @@ impl<'m> Bench<'m> {
         let registers = Fragile::new(self.device.clone(), self.fuse.clone());
         let transport = Transport::new(registers, IDENTITY)?;
         let nic = Nic::new(transport, &mut &self.memory.arena, [2, 0, 0, 0, 0, 0])?;
-        let port = Port::new(&self.memory.rings, self.data.bytes() as u64, self.driver_life);
-        Ok(Driver::new(nic, port.expect("the memory is large enough"), self.data.address()))
+        let other = self.other.map(|(rings, data, _)| (rings, data));
+        let channels = core::iter::once((self.memory.rings.as_slice(), self.data)).chain(other);
+        let mut clients = Clients::new();
+        for (rings, data) in channels {
+            let port = Port::new(rings, data.bytes() as u64, self.driver_life).expect("large enough");
+            clients.push(Client { port, data: data.address() }).expect("there is room for two");
+        }
+        Ok(Driver::new(nic, clients))
     }
 
     /// The driver is dead: what init does then.
@@ -119,7 +154,7 @@ impl<'m> Bench<'m> {
     pub fn next_client(&mut self) {
         self.client_life += 1;
         self.client =
-            Client::new(&self.memory.rings, self.data.words(), self.client_life).expect("as before");
+            client::Client::new(&self.memory.rings, self.data.words(), self.client_life).expect("as before");
     }
 
     /// Lets the driver work, until it sleeps or is killed; and begin, if it has not.
@@ -143,18 +178,30 @@ impl<'m> Bench<'m> {
             Some(driver) => driver,
             None => self.begin().expect("a device to begin with"),
         };
-        let mut steps = Steps(self.fuse.clone());
-        let mut all = Turn::default();
-        loop {
-            let turn = driver.turn(self.client_life, &mut steps)?;
-            all.ring |= turn.ring;
-            all.wrong |= turn.wrong;
-            if !turn.more && driver.sleep() {
-                break;
-            }
-        }
+        let mut around = self.around();
+        while !driver.turn(&mut around)? {}
         self.driver = Some(driver);
-        Ok(all)
+        Ok(around.turn)
+    }
+
+    fn around(&self) -> Around {
+        Around {
+            fuse: self.fuse.clone(),
+            client_life: self.client_life,
+            other_life: self.other.map_or(0, |other| other.2),
+            turn: Turn::default(),
+        }
+    }
+
+    /// Lets the driver look at the device's configuration.
+    pub fn look(&mut self) -> Result<Turn, DeviceError> {
+        let mut around = self.around();
+        self.driver.as_mut().expect("it lives").look(&mut around)?;
+        Ok(around.turn)
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.driver.as_ref().expect("it lives").clients()[0].port.counts()
     }
 
     pub fn client_step(&mut self) -> Update {

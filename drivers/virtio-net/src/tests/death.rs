@@ -1,8 +1,12 @@
 //! Either side dies at every step there is.
 
 use super::bench::{BUFFERS, Bench, Memory};
+use virtio::Dma;
+
 use crate::device::RECEIVE;
-use net::client::Update;
+use std::sync::atomic::AtomicU64;
+
+use net::client::{Client, Update};
 use net::wire::frame::{Frame, Mac};
 use net::wire::stream::{Ends, Patience, Stream};
 
@@ -209,4 +213,41 @@ fn a_device_that_is_another_after_a_reset_ends_the_life() {
     bench.device.set_whims(virtio::fake::Whims { refuses_features: true, ..Default::default() });
     bench.next_client();
     assert!(bench.try_driver_step().is_err());
+}
+
+#[test]
+fn the_client_that_comes_last_has_the_device() {
+    let memory = Memory::new();
+    let rings: Vec<_> = memory.rings.iter().map(|_| AtomicU64::new(0)).collect();
+    let mut bench = Bench::new(&memory);
+    let data = (&memory.arena).allocate(bench.data.bytes()).expect("the arena is large enough");
+    bench.other = Some((&rings, data, 0));
+    bench.meet();
+    bench.send(&[1; 60]);
+    bench.client_step();
+    // The other one begins, while the first one's buffers are with the device.
+    bench.driver_step();
+    bench.other = Some((&rings, data, 1));
+    let mut other = Client::new(&rings, data.words(), 1).expect("the memory is large enough");
+    assert_eq!(other.update(1), Ok(Update::Apart));
+    bench.driver_step();
+    assert_eq!(other.update(1), Ok(Update::Begun));
+    bench.driver_step();
+    assert!(bench.device_sends().is_empty());
+    assert!(bench.device_receives([0; 2], &[2; 60]));
+    bench.driver_step();
+    assert_eq!(bench.receive(), None);
+    assert!(other.receive().is_ok_and(|frame| frame.is_some()));
+    // It ends, and the first one, which is started again, has the device.
+    bench.next_client();
+    bench.meet();
+    assert!(bench.device_receives([0; 2], &[3; 60]));
+    bench.driver_step();
+    assert_eq!(bench.receive(), Some(vec![3; 60]));
+    // So it is after the driver's death, too: the dead do not answer.
+    bench.bury_driver();
+    bench.meet();
+    assert!(bench.device_receives([0; 2], &[4; 60]));
+    bench.driver_step();
+    assert_eq!(bench.receive(), Some(vec![4; 60]));
 }
