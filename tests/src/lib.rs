@@ -7,6 +7,7 @@
 mod bench;
 mod components;
 mod debug;
+mod drivers;
 mod exec;
 mod fuzz;
 mod harness;
@@ -27,11 +28,12 @@ use harness::{Report, Test};
 use tool::Tool;
 
 /// All there is, in the order it runs: what is quick and says most comes first.
-const SUITES: [&[Test]; 11] = [
+const SUITES: [&[Test]; 12] = [
     host::TESTS,
     options::TESTS,
     exec::TESTS,
     components::TESTS,
+    drivers::TESTS,
     ledger::TESTS,
     supervision::TESTS,
     terminal::TESTS,
