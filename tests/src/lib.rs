@@ -9,6 +9,7 @@ mod components;
 mod debug;
 mod devices;
 mod disks;
+mod drivers;
 mod exec;
 mod fuzz;
 mod harness;
@@ -30,12 +31,13 @@ use harness::{Report, Test};
 use tool::Tool;
 
 /// All there is, in the order it runs: what is quick and says most comes first.
-const SUITES: [&[Test]; 14] = [
+const SUITES: [&[Test]; 15] = [
     host::TESTS,
     options::TESTS,
     exec::TESTS,
     components::TESTS,
     disks::TESTS,
+    drivers::TESTS,
     supervision::TESTS,
     devices::TESTS,
     storm::TESTS,
