@@ -3,7 +3,8 @@
 //! Once in every period init asks, by a word of the component's orders and its bell, unless the component has begun to
 //! handle something since it was last looked at: then it lives, and is not disturbed. Two looks in a row at a
 //! component that has neither answered nor begun anything find that it hangs. A look at one that was ready to run, but did not
-//! get to, finds nothing: others of higher priority kept it from that. Until it says that it is ready, it has [`STARTUP`].
+//! get to, finds nothing: others of higher priority kept it from that. Until it says that it is ready, it has as many looks as
+//! [`STARTUP`] has room for.
 
 extern crate alloc;
 
@@ -30,8 +31,8 @@ pub struct Heartbeat {
     period: u64,
     /// The next look; 0 for never.
     due: u64,
-    /// When it must be ready.
-    ready_by: u64,
+    /// Looks until it must be ready.
+    startup: u64,
     /// How often it was asked.
     asked: u64,
     /// Messages it had begun at the last look.
@@ -67,7 +68,8 @@ impl Heartbeat {
     /// Of a life that begins `now`, looked at every `period` ticks, if at all.
     pub fn new(period: Option<u64>, startup: u64, now: u64) -> Heartbeat {
         let period = period.unwrap_or(0);
-        let mut heartbeat = Heartbeat { period, ready_by: now + startup, ..Heartbeat::default() };
+        let startup = startup.checked_div(period).unwrap_or(0);
+        let mut heartbeat = Heartbeat { period, startup, ..Heartbeat::default() };
         heartbeat.plan(now);
         heartbeat
     }
@@ -86,7 +88,8 @@ impl Heartbeat {
     pub fn look(&mut self, now: u64, signs: Signs) -> Look {
         self.plan(now);
         if !signs.ready {
-            return if now >= self.ready_by { Look::Hangs } else { Look::Lives };
+            self.startup = self.startup.saturating_sub(u64::from(signs.had_its_turn));
+            return if self.startup == 0 { Look::Hangs } else { Look::Lives };
         }
         if signs.messages != core::mem::replace(&mut self.messages, signs.messages) {
             self.missed = 0;
@@ -235,8 +238,10 @@ mod tests {
     fn one_that_never_gets_ready_hangs() {
         let mut heartbeat = heartbeat();
         let signs = Signs { ready: false, ..READY };
-        assert_eq!(heartbeat.look(1010, signs), Look::Lives);
-        assert_eq!(heartbeat.look(1102, signs), Look::Lives);
-        assert_eq!(heartbeat.look(1103, signs), Look::Hangs);
+        for _ in 0..9 {
+            assert_eq!(heartbeat.look(1010, signs), Look::Lives);
+            assert_eq!(heartbeat.look(9999, Signs { had_its_turn: false, ..signs }), Look::Lives);
+        }
+        assert_eq!(heartbeat.look(1020, signs), Look::Hangs);
     }
 }
