@@ -1,6 +1,20 @@
-//! Links init by the runtime's script, without the C library.
+//! Links init by the runtime's script, without the C library, and refuses a manifest that is not sound: above all one in
+//! which somebody calls, or has a channel to, a component that does not come before it.
+
+#[path = "src/manifest.rs"]
+#[expect(dead_code, reason = "only the reader is used here; init uses what it reads")]
+mod manifest;
 
 fn main() {
+    println!("cargo:rerun-if-changed=manifest");
+    println!("cargo:rerun-if-changed=src/manifest.rs");
+    if let Err(complaint) = manifest::Manifest::parse(manifest::BUILT_IN) {
+        println!("cargo::error=init/manifest: {complaint}");
+    }
+    link();
+}
+
+fn link() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../libipc/rt/user.ld");
     println!("cargo:rerun-if-changed={script}");
     for argument in ["-nostdlib", "-nostartfiles", "-static", "-no-pie"] {

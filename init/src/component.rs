@@ -384,8 +384,19 @@ impl Builder<'_, '_> {
             let (from, badge) = match right {
                 Right::SchedControl => (slots::SCHED_CONTROL, CEILING),
                 Right::IrqControl => (slots::IRQ_CONTROL, 0),
+                Right::IoControl => {
+                    let there = CNODE.describe(u64::from(slots::IO_CONTROL))?.kind == Kind::IoControl;
+                    if !there {
+                        continue;
+                    }
+                    (slots::IO_CONTROL, 0)
+                }
                 Right::IoPorts => (slots::IO_PORT, 0),
                 Right::System => (slots::SYSTEM, 0),
+                Right::Trace => {
+                    self.mint(given, right.name(), CPtr(slots::TRACE), Rights::READ, 0)?;
+                    continue;
+                }
                 Right::DeviceMemory => {
                     self.give_device_memory(given)?;
                     continue;

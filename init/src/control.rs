@@ -4,9 +4,10 @@
 
 extern crate alloc;
 
-use abi::Kind;
+use abi::boot::slots;
 use abi::object::FIRST_SLOT;
-use ipc::{Message, buffer, bytes};
+use abi::{CPtr, Kind};
+use ipc::{Message, System, buffer, bytes};
 use proto::component::{MAX_BYTES, OK, Refusal};
 use proto::control::{Cause, Request, State, about};
 use proto::host;
@@ -15,10 +16,11 @@ use rt::memory;
 
 use crate::durable::badged;
 use crate::machine::CNODE;
-use crate::manifest::{Budget, Right};
+use crate::manifest::{ANY, Budget, Right};
 use crate::records::Crash;
 use crate::requests::{Asked, refused};
 use crate::supervisor::{Ending, Supervisor};
+use crate::symbols;
 
 impl Supervisor {
     /// Answers a request of this protocol, of the component with this number.
@@ -50,6 +52,9 @@ impl Supervisor {
             Request::Manifest => self.manifest_from(asked.words[0]),
             Request::Recovery => self.recovery(self.place(asked)?, asked.words[1]),
             Request::Watch => self.watch(number, asked.words[0]),
+            Request::Symbol => self.symbol(asked.words),
+            Request::Log => Ok(self.log_from(asked.words[0])),
+            Request::Trace => trace(asked.words[0]),
             // Answered before.
             Request::Report | Request::KillMe => Err(Refusal::Malformed),
         }
@@ -183,6 +188,27 @@ impl Supervisor {
         Ok(Message::new(OK))
     }
 
+    fn symbol(&self, [number, address, ..]: [u64; 8]) -> Result<Message, Refusal> {
+        let crash = self.crashes.get(number).ok_or(Refusal::Unknown)?;
+        let entry = &self.manifest.components[crash.place];
+        let program = if entry.name == ANY { crash.name } else { entry.program };
+        let table = self.machine.archive.file(&alloc::format!("sym/{program}")).ok_or(Refusal::Unknown)?;
+        let (name, offset) = symbols::find(table, address).ok_or(Refusal::Unknown)?;
+        let name = &name.as_bytes()[..name.len().min(MAX_BYTES)];
+        Ok(with_bytes([offset, 0, 0, 0, 0, 0, 0, name.len() as u64], name))
+    }
+
+    fn log_from(&self, from: u64) -> Message {
+        let (first, bytes) = self.machine.log_from(from);
+        let mut place = [0; MAX_BYTES];
+        let mut length = 0;
+        for (place, byte) in place.iter_mut().zip(bytes) {
+            *place = byte;
+            length += 1;
+        }
+        with_bytes([length, first], &place[..length as usize])
+    }
+
     /// Tells a component no more of the end of lives.
     pub fn forget_watcher(&mut self, number: u32) {
         let Some(at) = self.watchers.iter().position(|(watcher, _)| *watcher == number) else { return };
@@ -203,6 +229,11 @@ impl Supervisor {
         self.end_halted(place, Cause::Corrupt, &told);
         Ok(Message::new(OK))
     }
+}
+
+fn trace(mask: u64) -> Result<Message, Refusal> {
+    System(CPtr(slots::SYSTEM)).trace(mask).map_err(|_| Refusal::Malformed)?;
+    Ok(Message::new(OK))
 }
 
 /// A crash in postcard: its length. A message that does not fit is cut.

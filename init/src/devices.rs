@@ -33,6 +33,7 @@ use crate::functions::{self, At, Function, Unusable, Words};
 use crate::log;
 use crate::machine::{CNODE, Machine};
 use crate::manifest::{self, Manifest, Right};
+use crate::restart::Why;
 use crate::supervisor::{Console, Ending, Supervisor};
 
 /// Bits of init's Notification: `pci` has written; the IOMMU has stopped a device.
@@ -88,8 +89,8 @@ pub struct Driver {
     pub resources: Option<Box<Resources>>,
     /// Who is to begin when the device is on.
     pending: Option<Pending>,
-    /// What is left of its last life until the device is stopped, and whether that ended by its own fault.
-    grave: Option<(Parts, bool)>,
+    /// What is left of its last life until the device is stopped, and why that ended.
+    grave: Option<(Parts, Why)>,
 }
 
 /// How a device stands.
@@ -496,10 +497,10 @@ impl Supervisor {
     }
 
     /// A component has died, and stands still: is taken apart, a driver as soon as its device is stopped.
-    pub fn fence_driver(&mut self, place: usize, parts: Parts, by_fault: bool) {
-        let Some(at) = self.devices.at(place) else { return self.bury(place, parts, by_fault) };
+    pub fn fence_driver(&mut self, place: usize, parts: Parts, why: Why) {
+        let Some(at) = self.devices.at(place) else { return self.bury(place, parts, why) };
         let driver = &mut self.devices.drivers[at];
-        driver.grave = Some((parts, by_fault));
+        driver.grave = Some((parts, why));
         if let Some(resources) = &driver.resources {
             resources.mask();
         }
@@ -522,7 +523,7 @@ impl Supervisor {
         let fenced = driver.resources.as_deref().map_or(Ok(()), Resources::fence);
         self.fates[place].recoveries.note(recovery::FENCED, clock::now());
         match (grave, outcome == Outcome::Done && fenced.is_ok()) {
-            (Some((parts, by_fault)), true) => self.bury(place, parts, by_fault),
+            (Some((parts, why)), true) => self.bury(place, parts, why),
             (Some((parts, _)), false) => return self.quarantine(at, parts),
             (None, _) => {}
         }
@@ -555,11 +556,10 @@ impl Supervisor {
             if times == 0 || phase != Phase::On {
                 continue;
             }
-            let kind = if reason >> 8 & 1 == 1 { "read" } else { "write" };
             let told = alloc::format!(
-                "device {} was stopped: {kind} of {address:#x}, reason {:#x}, {times} times",
+                "device {} was stopped: {}, {times} times",
                 At(source as u16),
-                reason & 0xff
+                Forbidden { address, reason }
             );
             log!("init: {told}");
             self.end_by_device(place, address, &told);
@@ -576,6 +576,27 @@ impl Supervisor {
         // What does not fit is cut.
         let _ = record.message.push_str(told);
         self.end(number, Ending::Crashed(Box::new(record)));
+    }
+}
+
+/// What a device was stopped from.
+struct Forbidden {
+    address: u64,
+    reason: u64,
+}
+
+impl fmt::Display for Forbidden {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.reason & 0xff {
+            // VT-d specification, table of fault reasons: those of interrupt remapping.
+            reason @ 0x20..=0x2f => {
+                write!(f, "a forged interrupt, entry {} (reason {reason:#x})", self.address >> 48)
+            }
+            reason => {
+                let kind = if self.reason >> 8 & 1 == 1 { "read" } else { "write" };
+                write!(f, "{kind} of address {:#x} (reason {reason:#x})", self.address)
+            }
+        }
     }
 }
 

@@ -5,7 +5,10 @@
 //! [`elf`]), serves what they ask ([`supervisor`]), reports how they die ([`crash`]), and takes commands from
 //! the host's tool ([`channel`]) and from an operator ([`operator`]).
 //!
-//! It is one thread that waits for whatever comes next and never for a component.
+//! What happens to a component that dies is in [`restart`], [`policy`], [`heartbeat`] and, for drivers, [`devices`].
+//!
+//! It is one thread that waits for whatever comes next and never for a component; a second one only waits for the death of the
+//! first ([`guardian`]).
 #![cfg_attr(not(test), no_std)]
 
 pub mod archive;
@@ -19,6 +22,7 @@ pub mod devices;
 pub mod durable;
 pub mod elf;
 pub mod functions;
+pub mod guardian;
 pub mod heartbeat;
 pub mod image;
 pub mod line;
@@ -33,5 +37,6 @@ pub mod requests;
 pub mod restart;
 pub mod serial;
 pub mod supervisor;
+pub mod symbols;
 pub mod uart;
 pub mod wiring;

@@ -24,17 +24,19 @@ mod places {
     pub const FILL: u64 = 0x101_0000_0000;
     /// Pages of components that init looks at, one at a time.
     pub const PEEK: u64 = 0x102_0000_0000;
+    /// The stack of init's second thread.
+    pub const GUARDIAN: u64 = 0x104_0000_0000;
     /// The boot archive.
-    pub const ARCHIVE: u64 = 0x103_0000_0000;
+    pub const ARCHIVE: u64 = 0x105_0000_0000;
 }
-pub use places::{FILL, PEEK};
+pub use places::{FILL, GUARDIAN, PEEK};
 
 /// init's own CNode.
 pub const CNODE: CNode = CNode(CPtr(slots::CNODE));
 /// Authority over processor time.
 pub const SCHED_CONTROL: SchedControl = SchedControl(CPtr(slots::SCHED_CONTROL));
 /// init's priority: above everything it starts.
-const PRIORITY: u64 = 255;
+pub const PRIORITY: u64 = 255;
 
 /// The machine, as init finds it.
 #[derive(Clone)]
@@ -49,7 +51,7 @@ pub struct Machine {
     pub command_line: &'static str,
     /// Bytes of memory that init was given.
     pub memory: u64,
-    /// The largest Untyped of device memory, and log2 of its size.
+    /// The largest Untyped of device memory below 4 GiB, where every device can be put, and log2 of its size.
     pub device_memory: Option<(CPtr, u32)>,
     /// Physical addresses of PCI configuration space (ECAM), if there is any: as much of it as one Frame can hold.
     pub ecam: Option<Range<u64>>,
@@ -92,7 +94,7 @@ pub fn take_over() -> Machine {
         memory,
         device_memory: (slots::UNTYPED..)
             .zip(untypeds)
-            .filter(|(_, untyped)| untyped.device != 0)
+            .filter(|(_, untyped)| untyped.device != 0 && untyped.physical + (1 << untyped.bits) <= 1 << 32)
             .map(|(slot, untyped)| (CPtr(slot), untyped.bits))
             .max_by_key(|(_, bits)| *bits),
         ecam: ecam(info),
@@ -182,13 +184,19 @@ impl Machine {
 
     /// The kernel's log, as far as it is kept.
     pub fn log_bytes(&self) -> impl Iterator<Item = u8> {
+        self.log_from(0).1
+    }
+
+    /// The kernel's log from byte `from` on, or from the oldest that is kept: the number of that byte, and all from there.
+    pub fn log_from(&self, from: u64) -> (u64, impl Iterator<Item = u8> + use<>) {
         let written = self.log.map_or(0, |log| log.written.load(Ordering::Acquire));
-        let oldest = written.saturating_sub(LOG_BYTES as u64);
+        let first = written.saturating_sub(LOG_BYTES as u64).max(from).min(written);
         let log = self.log;
-        (oldest..written).filter_map(move |at| {
+        let bytes = (first..written).filter_map(move |at| {
             let place = log?.text.get((at % LOG_BYTES as u64) as usize)?;
             Some(place.load(Ordering::Relaxed))
-        })
+        });
+        (first, bytes)
     }
 }
 

@@ -5,14 +5,19 @@
 use abi::boot::slots;
 use abi::{CPtr, Error};
 use init::supervisor::Supervisor;
-use init::{log, machine};
+use init::{guardian, log, machine};
 
 rt::root!(main);
 
 fn main() -> ! {
     rt::panic::report_to(last_words);
     log!("init: starts");
-    let mut supervisor = match Supervisor::new(machine::take_over()) {
+    let machine = machine::take_over();
+    if let Err(error) = guardian::start(&machine) {
+        panic!("no memory for init itself: {error}");
+    }
+    guardian::die_if_asked(&machine);
+    let mut supervisor = match Supervisor::new(machine) {
         Ok(supervisor) => supervisor,
         Err(error) => panic!("no memory for init itself: {error}"),
     };

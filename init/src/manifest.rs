@@ -20,7 +20,7 @@
 //! | `calls NAME...` | endpoints of components further up that it may call | none |
 //! | `offers NAME rings SIZE` | it is the server of channels NAME, whose rings take so much | none |
 //! | `channel NAME SIZE` | it is the client on a channel, with so much data, to the component further up that offers NAME | none |
-//! | `holds RIGHT...` | `sched-control`, `irq-control`, `io-ports`, `system`, `device-memory`, `inventory`, `control`, `supervise`, `pci` | none |
+//! | `holds RIGHT...` | `sched-control`, `irq-control`, `io-control`, `io-ports`, `system`, `device-memory`, `inventory`, `control`, `supervise`, `pci`, `trace` | none |
 //! | `ports FIRST-LAST` | I/O ports | none |
 //! | `irq NUMBER...` | interrupts | none |
 //! | `device VENDOR:DEVICE [INDEX] vectors NUMBER` | the PCI function it drives, the INDEXth of its kind, from 0 on | none |
@@ -87,11 +87,13 @@ pub enum Right {
     SchedControl,
     /// Over interrupts: `irq-control`.
     IrqControl,
+    /// Over the IOMMU: `io-control`. Nothing where there is none.
+    IoControl,
     /// Over all I/O ports: `io-ports`.
     IoPorts,
     /// Over log, trace and power: `system`.
     System,
-    /// Over the largest piece of device memory, while it runs: `device-memory`.
+    /// Over the largest piece of device memory below 4 GiB, while it runs: `device-memory`.
     DeviceMemory,
     /// To ask what init has left: `inventory`.
     Inventory,
@@ -101,12 +103,15 @@ pub enum Right {
     Supervise,
     /// Over PCI configuration space, and to say what devices there are: `pci`.
     Pci,
+    /// To read the kernel's trace: `trace`.
+    Trace,
 }
 
 impl Right {
-    const ALL: [Right; 9] = [
+    const ALL: [Right; 11] = [
         Right::SchedControl,
         Right::IrqControl,
+        Right::IoControl,
         Right::IoPorts,
         Right::System,
         Right::DeviceMemory,
@@ -114,6 +119,7 @@ impl Right {
         Right::Control,
         Right::Supervise,
         Right::Pci,
+        Right::Trace,
     ];
 
     /// As in the manifest and the start block.
@@ -121,6 +127,7 @@ impl Right {
         match self {
             Right::SchedControl => "sched-control",
             Right::IrqControl => "irq-control",
+            Right::IoControl => "io-control",
             Right::IoPorts => "io-ports",
             Right::System => "system",
             Right::DeviceMemory => "device-memory",
@@ -128,6 +135,7 @@ impl Right {
             Right::Control => "control",
             Right::Supervise => "supervise",
             Right::Pci => "pci",
+            Right::Trace => "trace",
         }
     }
 }
@@ -649,4 +657,5 @@ fn budget(words: &[&str]) -> Result<Time, String> {
 }
 
 #[cfg(test)]
+#[path = "manifest/tests.rs"]
 mod tests;

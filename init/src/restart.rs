@@ -38,6 +38,17 @@ pub struct Fate {
     injection_counts: bool,
 }
 
+/// Why a life ended, as far as policy goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// By the component's own fault.
+    Fault,
+    /// By the operator's will, or what that had ordered the component to do to itself.
+    Ordered,
+    /// It was done.
+    Done,
+}
+
 impl Fate {
     /// Of a component that was never started.
     pub fn new(supervised: bool) -> Fate {
@@ -82,11 +93,11 @@ impl Supervisor {
     }
 
     /// A life at `place` has ended, and nothing of it runs any more: says so to whom it concerns.
-    pub fn life_ends(&mut self, place: usize, by_fault: bool, detected: u64, parts: &Parts) {
+    pub fn life_ends(&mut self, place: usize, why: Why, detected: u64, parts: &Parts) {
         self.note_times(place);
         let fate = &mut self.fates[place];
         fate.time += parts.context.consumed().unwrap_or(0);
-        fate.kills += u64::from(!by_fault);
+        fate.kills += u64::from(why == Why::Ordered);
         fate.recoveries.begin(detected);
         if self.manifest.components[place].device.is_none() {
             fate.recoveries.note(recovery::FENCED, detected);
@@ -95,7 +106,7 @@ impl Supervisor {
         let durable = &self.durable;
         let Some(kept) = durable.kept(place) else { return };
         durable.set_life(place, durable.life(place) + 1);
-        if by_fault {
+        if why == Why::Fault {
             durable.count_fault(place);
         }
         fate.injection_counts = true;
@@ -122,15 +133,15 @@ impl Supervisor {
         }
     }
 
-    /// Whether a component that ended so did it by its own fault. What the operator had ordered is none, unless the
-    /// order says so, nor is the end of a program that is to end.
-    pub fn is_fault(&self, place: usize, ending: &Ending) -> bool {
+    /// Why a life at `place` ended so.
+    pub fn why(&self, place: usize, ending: &Ending) -> Why {
         let (fate, entry) = (&self.fates[place], &self.manifest.components[place]);
-        let ordered = self.durable.kept(place).is_some_and(injection_is_due);
+        let ordered = self.durable.kept(place).is_some_and(injection_is_due) && !fate.injection_counts;
         match ending {
-            Ending::Killed => false,
-            Ending::Exited(_) => entry.restart == Restart::Always,
-            Ending::Crashed(_) => !ordered || fate.injection_counts,
+            Ending::Killed => Why::Ordered,
+            Ending::Crashed(_) if ordered => Why::Ordered,
+            Ending::Exited(_) if entry.restart == Restart::Never => Why::Done,
+            Ending::Exited(_) | Ending::Crashed(_) => Why::Fault,
         }
     }
 
@@ -145,7 +156,7 @@ impl Supervisor {
     }
 
     /// What was a component is taken back: starts it again, now or later, or leaves it dead.
-    pub fn decide(&mut self, place: usize, by_fault: bool) {
+    pub fn decide(&mut self, place: usize, why: Why) {
         let entry = &self.manifest.components[place];
         let now = clock::now();
         let fate = &mut self.fates[place];
@@ -154,7 +165,7 @@ impl Supervisor {
             return;
         }
         let lived = self.machine.microseconds(now.saturating_sub(fate.started));
-        match fate.policy.died(lived, by_fault) {
+        match fate.policy.died(lived, why == Why::Fault) {
             Verdict::AtOnce => self.start_again(place),
             Verdict::After(pause) => {
                 fate.state = State::Waits;

@@ -30,7 +30,7 @@ use crate::manifest::{BUILT_IN, Entry, Manifest, Restart, Start};
 use crate::operator::Terminal;
 use crate::records::{Crash, Crashes, Tail};
 use crate::requests::Asked;
-use crate::restart::Fate;
+use crate::restart::{Fate, Why};
 use crate::serial::{COM1, COM2, Serial};
 
 /// Components at a time that are not supervised.
@@ -327,11 +327,11 @@ impl Supervisor {
         let _ = parts.tcb.suspend();
         self.forget_watcher(number);
         let supervised = entry.is_supervised();
-        let by_fault = self.is_fault(place, &ending);
+        let why = self.why(place, &ending);
         if supervised {
-            self.life_ends(place, by_fault, when, &parts);
+            self.life_ends(place, why, when, &parts);
         }
-        self.fence_driver(place, parts, by_fault);
+        self.fence_driver(place, parts, why);
         // What is said of it takes longer than its next life's beginning, so it comes after that.
         if !line.is_empty() {
             log_line(name, &line);
@@ -340,11 +340,11 @@ impl Supervisor {
             (alloc::format!("{ending}"), ending.status(), matches!(ending, Ending::Exited(_)));
         match ending {
             Ending::Crashed(record) => {
-                self.report(Crash { name, place, when, record: *record, log: tail }, by_fault);
+                self.report(Crash { name, place, when, record: *record, log: tail }, why);
             }
             Ending::Exited(_) if entry.restart == Restart::Always => {
                 let record = Record::of_ended(Cause::Ended);
-                self.report(Crash { name, place, when, record, log: tail }, by_fault);
+                self.report(Crash { name, place, when, record, log: tail }, why);
             }
             _ => {}
         }
@@ -361,26 +361,26 @@ impl Supervisor {
                 self.operators_program_ended(number, name, &how, by_itself && status == 0)
             }
             // Who has it killed knows of it, and may do so often.
-            _ if by_fault || entry.restart == Restart::Never => log!("init: {name} {how}"),
+            _ if why != Why::Ordered || entry.restart == Restart::Never => log!("init: {name} {how}"),
             _ => {}
         }
     }
 
     /// Takes apart what was a component, and decides whether it begins again.
-    pub fn bury(&mut self, place: usize, parts: Parts, by_fault: bool) {
+    pub fn bury(&mut self, place: usize, parts: Parts, why: Why) {
         let entry = &self.manifest.components[place];
         if let Err(error) = parts.take_apart() {
             log!("init: {} could not be taken apart: {error}", entry.name);
         }
         if entry.is_supervised() {
             self.fates[place].recoveries.note(recovery::REVOKED, clock::now());
-            self.decide(place, by_fault);
+            self.decide(place, why);
         }
     }
 
     /// Tells of a crash: to who asks later, and, if nobody had ordered it, in the log and to the host.
-    fn report(&mut self, crash: Crash, by_fault: bool) {
-        if by_fault {
+    fn report(&mut self, crash: Crash, why: Why) {
+        if why != Why::Ordered {
             crash.record.log(crash.name);
             if let Some(host) = &mut self.host {
                 host.tell(&ToHost::Crash(crash.record.for_host(crash.name)));

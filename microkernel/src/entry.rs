@@ -245,6 +245,7 @@ extern "C" fn trap_idle(here: &'static Cpu, vector: u64) -> Resume {
 fn interrupt(here: &Cpu, vector: u64) {
     const IPI: u64 = apic::IPI_VECTOR as u64;
     const TIMER: u64 = apic::TIMER_VECTOR as u64;
+    const FAULT: u64 = apic::FAULT_VECTOR as u64;
     const SPURIOUS: u64 = apic::SPURIOUS_VECTOR as u64;
     match vector {
         SPURIOUS => return,
@@ -254,6 +255,7 @@ fn interrupt(here: &Cpu, vector: u64) {
             KERNEL.arm(here);
         }
         TIMER => KERNEL.tick(here),
+        FAULT => KERNEL.take_faults(here),
         _ => KERNEL.interrupt(here, vector as u8),
     }
     apic::end_of_interrupt();

@@ -5,7 +5,7 @@ use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::trace::MAX_CPUS;
-use objects::machine::Flush;
+use objects::machine::{Flush, IoFault};
 use objects::memory::{Memory, zeroed};
 use objects::{Cpu, Kernel, Machine, Ref, Tcb};
 use x86_64::instructions::port::Port;
@@ -13,7 +13,7 @@ use x86_64::structures::port::{PortRead, PortWrite};
 
 use crate::entry::{self, INITIAL_MXCSR};
 use crate::machine::layout::WINDOW;
-use crate::machine::{apic, cpu, ioapic, log, power, stacks};
+use crate::machine::{apic, cpu, ioapic, iommu, log, power, stacks};
 use crate::remote;
 
 /// A static of the kernel that only the holder of the kernel lock touches.
@@ -180,11 +180,40 @@ impl Machine for Hardware {
     }
 
     fn mask(&self, gsi: u32, masked: bool) {
-        if masked { ioapic::mask(gsi) } else { ioapic::unmask(gsi) }
+        ioapic::mask(gsi, masked);
     }
 
-    fn msi(&self, vector: u8, cpu: usize) -> (u64, u64) {
-        apic::message(cpu, vector)
+    fn msi(&self, vector: u8, cpu: usize, source: u64) -> (u64, u64) {
+        // (A source beyond 16 bits is none, and taken only where nothing is remapped.)
+        iommu::message(cpu, vector, source as u16).unwrap_or_else(|| apic::message(cpu, vector))
+    }
+
+    fn free_vector(&self, vector: u8) {
+        iommu::free_vector(vector);
+    }
+
+    fn remaps_interrupts(&self) -> bool {
+        iommu::remaps_interrupts()
+    }
+
+    fn io_levels(&self) -> u32 {
+        iommu::levels()
+    }
+
+    fn set_domain(&self, source: u16, domain: u16, root: u64) {
+        iommu::set_domain(source, domain, root);
+    }
+
+    fn flush_domain(&self, domain: u16, made: bool) {
+        iommu::flush_domain(domain, made);
+    }
+
+    fn write_back(&self, address: u64, size: u64) {
+        iommu::write_back(address, size);
+    }
+
+    fn next_fault(&self) -> Option<IoFault> {
+        iommu::next_fault()
     }
 
     fn port_read(&self, port: u16, width: u64) -> u64 {

@@ -40,9 +40,6 @@ pub extern "C" fn kernel_main(boot: &'static Boot) -> ! {
     if boot.option("nofast") {
         hardware::disable_fast_path();
     }
-    if !boot.platform.iommu {
-        log!("no IOMMU: drivers are trusted with all memory");
-    }
     start_init(boot);
     smp::release_aps(run);
     run(0)
@@ -83,7 +80,7 @@ fn boot_info(boot: &Boot) -> BootInfo {
         info.ecam = ecam.base;
         info.ecam_buses = [ecam.first_bus, ecam.last_bus];
     }
-    info.iommu = u8::from(boot.platform.iommu);
+    info.iommu = u8::from(machine::iommu::levels() > 0);
     for (to, &from) in info.command_line.iter_mut().zip(boot.command_line) {
         *to = from;
     }

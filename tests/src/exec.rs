@@ -17,6 +17,12 @@ pub const TESTS: &[Test] = &[
     Test::case("exec/a_kernel_panic_gives_101_and_a_readable_report", kernel_panic),
     Test::case("exec/no_page_of_the_kernel_is_writable_and_executable", wx),
     Test::case("exec/the_kernel_log_is_shown_when_asked_for", verbose),
+    Test::case("exec/a_machine_without_an_iommu_boots", |tool| {
+        tool.run(["exec", "--no-iommu", "--", "true"])?.ended_with(0)
+    }),
+    Test::case("exec/a_machine_without_devices_boots", |tool| {
+        tool.run(["exec", "--no-devices", "--", "true"])?.ended_with(0)
+    }),
     Test::case("exec/counting_instructions_changes_nothing_in_what_a_program_does", icount),
 ];
 

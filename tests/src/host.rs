@@ -11,6 +11,8 @@ pub const TESTS: &[Test] = &[
     Test::many("host/abi", |tool, filter, suite| package("abi", &[], tool, filter, suite)),
     Test::many("host/objects", |tool, filter, suite| package("objects", &[], tool, filter, suite)),
     Test::many("host/firmware", |tool, filter, suite| package("firmware", &[], tool, filter, suite)),
+    Test::many("host/block", |tool, filter, suite| package("block", &[], tool, filter, suite)),
+    Test::many("host/channel", |tool, filter, suite| package("channel", &[], tool, filter, suite)),
     Test::many("host/ipc", |tool, filter, suite| package("ipc", &[], tool, filter, suite)),
     Test::many("host/ring", |tool, filter, suite| package("ring", &[], tool, filter, suite)),
     Test::many("host/proto", |tool, filter, suite| package("proto", &[], tool, filter, suite)),
@@ -20,14 +22,26 @@ pub const TESTS: &[Test] = &[
     // Its program is the guest's.
     Test::many("host/ledger", |tool, filter, suite| package("ledger", &["--lib"], tool, filter, suite)),
     Test::many("host/ext4", ext4),
-    Test::many("host/xtask", |tool, filter, suite| package("xtask", &["--lib"], tool, filter, suite)),
+    Test::many("host/virtio", |tool, filter, suite| package("virtio", &[], tool, filter, suite)),
+    Test::many("host/virtio-blk", |tool, filter, suite| package("virtio-blk", &[], tool, filter, suite)),
+    Test::many("host/storm", |tool, filter, suite| package("storm", &[], tool, filter, suite)),
+    Test::many("host/xtask", xtask),
     Test::many("host/tests", |tool, filter, suite| package("tests", &["--lib"], tool, filter, suite)),
 ];
 
 /// Linux's own tools judge what the file system writes.
 fn ext4(tool: &Tool, filter: Option<&str>, suite: &mut Suite) {
+    with_e2fsprogs("ext4", &[], tool, filter, suite);
+}
+
+/// Linux's own tools make the disk that `--disk` names.
+fn xtask(tool: &Tool, filter: Option<&str>, suite: &mut Suite) {
+    with_e2fsprogs("xtask", &["--lib"], tool, filter, suite);
+}
+
+fn with_e2fsprogs(name: &str, targets: &[&str], tool: &Tool, filter: Option<&str>, suite: &mut Suite) {
     match hosttools::ensure(hosttools::E2FSPROGS) {
-        Ok(()) => package("ext4", &[], tool, filter, suite),
+        Ok(()) => package(name, targets, tool, filter, suite),
         Err(error) => suite.record("runs", Err(format!("{error:#}"))),
     }
 }

@@ -14,6 +14,7 @@ mod host;
 mod lines;
 mod options;
 mod selftest;
+mod supervision;
 mod survival;
 mod terminal;
 mod tool;
@@ -26,12 +27,13 @@ use harness::{Report, Test};
 use tool::Tool;
 
 /// All there is, in the order it runs: what is quick and says most comes first.
-const SUITES: [&[Test]; 10] = [
+const SUITES: [&[Test]; 11] = [
     host::TESTS,
     options::TESTS,
     exec::TESTS,
     components::TESTS,
     survival::TESTS,
+    supervision::TESTS,
     terminal::TESTS,
     debug::TESTS,
     selftest::TESTS,

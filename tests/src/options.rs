@@ -43,6 +43,12 @@ pub const TESTS: &[Test] = &[
     Test::case("options/a_missing_manifest_is_named", |tool| {
         refused(tool, &["exec", "--manifest", "/no/such/file", "--", "true"], FAILED, &["/no/such/file"])
     }),
+    Test::case("options/a_disk_without_a_device_is_refused", |tool| {
+        refused(tool, &["exec", "--disk", "d", "--no-devices", "--", "true"], USAGE, &["--no-devices"])
+    }),
+    Test::case("options/half_a_sector_is_no_disk", |tool| {
+        refused(tool, &["exec", "--scratch", "100", "--", "true"], USAGE, &["--scratch", "sectors"])
+    }),
     Test::case("options/a_cpu_that_qemu_does_not_know_is_told_by_qemu", |tool| {
         refused(tool, &["exec", "--cpu", "no-such-cpu", "--", "true"], FAILED, &["no-such-cpu"])
     }),

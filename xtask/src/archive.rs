@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cli::GuestOptions;
 use crate::programs::Programs;
-use crate::{cpio, elf, workspace};
+use crate::{cpio, elf, symbol_table, workspace};
 
 /// One entry to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,8 @@ struct Entry {
 enum Kind {
     /// A guest program, stripped.
     Program,
+    /// The names of its functions.
+    Symbols,
     /// A host file as it is.
     File,
     Folder,
@@ -56,10 +58,13 @@ pub fn make(programs: &Programs, options: &GuestOptions, scratch: &Path) -> Resu
 
 fn of_programs(programs: &Programs) -> Vec<Entry> {
     let init = Entry { name: "init".into(), source: programs.init.clone(), kind: Kind::Program };
-    let others = programs.programs.iter().map(|program| Entry {
-        name: format!("bin/{}", program.name),
-        source: program.path.clone(),
-        kind: Kind::Program,
+    let others = programs.programs.iter().flat_map(|program| {
+        let entry = |folder, kind| Entry {
+            name: format!("{folder}/{}", program.name),
+            source: program.path.clone(),
+            kind,
+        };
+        [entry("bin", Kind::Program), entry("sym", Kind::Symbols)]
     });
     std::iter::once(init).chain(others).collect()
 }
@@ -112,6 +117,9 @@ fn written(entries: &[Entry]) -> Result<Vec<u8>> {
         let (mode, data) = match entry.kind {
             Kind::Program => {
                 (cpio::MODE_PROGRAM, elf::stripped(&read()?).with_context(|| source.to_string())?)
+            }
+            Kind::Symbols => {
+                (cpio::MODE_FILE, symbol_table::of(&read()?).with_context(|| source.to_string())?)
             }
             Kind::File => (file_mode(&entry.source)?, read()?),
             Kind::Folder => (cpio::MODE_FOLDER, Vec::new()),

@@ -123,6 +123,18 @@ pub struct GuestOptions {
     /// Boot with this manifest in place of init's own
     #[arg(long, value_name = "FILE")]
     pub manifest: Option<PathBuf>,
+    /// A second disk that stays: made as an ext4 file system if FILE is not there
+    #[arg(long, value_name = "FILE", conflicts_with = "no_devices")]
+    pub disk: Option<PathBuf>,
+    /// Size of the scratch disk, which is zeros at first and goes with the guest
+    #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = disk_size)]
+    pub scratch: u64,
+    /// Leave out the IOMMU: drivers are then trusted with memory
+    #[arg(long)]
+    pub no_iommu: bool,
+    /// Leave out all devices that drivers drive
+    #[arg(long)]
+    pub no_devices: bool,
     /// Text for the kernel's command line
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub append: String,
@@ -154,6 +166,22 @@ fn seconds(text: &str) -> Result<Duration, String> {
         return Err("give more than 0 seconds".to_owned());
     }
     Duration::try_from_secs_f64(seconds).map_err(|_| "that is longer than can be counted".to_owned())
+}
+
+/// Reads the size of a disk in bytes: whole sectors, with K, M or G where that is shorter.
+fn disk_size(text: &str) -> Result<u64, String> {
+    const SECTOR: u64 = 512;
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K') => (&text[..text.len() - 1], 10),
+        Some(b'M') => (&text[..text.len() - 1], 20),
+        Some(b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let size = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    match size {
+        Some(size) if size > 0 && size.is_multiple_of(SECTOR) => Ok(size),
+        _ => Err("give a size such as 64M: whole sectors of 512 bytes, with K, M or G".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -196,6 +224,15 @@ mod tests {
     fn more_cpus_than_eight_are_refused() {
         assert!(Cli::try_parse_from(["xtask", "run", "--smp", "9"]).is_err());
         assert!(Cli::try_parse_from(["xtask", "run", "--smp", "0"]).is_err());
+    }
+
+    #[test]
+    fn a_disk_has_whole_sectors() {
+        assert_eq!(disk_size("64M"), Ok(64 << 20));
+        assert_eq!(disk_size("512"), Ok(512));
+        for wrong in ["0", "", "M", "100", "-1K", "1T", "99999999999G"] {
+            assert!(disk_size(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

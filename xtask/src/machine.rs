@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Result, bail};
 
 use crate::cli::{AccelChoice, GuestOptions};
+use crate::devices::Devices;
 
 /// The CPU under TCG. TCG runs REP MOVSB one byte at a time, so announcing ERMS only slows guests down.
 pub const REFERENCE_CPU: &str = "max,-erms,-fsrm";
@@ -41,6 +42,10 @@ pub struct Machine {
     pub cpu: String,
     /// Whether virtual time counts instructions.
     pub icount: bool,
+    /// Whether it has an IOMMU.
+    pub iommu: bool,
+    /// What it has for drivers, if anything.
+    pub devices: Option<Devices>,
     /// The kernel's command line.
     pub append: String,
 }
@@ -59,11 +64,14 @@ impl Machine {
             accel,
             cpu: options.cpu.clone().unwrap_or_else(|| own_cpu.to_owned()),
             icount: options.icount,
+            iommu: !options.no_iommu,
+            devices: (!options.no_devices)
+                .then(|| Devices { scratch: options.scratch, disk: options.disk.clone() }),
             append: options.append.clone(),
         })
     }
 
-    /// QEMU's arguments for the machine itself; kernel, archive and serial lines come from whoever boots it.
+    /// QEMU's arguments for the machine itself; devices, kernel, archive and serial lines come from whoever boots it.
     pub fn arguments(&self) -> Vec<String> {
         // The IOMMU's interrupt remapping wants the I/O APIC in QEMU, not in KVM.
         let (machine, accel) = match (self.accel, self.smp > 1 && !self.icount) {
@@ -83,8 +91,6 @@ impl Machine {
             &smp,
             "-m",
             &memory,
-            "-device",
-            "intel-iommu,intremap=on",
             "-nodefaults",
             "-no-user-config",
             "-display",
@@ -96,6 +102,9 @@ impl Machine {
             "-device",
             "isa-debug-exit,iobase=0xf4,iosize=0x04",
         ];
+        if self.iommu {
+            arguments.extend(["-device", "intel-iommu,intremap=on"]);
+        }
         if self.icount {
             arguments.extend(["-icount", "shift=0,sleep=off"]);
         }
@@ -147,7 +156,9 @@ mod tests {
 
     fn machine(smp: u8, accel: Accel, icount: bool) -> String {
         let cpu = REFERENCE_CPU.to_owned();
-        Machine { smp, memory_mib: 512, accel, cpu, icount, append: String::new() }.arguments().join(" ")
+        let (iommu, append) = (true, String::new());
+        let machine = Machine { smp, memory_mib: 512, accel, cpu, icount, iommu, devices: None, append };
+        machine.arguments().join(" ")
     }
 
     #[test]

@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use crate::workspace;
 
-/// The guest packages, and the cargo profile and target they are built with.
-pub const PACKAGES: [&str; 4] = ["microkernel", "init", "ledger", "programs"];
+/// The guest packages, one a line: kernel, init, and those whose programs go into the boot archive's `bin/`.
+const PACKAGES: &str = include_str!("../guests");
 /// The cargo profile of guest programs.
 pub const PROFILE: &str = "guest";
 /// The target of guest programs: the host's own, so that its precompiled core serves.
@@ -72,7 +72,7 @@ pub fn build() -> Result<Programs> {
     let mut cargo = cargo();
     cargo.arg("build").args(["--profile", PROFILE, "--target", TARGET, "--bins"]);
     cargo.arg("--target-dir").arg(workspace::guest_target());
-    for package in PACKAGES {
+    for package in PACKAGES.lines() {
         cargo.args(["-p", package]);
     }
     cargo.arg("--message-format=json-render-diagnostics");

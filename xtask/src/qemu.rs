@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::devices::{Devices, sockets};
 use crate::hosttools;
 use crate::machine::{Machine, quoted};
 use crate::qmp::{Qmp, Stopped};
@@ -54,10 +55,21 @@ enum Log {
     File(PathBuf),
 }
 
+/// The host's ends of the guest's devices.
+pub struct DeviceLines {
+    /// Frames of the network device, each with its length before it.
+    pub net: UnixStream,
+    /// The console device's port for the framed protocol.
+    pub host: UnixStream,
+    /// Its port for the log.
+    pub log: UnixStream,
+}
+
 /// A running QEMU. Dropping it ends it.
 pub struct Qemu {
     child: Child,
     com2: UnixStream,
+    devices: Option<DeviceLines>,
     monitor: Qmp,
     log: Log,
     log_reader: Option<JoinHandle<()>>,
@@ -83,11 +95,17 @@ impl Qemu {
         let mut command = command(boot.console);
         command.args(boot.machine.arguments());
         command.arg("-kernel").arg(boot.kernel).arg("-initrd").arg(boot.archive);
-        let com2 = Socket::new(scratch, "com2", &mut command)?;
-        let monitor = Socket::new(scratch, "monitor", &mut command)?;
+        let com2 = Socket::chardev(scratch, "com2", &mut command)?;
+        let monitor = Socket::chardev(scratch, "monitor", &mut command)?;
         command.args(["-mon", "chardev=monitor,mode=control"]);
+        let devices = boot
+            .machine
+            .devices
+            .as_ref()
+            .map(|devices| DeviceSockets::new(devices, scratch, &mut command))
+            .transpose()?;
         let console = match boot.console {
-            Console::Kept { .. } => Some(Socket::new(scratch, "com1", &mut command)?),
+            Console::Kept { .. } => Some(Socket::chardev(scratch, "com1", &mut command)?),
             Console::Terminal => None,
         };
         let log_file = scratch.join("com1.log");
@@ -108,9 +126,10 @@ impl Qemu {
             let com2 = com2.connected(child, deadline)?;
             let monitor = Qmp::open(monitor.connected(child, deadline)?)?;
             let console = console.map(|console| console.connected(child, deadline)).transpose()?;
-            Ok((com2, monitor, console))
+            let devices = devices.map(|devices| devices.connected(child, deadline)).transpose()?;
+            Ok((com2, monitor, console, devices))
         };
-        let (com2, monitor, console) = match connect(&mut child) {
+        let (com2, monitor, console, devices) = match connect(&mut child) {
             Ok(connected) => connected,
             Err(error) => {
                 // The first error is the one to tell; QEMU may have ended by itself already.
@@ -120,7 +139,8 @@ impl Qemu {
                 return Err(error.context(complaints.trim().to_owned()));
             }
         };
-        let mut qemu = Qemu { child, com2, monitor, log: Log::File(log_file), log_reader: None, complaints };
+        let mut qemu =
+            Qemu { child, com2, devices, monitor, log: Log::File(log_file), log_reader: None, complaints };
         if let (Some(stream), Console::Kept { echo }) = (console, boot.console) {
             let bytes = Arc::new(Mutex::new(Vec::new()));
             qemu.log = Log::Kept(Arc::clone(&bytes));
@@ -132,6 +152,11 @@ impl Qemu {
     /// The host's end of COM2, for reading and writing.
     pub fn com2(&self) -> Result<UnixStream> {
         self.com2.try_clone().context("cannot share the connection to COM2")
+    }
+
+    /// The host's ends of the devices, once, if the machine has them.
+    pub fn take_devices(&mut self) -> Option<DeviceLines> {
+        self.devices.take()
     }
 
     /// Stops the guest and says where each CPU is.
@@ -200,13 +225,19 @@ struct Socket {
 }
 
 impl Socket {
-    fn new(scratch: &Path, name: &'static str, command: &mut Command) -> Result<Self> {
+    fn new(scratch: &Path, name: &'static str) -> Result<Self> {
         let path = scratch.join(name);
         let listener = UnixListener::bind(&path)
             .with_context(|| format!("cannot make the socket {}", path.display()))?;
         listener.set_nonblocking(true)?;
-        command.arg("-chardev").arg(format!("socket,id={name},path={}", quoted(&path)));
         Ok(Socket { listener, name })
+    }
+
+    /// One that QEMU has as a chardev of the same name.
+    fn chardev(scratch: &Path, name: &'static str, command: &mut Command) -> Result<Self> {
+        let socket = Socket::new(scratch, name)?;
+        command.arg("-chardev").arg(format!("socket,id={name},path={}", quoted(&scratch.join(name))));
+        Ok(socket)
     }
 
     fn connected(&self, qemu: &mut Child, deadline: Instant) -> Result<UnixStream> {
@@ -227,6 +258,30 @@ impl Socket {
             }
             thread::sleep(GLANCE);
         }
+    }
+}
+
+/// The sockets of the devices, before QEMU has connected to them.
+struct DeviceSockets {
+    net: Socket,
+    host: Socket,
+    log: Socket,
+}
+
+impl DeviceSockets {
+    /// Makes what the devices need, and tells QEMU of them.
+    fn new(devices: &Devices, scratch: &Path, command: &mut Command) -> Result<Self> {
+        devices.make_disks(scratch)?;
+        let net = Socket::new(scratch, sockets::NET)?;
+        let host = Socket::chardev(scratch, sockets::HOST, command)?;
+        let log = Socket::chardev(scratch, sockets::LOG, command)?;
+        command.args(devices.arguments(scratch));
+        Ok(DeviceSockets { net, host, log })
+    }
+
+    fn connected(self, qemu: &mut Child, deadline: Instant) -> Result<DeviceLines> {
+        let mut stream = |socket: &Socket| socket.connected(qemu, deadline);
+        Ok(DeviceLines { net: stream(&self.net)?, host: stream(&self.host)?, log: stream(&self.log)? })
     }
 }
 

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use proto::host::{self, BadFrame, FrameReader, MAX_CHUNK, MAX_FRAME, ToGuest, ToHost};
 
-use crate::qemu::{Boot, Ending, Qemu};
+use crate::peer;
+use crate::qemu::{Boot, DeviceLines, Ending, Qemu};
 use crate::qmp::Stopped;
 
 /// How long a guest may take from QEMU's start to its Hello. Generous: the host may be busy.
@@ -88,10 +89,13 @@ pub struct Session {
 impl Session {
     /// Boots a guest. `scratch` must stay until the session has ended.
     pub fn start(boot: &Boot, scratch: &std::path::Path) -> Result<Self> {
-        let qemu = Qemu::start(boot, scratch)?;
+        let mut qemu = Qemu::start(boot, scratch)?;
         let (sender, events) = channel();
+        if let Some(lines) = qemu.take_devices() {
+            attend_devices(lines, &sender);
+        }
         let com2 = qemu.com2()?;
-        thread::spawn(move || receive(com2, &sender));
+        thread::spawn(move || receive_to_the_end(com2, &sender));
         let line = Arc::new(Mutex::new(qemu.com2()?));
         Ok(Session { qemu, events, line })
     }
@@ -170,10 +174,25 @@ fn joined(command: &[String]) -> Result<String> {
     Ok(argv)
 }
 
-fn receive(mut com2: UnixStream, events: &Sender<Event>) {
+/// Attends to the host's ends of the guest's devices, on threads of their own.
+fn attend_devices(lines: DeviceLines, events: &Sender<Event>) {
+    let events = events.clone();
+    thread::spawn(move || peer::attend(lines.net));
+    thread::spawn(move || receive(lines.host, &events));
+    thread::spawn(move || drain(lines.log));
+}
+
+/// Reads what is kept elsewhere already, so that the guest need not wait for a reader.
+fn drain(mut line: impl Read) {
+    // An error is the end, too.
+    let _ = std::io::copy(&mut line, &mut std::io::sink());
+}
+
+/// Gives out the messages of a line until it ends.
+fn receive(mut line: UnixStream, events: &Sender<Event>) {
     let mut reader = FrameReader::new();
     let mut buffer = [0; 4096];
-    while let Ok(length @ 1..) = com2.read(&mut buffer) {
+    while let Ok(length @ 1..) = line.read(&mut buffer) {
         for &byte in &buffer[..length] {
             let event = match reader.push::<ToHost>(byte) {
                 None => continue,
@@ -185,6 +204,11 @@ fn receive(mut com2: UnixStream, events: &Sender<Event>) {
             }
         }
     }
+}
+
+/// Gives out the messages of the line that lasts as long as QEMU, and then that it has ended.
+fn receive_to_the_end(line: UnixStream, events: &Sender<Event>) {
+    receive(line, events);
     // Whoever listened may be gone too.
     let _ = events.send(Event::Gone);
 }
@@ -241,7 +265,7 @@ mod tests {
         theirs.write_all(&[200, 1, 0]).expect("sent");
         drop(theirs);
         let (sender, events) = channel();
-        receive(ours, &sender);
+        receive_to_the_end(ours, &sender);
         let seen: Vec<_> = events.try_iter().collect();
         assert_eq!(seen, [Event::Hello(1), Event::Garbled(BadFrame::Malformed), Event::Gone]);
     }

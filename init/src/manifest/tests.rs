@@ -86,7 +86,7 @@ fn every_complaint_names_its_line_and_what_to_mend() {
         ("component a\nrestart maybe", "line 2: `restart` can be: never, always (not of `*`)"),
         (
             "component a\nholds all",
-            "line 2: `all` is no right: sched-control, irq-control, io-ports, system, device-memory, inventory, control, supervise, pci",
+            "line 2: `all` is no right: sched-control, irq-control, io-control, io-ports, system, device-memory, inventory, control, supervise, pci, trace",
         ),
     ];
     for (text, expected) in cases {

@@ -26,6 +26,8 @@ pub const MAX_SEGMENTS: usize = RECORD - SEGMENTS;
 pub const ANSWER: usize = 2;
 /// Bytes of a sector, whatever the device calls a block.
 pub const SECTOR: u64 = 512;
+/// Sectors of a read or write, at most: its bytes are counted in 32 bits by devices.
+pub const MAX_SECTORS: u64 = 1 << 22;
 
 /// Words of a ring's own header (crate `ring`).
 const RING_HEADER: usize = 32;
@@ -52,6 +54,10 @@ pub mod properties {
     pub const BLOCK: usize = PROPERTIES + 2;
     /// Sectors of a discard or write-zeroes, at most.
     pub const MOST_CLEARED: usize = PROPERTIES + 3;
+    /// Segments of a request that the device takes, at most [`super::MAX_SEGMENTS`].
+    pub const MOST_SEGMENTS: usize = PROPERTIES + 4;
+    /// How many of these words there are.
+    pub const COUNT: usize = 5;
     /// Flag: nothing can be written.
     pub const READ_ONLY: u64 = 1;
     /// Flag: it has a cache that flushes matter to.

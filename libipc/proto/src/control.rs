@@ -42,10 +42,18 @@ pub enum Request {
     /// Have the bell of the caller signalled, with bit `bell::OWN` + word 0 (below 8), at each end of a life of a
     /// component that it may watch.
     Watch = 44,
+    /// The function at address word 1 of the program of crash record number word 0: word 0 is the address's offset in it,
+    /// word 7 the length of its name. `Unknown`: there are no symbols, or none there.
+    Symbol = 45,
+    /// The kernel's log from byte word 0 on: word 0 says how many bytes come, word 1 which is the first of them (older ones
+    /// may be gone).
+    Log = 46,
+    /// Trace the events in word 0 (bit n: event n of `abi::trace::Event`); 0: none. Who holds the right `trace` reads them.
+    Trace = 47,
 }
 
 impl Request {
-    const ALL: [Request; 13] = [
+    const ALL: [Request; 16] = [
         Request::Find,
         Request::About,
         Request::Kill,
@@ -59,6 +67,9 @@ impl Request {
         Request::KillMe,
         Request::Recovery,
         Request::Watch,
+        Request::Symbol,
+        Request::Log,
+        Request::Trace,
     ];
 
     /// The request with this label.

@@ -22,6 +22,8 @@ pub mod names {
 
 /// Functions in the table, at most.
 pub const MAX_FUNCTIONS: usize = 63;
+/// Interrupt vectors of a function, at most.
+pub const MAX_VECTORS: usize = 8;
 
 /// The table.
 pub mod table {
@@ -38,7 +40,7 @@ pub mod table {
     pub const ADDRESS: usize = 0;
     /// Vendor, device << 16, class code (24 bits) << 32.
     pub const IDENTITY: usize = 1;
-    /// Bits: 0 the function can be reset by itself (FLR), 1 it is a bridge, 2 it has MSI-X, 3 it is a VirtIO device.
+    /// Bits: see [`super::flags`].
     pub const FLAGS: usize = 2;
     /// MSI-X: vectors, BAR of the table << 16, offset in it << 32.
     pub const MSIX: usize = 3;
@@ -48,10 +50,30 @@ pub mod table {
     pub const OUTCOME: usize = 5;
     /// MSI-X: BAR of the pending bits << 16, offset in it << 32.
     pub const PENDING: usize = 6;
+    /// Of a bridge: the first and the last bus behind it (8 bits each); 0 for none.
+    pub const BEHIND: usize = 7;
     /// Six pairs of words: address and size in bytes of BAR n; size 0 for none, or for a port range.
     pub const BARS: usize = 8;
     /// Eight VirtIO structures, three words each: kind, BAR << 8; offset, length << 32; multiplier. Kind 0 for none.
     pub const REGIONS: usize = 20;
+    /// From here on are notes of `pci` for its next life.
+    pub const NOTES: usize = 44;
+}
+
+/// Bits of [`table::FLAGS`].
+pub mod flags {
+    /// The function can be reset by itself (FLR).
+    pub const RESETS: u64 = 1;
+    /// It is a bridge: orders for it are refused.
+    pub const BRIDGE: u64 = 1 << 1;
+    /// It has MSI-X.
+    pub const MSIX: u64 = 1 << 2;
+    /// It is a VirtIO device.
+    pub const VIRTIO: u64 = 1 << 3;
+    /// It has MSI: one vector, for which no Frame is needed. Used where there is no MSI-X.
+    pub const MSI: u64 = 1 << 4;
+    /// Its registers make no sense, or there was no place for them: it cannot be `On`.
+    pub const UNUSABLE: u64 = 1 << 5;
 }
 
 /// The orders.
@@ -63,7 +85,9 @@ pub mod orders {
     /// What the function shall be: a [`super::Wanted`].
     pub const WANTED: usize = 1;
     /// The slots, in `pci`'s CSpace, of the Frame with the MSI-X table (low half; 0 for none), and of the Frame with the
-    /// VirtIO common configuration (high half; 0 for none).
+    /// VirtIO common configuration (high half; 0 for none). Where in the Frame they are follows from its physical
+    /// address, so it can be the whole BAR or a part of it. Without the latter a VirtIO device is reset as others are,
+    /// which takes a tenth of a second.
     pub const FRAMES: usize = 2;
     /// How many MSI-X vectors to set up.
     pub const VECTORS: usize = 3;
@@ -80,6 +104,17 @@ pub enum Wanted {
     Off = 1,
     /// Reset as by `Off`, then: registers decoded, MSI-X vectors set up and unmasked, bus mastering on.
     On = 2,
+}
+
+impl Wanted {
+    /// What has this number.
+    pub const fn from_word(word: u64) -> Option<Wanted> {
+        match word {
+            1 => Some(Wanted::Off),
+            2 => Some(Wanted::On),
+            _ => None,
+        }
+    }
 }
 
 /// How an order went.

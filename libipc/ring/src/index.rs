@@ -130,6 +130,20 @@ impl<'m, W: Word> Side<'m, W> {
     }
 }
 
+/// Makes the words 0 that the side `role` of the ring in `memory` writes, for a new beginning (see [`Begin::New`]) of
+/// which the other side knows.
+pub fn clear<W: Word>(memory: &[W], role: Role) {
+    let index = match role {
+        Role::Producer => PRODUCER,
+        Role::Consumer => CONSUMER,
+    };
+    for word in [index, index + WISH] {
+        if let Some(word) = memory.get(word) {
+            word.write_release(0);
+        }
+    }
+}
+
 const fn other(role: Role) -> Role {
     match role {
         Role::Producer => Role::Consumer,

@@ -78,6 +78,11 @@ impl<'m, const N: usize, W: Word> Producer<'m, N, W> {
         Ok(Producer { side: Side::new(header, Role::Producer, places.count(), begin), places })
     }
 
+    /// How many records there is room for.
+    pub fn room(&mut self) -> Result<u64, Corrupt> {
+        self.side.look()
+    }
+
     /// Puts a record in. The consumer sees it after the next [`Self::publish`].
     #[inline]
     pub fn push(&mut self, record: &[u64; N]) -> Result<(), PushError> {

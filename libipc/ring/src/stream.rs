@@ -125,6 +125,19 @@ impl<'m, W: Word> Reader<'m, W> {
         Ok(count)
     }
 
+    /// Copies bytes out without taking them, from `ahead` bytes behind the next one on: how many. For a reader that must
+    /// not say it has taken bytes before it has passed them on.
+    pub fn peek(&mut self, ahead: u64, to: &mut [u8]) -> Result<usize, Corrupt> {
+        let count = (to.len() as u64).min(self.side.look()?.saturating_sub(ahead)) as usize;
+        self.bytes.read(self.side.index().wrapping_add(ahead), &mut to[..count]);
+        Ok(count)
+    }
+
+    /// Takes `count` bytes out that were looked at, at most all there are.
+    pub fn skip(&mut self, count: u64) {
+        self.side.advance(count.min(self.side.known()));
+    }
+
     /// Gives the writer the places of what was taken out. True: it sleeps, signal it.
     #[inline]
     #[must_use = "a writer that sleeps is to be signalled"]

@@ -181,3 +181,25 @@ pub fn watch(bit: u8) -> Result<(), IoError> {
 pub fn report(place: u64, what: u64) -> Result<(), IoError> {
     asked(Request::Report, [place, what]).map(|_| ())
 }
+
+/// The function at `address` of the program that crash number `number` is of, in `place`: the length of its name, and how
+/// far in it the address is.
+pub fn symbol(
+    number: u64,
+    address: u64,
+    place: &mut [u8; MAX_BYTES],
+) -> Result<Option<(usize, u64)>, IoError> {
+    let answer = there(asked(Request::Symbol, [number, address]))?;
+    Ok(answer.map(|answer| (text(answer.words[7] as usize, place), answer.words[0])))
+}
+
+/// The kernel's log from byte `from` on: how many bytes, and the number of the first.
+pub fn log(from: u64, place: &mut [u8; MAX_BYTES]) -> Result<(usize, u64), IoError> {
+    let answer = asked(Request::Log, [from])?;
+    Ok((text(answer.words[0] as usize, place), answer.words[1]))
+}
+
+/// Has the kernel trace the events in `mask` (bit n: event n of `abi::trace::Event`).
+pub fn trace(mask: u64) -> Result<(), IoError> {
+    asked(Request::Trace, [mask]).map(|_| ())
+}

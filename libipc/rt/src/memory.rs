@@ -99,7 +99,24 @@ pub fn map_words_at(frame: CPtr, bits: u32, address: u64) -> Result<&'static [At
     map(frame, address, 0, size / PAGE_SIZE, MapFlags::WRITE.or(large))?;
     // SAFETY: just mapped there, writable and as large; atomics may be changed from anywhere. It stays mapped as long
     // as the Frame lives, which who destroys it answers for.
-    Ok(unsafe { core::slice::from_raw_parts(address as *const AtomicU64, (size / 8) as usize) })
+    Ok(unsafe { core::slice::from_raw_parts(address as *const AtomicU64, (1usize << bits) / 8) })
+}
+
+/// The same of a Frame that may only be read.
+pub fn map_words_to_read(frame: CPtr, bits: u32) -> Result<&'static [AtomicU64], AllocError> {
+    let address = take_addresses(bits);
+    map(frame, address, 0, (1u64 << bits) / PAGE_SIZE, MapFlags::READ)?;
+    // SAFETY: as in `map_words_at`, but for writing, of which a store would be a fault and nothing worse.
+    Ok(unsafe { core::slice::from_raw_parts(address as *const AtomicU64, (1usize << bits) / 8) })
+}
+
+/// Maps all of a Frame of 2^`bits` bytes of a device's registers, for good: where they begin.
+pub fn map_registers(frame: CPtr, bits: u32) -> Result<*mut u8, AllocError> {
+    let address = take_addresses(bits);
+    let large = if bits >= LARGE_BITS { MapFlags::LARGE } else { MapFlags::READ };
+    let flags = MapFlags::WRITE.or(MapFlags::UNCACHED).or(large);
+    map(frame, address, 0, (1u64 << bits) / PAGE_SIZE, flags)?;
+    Ok(core::ptr::with_exposed_provenance_mut(address as usize))
 }
 
 /// log2 of the size of large pages.

@@ -13,6 +13,8 @@ pub struct IoApic {
     pub address: u64,
     /// Its first global system interrupt.
     pub first_gsi: u32,
+    /// Its identity.
+    pub id: u8,
 }
 
 /// The memory window on PCI segment 0's configuration space.
@@ -55,10 +57,10 @@ pub struct Platform {
     pub io_apics: Vec<IoApic, 8>,
     /// PCI configuration space of segment 0.
     pub ecam: Option<Ecam>,
-    /// Whether there is a DMAR table.
-    pub iommu: bool,
     /// Register pages of the DMA remapping units.
     pub remappers: Vec<u64, 8>,
+    /// Identities of I/O APICs, and the source (bus << 8 | device << 3 | function) that each has for them.
+    pub io_apic_sources: Vec<(u8, u16), 8>,
     /// The reset register.
     pub reset: Option<Reset>,
     /// Tables that could not be read, or whose checksum is wrong.
@@ -106,7 +108,8 @@ impl Platform {
             match byte_at(entry, 0)? {
                 0 => self.take_cpu(u32::from(byte_at(entry, 3)?), u32_at(entry, 4)?),
                 1 => {
-                    let apic = IoApic { address: u64::from(u32_at(entry, 4)?), first_gsi: u32_at(entry, 8)? };
+                    let (address, first_gsi) = (u64::from(u32_at(entry, 4)?), u32_at(entry, 8)?);
+                    let apic = IoApic { address, first_gsi, id: byte_at(entry, 2)? };
                     let _more_than_we_use = self.io_apics.push(apic);
                 }
                 9 => self.take_cpu(u32_at(entry, 4)?, u32_at(entry, 8)?),
@@ -137,7 +140,6 @@ impl Platform {
     }
 
     fn take_dmar(&mut self, bytes: &[u8]) -> Option<()> {
-        self.iommu = true;
         let mut rest = bytes.get(48..)?;
         while !rest.is_empty() {
             let size = usize::from(u16_at(rest, 2)?).max(4);
@@ -145,6 +147,23 @@ impl Platform {
             rest = next;
             if u16_at(entry, 0)? == 0 {
                 let _more_than_we_use = self.remappers.push(u64_at(entry, 8)? & !0xfff);
+                self.take_scopes(entry.get(16..)?)?;
+            }
+        }
+        Some(())
+    }
+
+    /// The device scopes of a remapping unit: which source the messages of an I/O APIC come from.
+    fn take_scopes(&mut self, mut rest: &[u8]) -> Option<()> {
+        const IO_APIC: u8 = 3;
+        while !rest.is_empty() {
+            let size = usize::from(byte_at(rest, 1)?).max(8);
+            let (scope, next) = rest.split_at_checked(size)?;
+            rest = next;
+            if byte_at(scope, 0)? == IO_APIC {
+                let [id, bus, device, function] = array(scope, 4)?;
+                let source = u16::from(bus) << 8 | u16::from(device & 31) << 3 | u16::from(function & 7);
+                let _more_than_we_use = self.io_apic_sources.push((id, source));
             }
         }
         Some(())

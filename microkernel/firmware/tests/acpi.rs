@@ -50,7 +50,10 @@ fn mcfg() -> Vec<u8> {
 
 fn dmar() -> Vec<u8> {
     let mut body = vec![38, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    body.extend([0, 0, 16, 0, 1, 0, 0, 0, 0, 0, 0xd9, 0xfe, 0, 0, 0, 0]);
+    body.extend([0, 0, 32, 0, 1, 0, 0, 0, 0, 0, 0xd9, 0xfe, 0, 0, 0, 0]);
+    // Its scopes: a PCI device, and the I/O APIC, which is ff:1e.1 to it.
+    body.extend([1, 8, 0, 0, 0, 0, 2, 0]);
+    body.extend([3, 8, 0, 0, 0, 0xff, 0x1e, 1]);
     body.extend([1, 0, 8, 0, 0, 0, 0, 0]);
     sdt(b"DMAR", &body)
 }
@@ -84,10 +87,10 @@ fn machine(revision: u8) -> Memory {
 
 fn assert_complete(platform: &Platform) {
     assert_eq!(platform.cpus, [0, 1, 7]);
-    assert_eq!(platform.io_apics, [IoApic { address: 0xfec0_0000, first_gsi: 0 }]);
+    assert_eq!(platform.io_apics, [IoApic { address: 0xfec0_0000, first_gsi: 0, id: 0 }]);
     assert_eq!(platform.ecam, Some(Ecam { base: 0xb000_0000, first_bus: 0, last_bus: 255 }));
-    assert!(platform.iommu);
     assert_eq!(platform.remappers, [0xfed9_0000]);
+    assert_eq!(platform.io_apic_sources, [(0, 0xfff1)]);
     assert_eq!(platform.reset, Some(Reset { port: 0xcf9, value: 15 }));
     assert_eq!(platform.rsdp, Some(0xe_1230));
 }

@@ -50,21 +50,20 @@ pub enum BootError {
     BadProgram,
 }
 
-/// Takes memory from the start of the largest region for the boot.
-struct Pool {
+type Booted<T> = Result<T, BootError>;
+
+/// init in the making: its CNode, and what is left of the memory that the boot takes from, the largest region.
+struct Making {
+    cnode: Ref<Slot>,
     free: Region,
 }
 
-impl Pool {
-    fn take(&mut self, bits: u32) -> Result<u64, BootError> {
-        let start = align_up(self.free.start, bits).ok_or(BootError::OutOfMemory)?;
-        let end = start.checked_add(1 << bits).ok_or(BootError::OutOfMemory)?;
-        if end > self.free.end {
-            return Err(BootError::OutOfMemory);
-        }
-        self.free.start = end;
-        Ok(start)
-    }
+/// Takes 2^`bits` bytes, aligned, from the start of `free`.
+fn take(free: &mut Region, bits: u32) -> Booted<u64> {
+    let start = align_up(free.start, bits).ok_or(BootError::OutOfMemory)?;
+    let end = start.checked_add(1 << bits).filter(|&end| end <= free.end).ok_or(BootError::OutOfMemory)?;
+    free.start = end;
+    Ok(start)
 }
 
 /// Splits a region into naturally aligned powers of two, at least a page.
@@ -95,7 +94,7 @@ fn word(bytes: &[u8], at: usize, size: usize) -> Option<u64> {
 }
 
 /// Calls `each` with the loadable segments of `elf`; the entry address.
-fn segments(elf: &[u8], mut each: impl FnMut(Segment) -> Result<(), BootError>) -> Result<u64, BootError> {
+fn segments(elf: &[u8], mut each: impl FnMut(Segment) -> Booted<()>) -> Booted<u64> {
     let field = |at, size| word(elf, at, size).ok_or(BootError::BadProgram);
     // Magic, 64 bits, little endian; type EXEC; machine x86-64.
     if field(0, 6)? != 0x0102_464c_457f || field(16, 2)? != 2 || field(18, 2)? != 62 {
@@ -130,36 +129,36 @@ fn segments(elf: &[u8], mut each: impl FnMut(Segment) -> Result<(), BootError>) 
 
 impl<M: Machine> Kernel<M> {
     /// Makes init, and leaves it ready on the CPU `here`.
-    pub fn boot(&self, here: &Cpu, handover: &Handover<'_>) -> Result<(), BootError> {
+    pub fn boot(&self, here: &Cpu, handover: &Handover<'_>) -> Booted<()> {
         let largest = handover.memory.iter().max_by_key(|region| region.size());
-        let mut pool = Pool { free: *largest.ok_or(BootError::OutOfMemory)? };
-        let taken_from = pool.free;
-        let cnode = self.boot_cnode(&mut pool)?;
-        let pool = &mut pool;
-        let vspace = self.boot_object(pool, cnode, Some(slots::VSPACE), Kind::VSpace, INIT_VSPACE_BITS)?;
-        let tcb = self.boot_object(pool, cnode, Some(slots::TCB), Kind::Tcb, 0)?;
-        let context = self.boot_object(pool, cnode, Some(slots::SCHED_CONTEXT), Kind::SchedContext, 0)?;
+        let taken_from = *largest.ok_or(BootError::OutOfMemory)?;
+        let mut free = taken_from;
+        let cnode = self.boot_cnode(&mut free)?;
+        let new = &mut Making { cnode, free };
+        let vspace = self.boot_object(new, Some(slots::VSPACE), Kind::VSpace, INIT_VSPACE_BITS)?;
+        let tcb = self.boot_object(new, Some(slots::TCB), Kind::Tcb, 0)?;
+        let context = self.boot_object(new, Some(slots::SCHED_CONTEXT), Kind::SchedContext, 0)?;
         self.boot_controls(cnode)?;
-        let entry = self.boot_program(pool, cnode, vspace, handover.init)?;
-        let stack = self.boot_object(pool, cnode, None, Kind::Frame, INIT_STACK_SIZE.trailing_zeros())?;
-        self.boot_map(vspace, stack, INIT_STACK_TOP.saturating_sub(INIT_STACK_SIZE), MapFlags::WRITE)?;
+        let entry = self.boot_program(new, vspace, handover.init)?;
+        let stack = self.boot_object(new, None, Kind::Frame, INIT_STACK_SIZE.trailing_zeros())?;
+        self.boot_map(vspace, stack, INIT_STACK_TOP.saturating_sub(INIT_STACK_SIZE))?;
         let bits = BOOT_INFO_SIZE.trailing_zeros();
-        let info = self.boot_object(pool, cnode, Some(slots::BOOT_INFO), Kind::Frame, bits)?;
-        self.boot_map(vspace, info, BOOT_INFO_ADDRESS, MapFlags::WRITE)?;
-        self.boot_thread(here, cnode, [vspace, tcb, context, info], entry)?;
+        let info = self.boot_object(new, Some(slots::BOOT_INFO), Kind::Frame, bits)?;
+        self.boot_map(vspace, info, BOOT_INFO_ADDRESS)?;
+        self.boot_thread(here, [cnode, vspace, tcb, context, info], entry)?;
         for (at, region) in [(slots::KERNEL_LOG, handover.log), (slots::TRACE, handover.trace)] {
             self.boot_window(cnode, at, region.start, region.size().trailing_zeros())?;
         }
-        self.boot_info(cnode, info, handover, taken_from, pool.free)
+        self.boot_info(new, info, handover, taken_from)
     }
 
-    fn boot_slot(&self, cnode: Ref<Slot>, at: u32) -> Result<Ref<Slot>, BootError> {
+    fn boot_slot(&self, cnode: Ref<Slot>, at: u32) -> Booted<Ref<Slot>> {
         self.slot_at(cnode.object.get(), u64::from(at)).ok_or(BootError::OutOfMemory)
     }
 
     /// init's CNode, with itself in its slot.
-    fn boot_cnode(&self, pool: &mut Pool) -> Result<Ref<Slot>, BootError> {
-        let physical = self.boot_memory(pool, Kind::CNode, INIT_CNODE_BITS)?;
+    fn boot_cnode(&self, free: &mut Region) -> Booted<Ref<Slot>> {
+        let physical = self.boot_memory(free, Kind::CNode, INIT_CNODE_BITS)?;
         let slot = self.slot_at(self.memory.address(physical), u64::from(slots::CNODE));
         let slot = slot.ok_or(BootError::OutOfMemory)?;
         self.create(Ref::of(&self.universe), slot, Kind::CNode, INIT_CNODE_BITS as u8, physical);
@@ -167,49 +166,46 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Cleared memory for an object.
-    fn boot_memory(&self, pool: &mut Pool, kind: Kind, bits: u32) -> Result<u64, BootError> {
+    fn boot_memory(&self, free: &mut Region, kind: Kind, bits: u32) -> Booted<u64> {
         let bits = object_bits(kind, bits).ok_or(BootError::OutOfMemory)?;
-        let physical = pool.take(bits)?;
+        let physical = take(free, bits)?;
         self.memory.clear(physical, 1 << bits);
         Ok(physical)
     }
 
     /// An object in slot `at` of init's CNode; without a slot of its own it lies in a corner of the CNode that is
     /// never handed out.
-    fn boot_object(
-        &self,
-        pool: &mut Pool,
-        cnode: Ref<Slot>,
-        at: Option<u32>,
-        kind: Kind,
-        bits: u32,
-    ) -> Result<Ref<Slot>, BootError> {
-        let physical = self.boot_memory(pool, kind, bits)?;
+    fn boot_object(&self, new: &mut Making, at: Option<u32>, kind: Kind, bits: u32) -> Booted<Ref<Slot>> {
+        let physical = self.boot_memory(&mut new.free, kind, bits)?;
         let slot = match at {
-            Some(at) => self.boot_slot(cnode, at)?,
-            None => self.next_image_slot(cnode)?,
+            Some(at) => self.boot_slot(new.cnode, at)?,
+            None => self.next_image_slot(new.cnode)?,
         };
         let bits = abi::object::fixed_bits(kind).unwrap_or(bits);
         self.create(Ref::of(&self.universe), slot, kind, bits as u8, physical);
         Ok(slot)
     }
 
-    /// Empty slots after INIT_IMAGE hold the Frames of init's program and stack.
-    fn next_image_slot(&self, cnode: Ref<Slot>) -> Result<Ref<Slot>, BootError> {
-        (slots::INIT_IMAGE..slots::UNTYPED)
+    /// Empty slots after IO_CONTROL hold the Frames of init's program and stack.
+    fn next_image_slot(&self, cnode: Ref<Slot>) -> Booted<Ref<Slot>> {
+        (slots::IO_CONTROL.saturating_add(1)..slots::UNTYPED)
             .filter_map(|at| self.slot_at(cnode.object.get(), u64::from(at)))
             .find(|slot| slot.is_empty())
             .ok_or(BootError::OutOfMemory)
     }
 
-    fn boot_controls(&self, cnode: Ref<Slot>) -> Result<(), BootError> {
+    fn boot_controls(&self, cnode: Ref<Slot>) -> Booted<()> {
         let controls = [
             (slots::SCHED_CONTROL, Kind::SchedControl, 255),
             (slots::IRQ_CONTROL, Kind::IrqControl, 0),
             (slots::IO_PORT, Kind::IoPort, crate::io_port::ALL_PORTS),
             (slots::SYSTEM, Kind::System, 0),
+            (slots::IO_CONTROL, Kind::IoControl, 0),
         ];
-        for (at, kind, badge) in controls {
+        let has_iommu = self.machine.io_levels() > 0;
+        for (at, kind, badge) in
+            controls.into_iter().filter(|&(_, kind, _)| has_iommu || kind != Kind::IoControl)
+        {
             let mut capability = Capability::whole(kind, 0);
             capability.badge = badge;
             let slot = self.boot_slot(cnode, at)?;
@@ -219,25 +215,13 @@ impl<M: Machine> Kernel<M> {
         Ok(())
     }
 
-    fn boot_map(
-        &self,
-        vspace: Ref<Slot>,
-        frame: Ref<Slot>,
-        address: u64,
-        flags: MapFlags,
-    ) -> Result<(), BootError> {
-        self.map_whole(vspace, frame, address, frame.size() / PAGE_SIZE, flags)
+    fn boot_map(&self, vspace: Ref<Slot>, frame: Ref<Slot>, address: u64) -> Booted<()> {
+        self.map_whole(vspace, frame, address, frame.size() / PAGE_SIZE, MapFlags::WRITE)
             .map_err(|_| BootError::BadProgram)
     }
 
     /// Loads init's program: each segment into a Frame of its own.
-    fn boot_program(
-        &self,
-        pool: &mut Pool,
-        cnode: Ref<Slot>,
-        vspace: Ref<Slot>,
-        elf: &[u8],
-    ) -> Result<u64, BootError> {
+    fn boot_program(&self, new: &mut Making, vspace: Ref<Slot>, elf: &[u8]) -> Booted<u64> {
         segments(elf, |segment| {
             let first = segment.address & !(PAGE_SIZE - 1);
             let end = segment.address.checked_add(segment.memory).ok_or(BootError::BadProgram)?;
@@ -247,7 +231,7 @@ impl<M: Machine> Kernel<M> {
                 return Ok(());
             }
             let bits = pages.next_power_of_two().trailing_zeros().saturating_add(12);
-            let frame = self.boot_object(pool, cnode, None, Kind::Frame, bits)?;
+            let frame = self.boot_object(new, None, Kind::Frame, bits)?;
             let (offset, size) = segment.file;
             let data = usize::try_from(offset)
                 .ok()
@@ -260,23 +244,15 @@ impl<M: Machine> Kernel<M> {
         })
     }
 
-    fn boot_thread(
-        &self,
-        here: &Cpu,
-        cnode: Ref<Slot>,
-        [vspace, tcb, context, info]: [Ref<Slot>; 4],
-        entry: u64,
-    ) -> Result<(), BootError> {
+    fn boot_thread(&self, here: &Cpu, objects: [Ref<Slot>; 5], entry: u64) -> Booted<()> {
+        let [cnode, vspace, tcb, context, info] = objects;
         let thread = self.tcb_in(tcb).map_err(|_| BootError::OutOfMemory)?;
         let context = self.context_in(context).map_err(|_| BootError::OutOfMemory)?;
         let parts =
             [(thread_slots::CSPACE, cnode), (thread_slots::VSPACE, vspace), (thread_slots::BUFFER, info)];
         for (index, from) in parts {
             let Some(slot) = thread.slot(index) else { continue };
-            let mut capability = from.capability();
-            capability.flags.remove(Flags::OWNER);
-            slot.fill(capability);
-            tree::insert(from, slot);
+            self.keep(from, slot);
         }
         thread.cspace.set(cnode.object.get());
         thread.cspace_slots.set(cnode.size());
@@ -304,7 +280,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// A Frame, for reading, of memory that the kernel keeps or that the boot loader has filled.
-    fn boot_window(&self, cnode: Ref<Slot>, at: u32, start: u64, bits: u32) -> Result<(), BootError> {
+    fn boot_window(&self, cnode: Ref<Slot>, at: u32, start: u64, bits: u32) -> Booted<()> {
         let slot = self.boot_slot(cnode, at)?;
         self.create(Ref::of(&self.universe), slot, Kind::Frame, bits as u8, start);
         slot.rights.set(Rights::READ);
@@ -312,14 +288,8 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Hands out what is left: archive Frames, Untypeds; and tells init.
-    fn boot_info(
-        &self,
-        cnode: Ref<Slot>,
-        frame: Ref<Slot>,
-        handover: &Handover<'_>,
-        taken_from: Region,
-        rest: Region,
-    ) -> Result<(), BootError> {
+    fn boot_info(&self, new: &Making, to: Ref<Slot>, handover: &Handover, taken_from: Region) -> Booted<()> {
+        let cnode = new.cnode;
         let mut info = handover.info;
         info.magic = boot::MAGIC;
         info.cpus = self.cpu_count() as u64;
@@ -338,7 +308,7 @@ impl<M: Machine> Kernel<M> {
                 count = count.saturating_add(1);
             });
         };
-        add(rest, false);
+        add(new.free, false);
         for &region in handover.memory.iter().filter(|&&region| region != taken_from) {
             add(region, false);
         }
@@ -346,11 +316,11 @@ impl<M: Machine> Kernel<M> {
             add(region, true);
         }
         info.untyped_count = u64::from(count);
-        self.memory.write_info(frame.object.get(), &info);
+        self.memory.write_info(to.object.get(), &info);
         Ok(())
     }
 
-    fn boot_archive(&self, cnode: Ref<Slot>, archive: Region, info: &mut BootInfo) -> Result<(), BootError> {
+    fn boot_archive(&self, cnode: Ref<Slot>, archive: Region, info: &mut BootInfo) -> Booted<()> {
         if archive.is_empty() {
             return Ok(());
         }

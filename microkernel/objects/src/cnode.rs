@@ -9,12 +9,12 @@ use crate::kernel::{Call, Kernel, Outcome, Words};
 use crate::machine::Machine;
 use crate::memory::Ref;
 use crate::slot::{Capability, Flags, Slot};
-use crate::tcb::Tcb;
 use crate::tree;
 
 impl<M: Machine> Kernel<M> {
     /// Slot `index` of the CNode that `cnode` is for.
-    fn slot_in(&self, cnode: Ref<Slot>, index: u64) -> Result<Ref<Slot>, Error> {
+    #[inline(always)]
+    pub(crate) fn slot_in(&self, cnode: Ref<Slot>, index: u64) -> Result<Ref<Slot>, Error> {
         if index < u64::from(FIRST_SLOT) || index >= cnode.size() {
             return Err(Error::OutOfRange);
         }
@@ -22,16 +22,9 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Source and destination of a mint, copy or move.
-    fn pair(
-        &self,
-        me: Ref<Tcb>,
-        cnode: Ref<Slot>,
-        to: u64,
-        from_cnode: u64,
-        from: u64,
-    ) -> Result<(Ref<Slot>, Ref<Slot>), Error> {
-        let to = self.slot_in(cnode, to)?;
-        let from_cnode = self.find(me, from_cnode, Kind::CNode, Rights::WRITE)?;
+    fn pair(&self, by: Call, [to, from_cnode, from]: [u64; 3]) -> Result<(Ref<Slot>, Ref<Slot>), Error> {
+        let to = self.slot_in(by.slot, to)?;
+        let from_cnode = self.find(by.me, from_cnode, Kind::CNode, Rights::WRITE)?;
         let from = self.slot_in(from_cnode, from)?;
         if from.is_empty() || from.flags().contains(Flags::DYING) {
             return Err(Error::NoCapability);
@@ -47,21 +40,21 @@ impl<M: Machine> Kernel<M> {
         if rights > u64::from(Rights::ALL.0) {
             return Err(Error::InvalidArgument.into());
         }
-        let (from, to) = self.pair(by.me, by.slot, to, from_cnode, from)?;
+        let (from, to) = self.pair(by, [to, from_cnode, from])?;
         self.derive(from, to, Rights(rights as u8), badge)?;
         Ok([0; 8])
     }
 
     /// CNode.copy
     pub(crate) fn cnode_copy(&self, by: Call, [to, from_cnode, from, ..]: Words) -> Outcome {
-        let (from, to) = self.pair(by.me, by.slot, to, from_cnode, from)?;
+        let (from, to) = self.pair(by, [to, from_cnode, from])?;
         self.derive(from, to, Rights::ALL, 0)?;
         Ok([0; 8])
     }
 
     /// CNode.relocate
     pub(crate) fn cnode_relocate(&self, by: Call, [to, from_cnode, from, ..]: Words) -> Outcome {
-        let (from, to) = self.pair(by.me, by.slot, to, from_cnode, from)?;
+        let (from, to) = self.pair(by, [to, from_cnode, from])?;
         self.move_capability(from, to);
         Ok([0; 8])
     }
@@ -83,6 +76,14 @@ impl<M: Machine> Kernel<M> {
             self.revoking.set(Some(to));
         }
         from.clear();
+    }
+
+    /// Keeps a capability like `from` in the empty own slot `to` of an object.
+    pub(crate) fn keep(&self, from: Ref<Slot>, to: Ref<Slot>) {
+        let mut capability = from.capability();
+        capability.flags.remove(Flags::OWNER);
+        to.fill(capability);
+        tree::insert(from, to);
     }
 
     /// Derives a capability from `from` into the empty slot `to`.
@@ -117,7 +118,9 @@ impl<M: Machine> Kernel<M> {
         match slot.kind.get() {
             Kind::Null => 0,
             Kind::Untyped | Kind::Frame => slot.object.get() | u64::from(slot.bits.get()) << 56,
-            Kind::IrqControl | Kind::SchedControl | Kind::System | Kind::IoPort => slot.kind.get() as u64,
+            Kind::IrqControl | Kind::SchedControl | Kind::System | Kind::IoPort | Kind::IoControl => {
+                slot.kind.get() as u64
+            }
             _ => self.memory.physical(slot.object.get()),
         }
     }

@@ -103,7 +103,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Takes a capability out of the tree (its children move up) and empties its slot.
-    fn unlink(&self, slot: Ref<Slot>) {
+    pub(crate) fn unlink(&self, slot: Ref<Slot>) {
         if self.revoking.get() == Some(slot) {
             self.revoking.set(None);
         }
@@ -139,25 +139,16 @@ impl<M: Machine> Kernel<M> {
         match slot.kind.get() {
             Kind::Endpoint if self.cancel_one(here, slot) => return Ok(()),
             Kind::Notification if self.cancel_waiter(here, slot) => return Ok(()),
-            Kind::Reply => {
-                if let Ok(reply) = self.reply_in(slot) {
-                    self.destroy_reply(here, reply);
-                }
-            }
-            Kind::Tcb => {
-                if let Ok(tcb) = self.tcb_in(slot) {
-                    self.destroy_tcb(here, tcb);
-                }
-            }
+            Kind::Reply => self.destroy_reply(here, self.reply_in(slot)?),
+            Kind::Tcb => self.destroy_tcb(here, self.tcb_in(slot)?),
             Kind::SchedContext => {
-                if let Ok(context) = self.context_in(slot) {
-                    self.unbind_context(here, context);
-                    self.forget_context(context);
-                }
+                let context = self.context_in(slot)?;
+                self.unbind_context(here, context);
+                self.forget_context(context);
             }
-            Kind::VSpace => {
+            Kind::VSpace | Kind::IoSpace => {
                 slot.mark(Flags::DYING);
-                self.destroy_vspace(here, slot)?;
+                self.destroy_space(here, slot)?;
             }
             Kind::Frame => self.unmap_all(here, slot)?,
             Kind::IrqHandler => self.destroy_irq(slot),
@@ -211,11 +202,6 @@ impl<M: Machine> Kernel<M> {
             grave.badge.set(at);
         }
         Ok(())
-    }
-
-    /// Whether deleting is under way somewhere (for tests and `verify`).
-    pub fn has_graves(&self) -> bool {
-        self.graves.get().is_some()
     }
 
     /// The grave list, for `verify`.

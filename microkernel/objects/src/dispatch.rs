@@ -7,7 +7,7 @@ use abi::{Error, Kind, Rights, Syscall};
 
 use crate::cpu::Cpu;
 use crate::endpoint::Sending;
-use crate::kernel::{Call, Kernel, Step, Stop, Words};
+use crate::kernel::{Call, Kernel, Step, Stop};
 use crate::machine::Machine;
 use crate::memory::Ref;
 use crate::slot::{Flags, Slot};
@@ -201,11 +201,6 @@ impl<M: Machine> Kernel<M> {
         Ok(())
     }
 
-    /// The methods on IoSpaces, until there are any: `retype` makes none.
-    fn no_iommu(&self, _: Call, _: Words) -> Step<[u64; 8]> {
-        Err(Error::Unavailable.into())
-    }
-
     /// The methods.
     #[rustfmt::skip]
     const ROWS: [Row<M>; abi::table::METHODS.len()] = [
@@ -219,7 +214,7 @@ impl<M: Machine> Kernel<M> {
         row!(method::VSpace::map, WRITE, PLAIN, vspace_map, 0),
         row!(method::VSpace::unmap, WRITE, PLAIN, vspace_unmap, 0),
         row!(method::VSpace::protect, WRITE, PLAIN, vspace_protect, 0),
-        row!(method::VSpace::donate, WRITE, PLAIN, vspace_donate, 0),
+        row!(method::VSpace::donate, WRITE, PLAIN, space_donate, 0),
         row!(method::VSpace::query, ANY, PLAIN, vspace_query, 3),
         row!(method::Frame::physical, ANY, PLAIN, frame_physical, 1),
         row!(method::Tcb::configure, WRITE, DERIVES, tcb_configure, 0),
@@ -250,14 +245,14 @@ impl<M: Machine> Kernel<M> {
         row!(method::System::latency, READ, PLAIN, system_latency, 2),
         row!(method::System::shutdown, WRITE, PLAIN, system_shutdown, 0),
         row!(method::System::verify, READ, PLAIN, system_verify, 1),
-        row!(method::IoSpace::map, WRITE, PLAIN, no_iommu, 0),
-        row!(method::IoSpace::unmap, WRITE, PLAIN, no_iommu, 0),
-        row!(method::IoSpace::donate, WRITE, PLAIN, no_iommu, 0),
-        row!(method::IoSpace::bind, WRITE, DERIVES, no_iommu, 0),
-        row!(method::IoSpace::fault, WRITE, PLAIN, no_iommu, 4),
-        row!(method::IoControl::attach, WRITE, PLAIN, no_iommu, 0),
-        row!(method::IoControl::detach, WRITE, PLAIN, no_iommu, 0),
-        row!(method::IoControl::status, ANY, PLAIN, no_iommu, 2),
+        row!(method::IoSpace::map, WRITE, PLAIN, io_map, 0),
+        row!(method::IoSpace::unmap, WRITE, PLAIN, io_unmap, 0),
+        row!(method::IoSpace::donate, WRITE, PLAIN, space_donate, 0),
+        row!(method::IoSpace::bind, WRITE, DERIVES, io_bind, 0),
+        row!(method::IoSpace::fault, WRITE, PLAIN, io_fault, 4),
+        row!(method::IoControl::attach, WRITE, PLAIN, io_attach, 0),
+        row!(method::IoControl::detach, WRITE, PLAIN, io_detach, 0),
+        row!(method::IoControl::status, ANY, PLAIN, io_status, 2),
     ];
 
     /// The same by kind and number, 16 of each: looked up without a search.

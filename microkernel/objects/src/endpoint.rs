@@ -34,11 +34,6 @@ pub enum Sending {
 }
 
 impl<M: Machine> Kernel<M> {
-    /// The Endpoint that a capability is for.
-    pub fn endpoint_in(&self, slot: Ref<Slot>) -> Result<Ref<Endpoint>, Error> {
-        Ref::at(slot.object.get()).ok_or(Error::NoCapability)
-    }
-
     /// call, send, try_send
     pub(crate) fn send(&self, here: &Cpu, me: Ref<Tcb>, sending: Sending) -> Step<()> {
         let info = me.info();
@@ -97,7 +92,7 @@ impl<M: Machine> Kernel<M> {
         }
         if fault || sender.state.get() == State::Calling {
             let reply = receiver.receive_reply.get().unwrap_or_else(|| Ref::of(&receiver.reply));
-            self.link_call(here, sender, receiver, reply, sender.send_grant.get());
+            self.link_call(here, sender, receiver, reply);
         }
     }
 

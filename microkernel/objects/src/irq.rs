@@ -32,6 +32,8 @@ pub enum Source {
 pub struct IrqHandler {
     /// Where its interrupts come from.
     pub source: Cell<Source>,
+    /// Its number, once it is not free.
+    vector: Cell<u8>,
     /// The Notification it signals.
     pub target: Slot,
 }
@@ -39,22 +41,14 @@ pub struct IrqHandler {
 impl IrqHandler {
     /// A free one.
     pub const fn free() -> IrqHandler {
-        IrqHandler { source: Cell::new(Source::Free), target: zeroed() }
+        IrqHandler { source: Cell::new(Source::Free), vector: Cell::new(0), target: zeroed() }
     }
 }
 
 impl<M: Machine> Kernel<M> {
-    fn handler_in(&self, slot: Ref<Slot>) -> Result<Ref<IrqHandler>, Error> {
-        Ref::at(slot.object.get()).ok_or(Error::NoCapability)
-    }
-
     /// An empty slot of `cnode` for a new capability.
     fn new_slot(&self, me: Ref<Tcb>, cnode: u64, at: u64) -> Result<Ref<Slot>, Error> {
-        let cnode = self.find(me, cnode, Kind::CNode, Rights::WRITE)?;
-        if at < u64::from(abi::object::FIRST_SLOT) || at >= cnode.size() {
-            return Err(Error::OutOfRange);
-        }
-        let slot = self.slot_at(cnode.object.get(), at).ok_or(Error::OutOfRange)?;
+        let slot = self.slot_in(self.find(me, cnode, Kind::CNode, Rights::WRITE)?, at)?;
         if slot.is_empty() { Ok(slot) } else { Err(Error::SlotOccupied) }
     }
 
@@ -62,13 +56,15 @@ impl<M: Machine> Kernel<M> {
     fn take_vector(&self, control: Ref<Slot>, slot: Ref<Slot>, source: Source) -> Result<u8, Error> {
         let free = self.irqs.iter().enumerate().find(|(_, irq)| irq.source.get() == Source::Free);
         let (at, handler) = free.ok_or(Error::Unavailable)?;
+        let vector = at.saturating_add(FIRST_IRQ_VECTOR) as u8;
         handler.source.set(source);
+        handler.vector.set(vector);
         handler.target.home.set(Home::IrqTarget);
         let mut capability = Capability::whole(Kind::IrqHandler, Ref::of(handler).address());
         capability.flags = Flags::OWNER;
         slot.fill(capability);
         tree::insert(control, slot);
-        Ok(at.saturating_add(FIRST_IRQ_VECTOR) as u8)
+        Ok(vector)
     }
 
     /// IrqControl.handler
@@ -84,8 +80,7 @@ impl<M: Machine> Kernel<M> {
         let vector = self.take_vector(by.slot, slot, Source::Line(gsi))?;
         if !self.machine.route(gsi, vector, cpu as usize, flags & 1 != 0, flags & 2 != 0) {
             self.destroy_irq(slot);
-            tree::remove(slot);
-            slot.clear();
+            self.unlink(slot);
             return Err(Error::OutOfRange.into());
         }
         Ok([0; 8])
@@ -94,11 +89,12 @@ impl<M: Machine> Kernel<M> {
     /// IrqControl.msi
     pub(crate) fn irq_msi(&self, by: Call, [cnode, at, cpu, source, ..]: Words) -> Outcome {
         let slot = self.new_slot(by.me, cnode, at)?;
-        if cpu >= self.cpu_count() as u64 || source > 0xffff && source != ANY_SOURCE {
+        let is_any = source == ANY_SOURCE && !self.machine.remaps_interrupts();
+        if cpu >= self.cpu_count() as u64 || source > 0xffff && !is_any {
             return Err(Error::InvalidArgument.into());
         }
         let vector = self.take_vector(by.slot, slot, Source::Message)?;
-        let (address, data) = self.machine.msi(vector, cpu as usize);
+        let (address, data) = self.machine.msi(vector, cpu as usize, source);
         Ok([address, data, 0, 0, 0, 0, 0, 0])
     }
 
@@ -106,11 +102,7 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn irq_bind(&self, by: Call, [notification, ..]: Words) -> Outcome {
         let irq = self.handler_in(by.slot)?;
         let found = self.find(by.me, notification, Kind::Notification, Rights::WRITE)?;
-        self.clear_target(irq);
-        let mut capability = found.capability();
-        capability.flags.remove(Flags::OWNER);
-        irq.target.fill(capability);
-        tree::insert(found, Ref::of(&irq.get().target));
+        self.set_target(Ref::of(&irq.get().target), found);
         self.let_through(irq);
         Ok([0; 8])
     }
@@ -125,15 +117,30 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn irq_unbind(&self, by: Call, _: Words) -> Outcome {
         let irq = self.handler_in(by.slot)?;
         self.hold(irq);
-        self.clear_target(irq);
+        self.clear_target(Ref::of(&irq.get().target));
         Ok([0; 8])
     }
 
-    fn clear_target(&self, irq: Ref<IrqHandler>) {
-        let target = Ref::of(&irq.get().target);
+    /// Empties the own slot of something that signals.
+    pub(crate) fn clear_target(&self, target: Ref<Slot>) {
         if !target.is_empty() {
             tree::remove(target);
             target.clear();
+        }
+    }
+
+    /// Puts a capability derived from `from` there.
+    pub(crate) fn set_target(&self, target: Ref<Slot>, from: Ref<Slot>) {
+        self.clear_target(target);
+        self.keep(from, target);
+    }
+
+    /// Signals the Notification there, if there is one.
+    pub(crate) fn signal_target(&self, here: &Cpu, target: Ref<Slot>) {
+        if target.kind.get() == Kind::Notification
+            && let Some(notification) = Ref::at(target.object.get())
+        {
+            self.notify(here, notification, target.badge.get().max(1));
         }
     }
 
@@ -155,8 +162,9 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn destroy_irq(&self, slot: Ref<Slot>) {
         let Ok(irq) = self.handler_in(slot) else { return };
         self.hold(irq);
-        self.clear_target(irq);
+        self.clear_target(Ref::of(&irq.get().target));
         irq.source.set(Source::Free);
+        self.machine.free_vector(irq.vector.get());
     }
 
     /// A device interrupt came.
@@ -167,10 +175,6 @@ impl<M: Machine> Kernel<M> {
             return;
         };
         self.hold(Ref::of(irq));
-        if irq.target.kind.get() == Kind::Notification
-            && let Some(notification) = Ref::at(irq.target.object.get())
-        {
-            self.notify(here, notification, irq.target.badge.get().max(1));
-        }
+        self.signal_target(here, Ref::of(&irq.target));
     }
 }

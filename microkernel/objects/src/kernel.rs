@@ -5,9 +5,14 @@ use core::cell::Cell;
 use abi::{Error, Kind, Rights};
 
 use crate::cpu::Cpu;
+use crate::endpoint::Endpoint;
+use crate::io_space::{Device, MAX_DEVICES};
 use crate::irq::IrqHandler;
 use crate::machine::Machine;
 use crate::memory::{Memory, Ref, zeroed};
+use crate::notification::Notification;
+use crate::reply::Reply;
+use crate::sched_context::SchedContext;
 use crate::slot::{Flags, Slot};
 use crate::tcb::Tcb;
 
@@ -79,6 +84,8 @@ pub struct Kernel<M: Machine> {
     pub work: Cell<u32>,
     /// Device interrupts.
     pub irqs: [IrqHandler; IRQ_VECTORS],
+    /// Devices under IoSpaces.
+    pub devices: [Device; MAX_DEVICES],
     /// Which events are traced.
     pub trace_mask: Cell<u64>,
     /// Where trace rings lie in the window; 0 for nowhere.
@@ -102,6 +109,7 @@ impl<M: Machine> Kernel<M> {
             revoking: Cell::new(None),
             work: Cell::new(0),
             irqs: [const { IrqHandler::free() }; IRQ_VECTORS],
+            devices: [const { Device::free() }; MAX_DEVICES],
             trace_mask: Cell::new(0),
             trace_rings: Cell::new(0),
             tsc_hz: Cell::new(0),
@@ -179,9 +187,25 @@ impl<M: Machine> Kernel<M> {
         }
         Ok(slot)
     }
+}
 
-    /// The thread that a Tcb capability is for.
-    pub fn tcb_in(&self, slot: Ref<Slot>) -> Result<Ref<Tcb>, Error> {
-        Ref::at(slot.object.get()).ok_or(Error::NoCapability)
-    }
+/// For kinds of objects: what a capability of that kind, which its holder has looked up as one, is for.
+macro_rules! objects {
+    ($($name:ident: $type:ty,)*) => {
+        impl<M: Machine> Kernel<M> { $(
+            #[doc = concat!("The ", stringify!($type), " that a capability is for.")]
+            pub fn $name(&self, slot: Ref<Slot>) -> Result<Ref<$type>, Error> {
+                Ref::at(slot.object.get()).ok_or(Error::NoCapability)
+            }
+        )* }
+    };
+}
+
+objects! {
+    tcb_in: Tcb,
+    context_in: SchedContext,
+    endpoint_in: Endpoint,
+    notification_in: Notification,
+    reply_in: Reply,
+    handler_in: IrqHandler,
 }

@@ -1,7 +1,7 @@
 //! The kernel's objects and the rules between them.
 //!
 //! Everything the kernel decides is here and knows no hardware: capabilities and their derivation tree
-//! ([`slot`], [`tree`], [`cnode`], [`delete`]), memory ([`untyped`], [`vspace`]), threads and time ([`tcb`],
+//! ([`slot`], [`tree`], [`cnode`], [`delete`]), memory ([`untyped`], [`space`], [`mapping`], [`vspace`], [`io_space`]), threads and time ([`tcb`],
 //! [`scheduler`], [`timer`], [`sched_context`]), and communication ([`endpoint`], [`notification`], [`reply`]).
 //! [`dispatch`] is the entry for a system call that the fast path did not take. What needs a machine is behind
 //! the [`Machine`] trait, so that all of it runs on the host over a byte array, too.
@@ -21,9 +21,11 @@ pub mod endpoint;
 pub mod fault;
 pub mod frame;
 pub mod io_port;
+pub mod io_space;
 pub mod irq;
 pub mod kernel;
 pub mod machine;
+pub mod mapping;
 pub mod memory;
 pub mod notification;
 pub mod queue;
@@ -31,6 +33,7 @@ pub mod reply;
 pub mod sched_context;
 pub mod scheduler;
 pub mod slot;
+pub mod space;
 pub mod system;
 pub mod tcb;
 pub mod timer;

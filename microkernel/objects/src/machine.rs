@@ -16,6 +16,17 @@ pub struct Flush {
     pub tables: bool,
 }
 
+/// Something that the IOMMU stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IoFault {
+    /// The device.
+    pub source: u16,
+    /// What it would have reached; of an interrupt the index of its entry << 48.
+    pub address: u64,
+    /// Why (VT-d specification, fault reasons), with bit 8 set for a read.
+    pub reason: u64,
+}
+
 /// The machine below the kernel. `cpu` is always a CPU's number; calls come from the CPU that holds the
 /// kernel lock.
 pub trait Machine: 'static {
@@ -38,8 +49,24 @@ pub trait Machine: 'static {
     fn route(&self, gsi: u32, vector: u8, cpu: usize, level: bool, active_low: bool) -> bool;
     /// Lets line `gsi` through, or holds it.
     fn mask(&self, gsi: u32, masked: bool);
-    /// Address and data with which a device signals `vector` to `cpu` (SDM vol. 3, 11.11).
-    fn msi(&self, vector: u8, cpu: usize) -> (u64, u64);
+    /// Address and data with which the device `source` signals `vector` to `cpu` (SDM vol. 3, 11.11).
+    fn msi(&self, vector: u8, cpu: usize, source: u64) -> (u64, u64);
+    /// No line or device signals `vector` any more.
+    fn free_vector(&self, vector: u8);
+    /// Whether a message counts only from the device that it is for.
+    fn remaps_interrupts(&self) -> bool;
+    /// Levels of the tables that the IOMMU walks, 3 or 4; 0 where devices reach all memory.
+    fn io_levels(&self) -> u32;
+    /// Lets the device `source` reach what the tables at physical address `root` map, as `domain`; with a root of
+    /// 0 nothing, and when this returns nothing it asked for before is under way.
+    fn set_domain(&self, source: u16, domain: u16, root: u64);
+    /// Forgets the translations of a domain, and waits for what is under way by them. `made`: nothing has been
+    /// taken away, and only that something is not there needs to be forgotten.
+    fn flush_domain(&self, domain: u16, made: bool);
+    /// Lets the IOMMU see what was written to `size` bytes at `address` of the window.
+    fn write_back(&self, address: u64, size: u64);
+    /// Takes the next fault that the IOMMU has recorded.
+    fn next_fault(&self) -> Option<IoFault>;
     /// Reads a port.
     fn port_read(&self, port: u16, width: u64) -> u64;
     /// Writes a port.

@@ -120,9 +120,9 @@ unsafe impl Object for crate::notification::Notification {}
 // SAFETY: as above.
 unsafe impl Object for crate::reply::Reply {}
 // SAFETY: as above.
-unsafe impl Object for crate::vspace::VSpace {}
+unsafe impl Object for crate::space::Space {}
 // SAFETY: as above.
-unsafe impl Object for crate::vspace::Record {}
+unsafe impl Object for crate::mapping::Record {}
 // SAFETY: as above.
 unsafe impl Object for crate::irq::IrqHandler {}
 // SAFETY: Cells, and threads and queues made of them.

@@ -25,11 +25,6 @@ pub struct Notification {
 }
 
 impl<M: Machine> Kernel<M> {
-    /// The Notification that a capability is for.
-    pub fn notification_in(&self, slot: Ref<Slot>) -> Result<Ref<Notification>, Error> {
-        Ref::at(slot.object.get()).ok_or(Error::NoCapability)
-    }
-
     /// Adds bits and wakes who waits for them. The bits of a signal are its badge; a badge of 0 is bit 0.
     pub fn notify(&self, here: &Cpu, notification: Ref<Notification>, bits: u64) {
         notification.bits.set(notification.bits.get() | bits);

@@ -13,7 +13,6 @@ use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::memory::Ref;
 use crate::sched_context::SchedContext;
-use crate::slot::Slot;
 use crate::tcb::{State, Tcb, key};
 
 /// Where the caller's SchedContext is.
@@ -45,21 +44,9 @@ pub struct Reply {
 }
 
 impl<M: Machine> Kernel<M> {
-    /// The Reply that a capability is for.
-    pub fn reply_in(&self, slot: Ref<Slot>) -> Result<Ref<Reply>, Error> {
-        Ref::at(slot.object.get()).ok_or(Error::NoCapability)
-    }
-
     /// Makes `caller` wait for the answer by `reply`, and lends its SchedContext if that goes along.
-    pub(crate) fn link_call(
-        &self,
-        here: &Cpu,
-        caller: Ref<Tcb>,
-        server: Ref<Tcb>,
-        reply: Ref<Reply>,
-        grant: bool,
-    ) {
-        let fault = caller.state.get() == State::Faulting;
+    pub(crate) fn link_call(&self, here: &Cpu, caller: Ref<Tcb>, server: Ref<Tcb>, reply: Ref<Reply>) {
+        let (fault, grant) = (caller.state.get() == State::Faulting, caller.send_grant.get());
         caller.state.set(if fault { State::FaultAnswer } else { State::Answer });
         caller.blocked_on.set(reply.address());
         reply.caller.set(Some(caller));

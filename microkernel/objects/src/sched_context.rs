@@ -13,7 +13,6 @@ use crate::kernel::{Call, Kernel, Outcome, Words};
 use crate::machine::Machine;
 use crate::memory::Ref;
 use crate::reply::{Loan, Reply};
-use crate::slot::Slot;
 use crate::tcb::{State, Tcb};
 
 /// A budget and a period: 128 bytes.
@@ -59,11 +58,6 @@ impl SchedContext {
 }
 
 impl<M: Machine> Kernel<M> {
-    /// The SchedContext that a capability is for.
-    pub fn context_in(&self, slot: Ref<Slot>) -> Result<Ref<SchedContext>, Error> {
-        Ref::at(slot.object.get()).ok_or(Error::NoCapability)
-    }
-
     /// SchedContext.bind
     pub(crate) fn context_bind(&self, by: Call, [tcb, ..]: Words) -> Outcome {
         let context = self.context_in(by.slot)?;
@@ -115,9 +109,9 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn control_configure(
         &self,
         by: Call,
-        [context, cpu, budget, period, flags, ..]: Words,
+        [cptr, cpu, budget, period, flags, ..]: Words,
     ) -> Outcome {
-        let found = self.find(by.me, context, Kind::SchedContext, Rights::WRITE)?;
+        let found = self.find(by.me, cptr, Kind::SchedContext, Rights::WRITE)?;
         let context = self.context_in(found)?;
         let second = self.tsc_hz.get().max(1);
         if cpu >= self.cpu_count() as u64 || period > second.saturating_mul(3600) {

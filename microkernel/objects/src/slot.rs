@@ -41,9 +41,9 @@ pub enum Home {
     ThreadBuffer = 3,
     /// Its fault handler.
     ThreadFault = 4,
-    /// In a VSpace (named by `extra`): memory donated to it.
+    /// In a VSpace or IoSpace (named by `extra`): memory donated to it.
     Donor = 5,
-    /// In an IrqHandler (named by `extra`): the Notification it signals.
+    /// In an IrqHandler or IoSpace: the Notification it signals.
     IrqTarget = 6,
 }
 
@@ -60,7 +60,7 @@ pub struct Slot {
     /// What it allows.
     pub rights: Cell<Rights>,
     flags: Cell<u8>,
-    /// log2 of the size where the kind has one (Untyped, Frame, VSpace: bytes; CNode: slots).
+    /// log2 of the size where the kind has one (Untyped, Frame, VSpace, IoSpace: bytes; CNode: slots).
     pub bits: Cell<u8>,
     /// Where the slot lies.
     pub home: Cell<Home>,
@@ -163,14 +163,7 @@ pub struct Capability {
 
 impl Capability {
     /// Nothing.
-    pub const NULL: Capability = Capability {
-        kind: Kind::Null,
-        object: 0,
-        badge: 0,
-        rights: Rights::NONE,
-        bits: 0,
-        flags: Flags::empty(),
-    };
+    pub const NULL: Capability = Capability { rights: Rights::NONE, ..Capability::whole(Kind::Null, 0) };
 
     /// A capability with all rights for an object without size.
     pub const fn whole(kind: Kind, object: u64) -> Capability {

@@ -377,10 +377,7 @@ impl<M: Machine> Kernel<M> {
     fn set_thread_slot(&self, here: &Cpu, tcb: Ref<Tcb>, index: usize, from: Ref<Slot>) {
         let Some(slot) = tcb.slot(index) else { return };
         self.clear_thread_slot(here, slot);
-        let mut capability = from.capability();
-        capability.flags.remove(crate::slot::Flags::OWNER);
-        slot.fill(capability);
-        crate::tree::insert(from, slot);
+        self.keep(from, slot);
     }
 
     /// Empties one of a thread's own slots and what the thread keeps of it.

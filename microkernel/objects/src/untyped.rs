@@ -16,12 +16,17 @@ use crate::tree;
 
 /// Objects that one retype makes, at most.
 const MAX_COUNT: u64 = 64;
-/// VSpaces likewise: what each needs cleared is cleared without giving way.
-const MAX_VSPACES: u64 = 8;
+/// VSpaces and IoSpaces likewise: what each needs cleared is cleared without giving way.
+const MAX_SPACES: u64 = 8;
 /// Bytes cleared between two looks at the work units (512 stores of 8 bytes).
 const CLEAR_SHARE: u64 = 4096;
 /// Work units for that.
 const CLEAR_UNITS: u32 = 52;
+
+/// Whether it has tables.
+fn is_space(kind: Kind) -> bool {
+    matches!(kind, Kind::VSpace | Kind::IoSpace)
+}
 
 /// The arguments of a retype, checked.
 struct Request {
@@ -63,14 +68,11 @@ impl<M: Machine> Kernel<M> {
     fn check_retype(&self, me: Ref<Tcb>, untyped: Ref<Slot>, args: [u64; 8]) -> Step<Request> {
         let [kind, bits, cnode, slot, count, ..] = args;
         let kind = Kind::from_word(kind).ok_or(Error::InvalidArgument)?;
-        if kind == Kind::IoSpace {
-            return Err(Error::InvalidArgument.into());
-        }
         let bits = u32::try_from(bits).map_err(|_| Error::InvalidArgument)?;
         let size_bits = object_bits(kind, bits).ok_or(Error::InvalidArgument)?;
         let device = untyped.flags().contains(Flags::DEVICE);
         let plain = matches!(kind, Kind::Untyped | Kind::Frame);
-        let most = if kind == Kind::VSpace { MAX_VSPACES } else { MAX_COUNT };
+        let most = if is_space(kind) { MAX_SPACES } else { MAX_COUNT };
         if device && !plain || count == 0 || count > most {
             return Err(Error::InvalidArgument.into());
         }
@@ -92,8 +94,7 @@ impl<M: Machine> Kernel<M> {
         let start = align_up(untyped.badge.get(), size_bits).ok_or(Error::OutOfMemory)?;
         let size = count.checked_mul(1 << size_bits).ok_or(Error::OutOfMemory)?;
         let end = start.checked_add(size).filter(|&end| end <= untyped.size()).ok_or(Error::OutOfMemory)?;
-        let bits =
-            if plain || matches!(kind, Kind::CNode | Kind::VSpace) { bits as u8 } else { size_bits as u8 };
+        let bits = if plain || is_space(kind) || kind == Kind::CNode { bits as u8 } else { size_bits as u8 };
         Ok(Request { kind, size_bits, bits, cnode: cnode.object.get(), slot, count, start, end })
     }
 
@@ -104,10 +105,10 @@ impl<M: Machine> Kernel<M> {
             untyped.extra.set(untyped.extra.get().max(request.end));
             return Ok(());
         }
-        if request.kind == Kind::VSpace {
+        if is_space(request.kind) {
             for at in 0..request.count {
                 let offset = request.start.wrapping_add(at << request.size_bits);
-                self.memory.clear(untyped.object.get().wrapping_add(offset), crate::vspace::HEAD_BYTES);
+                self.memory.clear(untyped.object.get().wrapping_add(offset), crate::space::HEAD_BYTES);
             }
             untyped.extra.set(untyped.extra.get().max(request.end));
             return Ok(());
@@ -145,7 +146,7 @@ impl<M: Machine> Kernel<M> {
                     self.machine.init_vectors(tcb);
                 }
             }
-            Kind::VSpace => self.init_vspace(physical, u32::from(bits)),
+            Kind::VSpace | Kind::IoSpace => self.init_space(kind, physical, bits),
             _ => {}
         }
     }

@@ -3,9 +3,12 @@
 use abi::Kind;
 use abi::object::FIRST_SLOT;
 
+use crate::endpoint::Endpoint;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::memory::Ref;
+use crate::notification::Notification;
+use crate::reply::Reply;
 use crate::slot::{Flags, Slot};
 use crate::tcb::{State, Tcb};
 use crate::tree::{Link, Target};
@@ -32,6 +35,7 @@ impl<M: Machine> Kernel<M> {
         let graves = self.graves_iter().count() as u64;
         assert_eq!(in_tree, apart.saturating_add(in_cnodes).saturating_add(graves), "a capability is lost");
         self.verify_queues();
+        self.verify_devices();
         in_tree
     }
 
@@ -106,26 +110,23 @@ impl<M: Machine> Kernel<M> {
             }
             State::Throttled => assert!(tcb.timer.at.get() != 0, "a throttled thread without an end"),
             State::Answer | State::FaultAnswer => {
-                let reply = Ref::<crate::reply::Reply>::at(tcb.blocked_on.get());
-                assert_eq!(
-                    reply.and_then(|reply| reply.caller.get()),
-                    Some(tcb),
-                    "a caller and its reply differ"
-                );
+                let reply = Ref::<Reply>::at(tcb.blocked_on.get());
+                let caller = reply.and_then(|reply| reply.caller.get());
+                assert_eq!(caller, Some(tcb), "a caller and its reply differ");
             }
             State::Sending | State::Calling | State::Faulting => {
-                let on = Ref::<crate::endpoint::Endpoint>::at(tcb.blocked_on.get());
+                let on = Ref::<Endpoint>::at(tcb.blocked_on.get());
                 assert!(on.is_some_and(|on| on.senders.iter().any(|other| other == tcb)), "a sender is lost");
             }
             State::Receiving => {
-                let on = Ref::<crate::endpoint::Endpoint>::at(tcb.blocked_on.get());
+                let on = Ref::<Endpoint>::at(tcb.blocked_on.get());
                 assert!(
                     on.is_some_and(|on| on.receivers.iter().any(|other| other == tcb)),
                     "a receiver is lost"
                 );
             }
             State::Waiting => {
-                let on = Ref::<crate::notification::Notification>::at(tcb.blocked_on.get());
+                let on = Ref::<Notification>::at(tcb.blocked_on.get());
                 assert!(on.is_some_and(|on| on.waiters.iter().any(|other| other == tcb)), "a waiter is lost");
                 assert!(on.is_some_and(|on| on.bits.get() == 0), "a waiter and bits");
             }
@@ -136,6 +137,15 @@ impl<M: Machine> Kernel<M> {
         }
         if let Some(bound) = tcb.bound.get() {
             assert_eq!(bound.bound.get(), Some(tcb), "a thread and its Notification differ");
+        }
+    }
+
+    fn verify_devices(&self) {
+        let attached = || self.devices.iter().filter(|device| device.space.get().is_some());
+        for device in attached() {
+            assert!(device.space.get().is_some_and(|space| space.is_io()), "a device is under no IoSpace");
+            let same = attached().filter(|other| other.source.get() == device.source.get());
+            assert_eq!(same.count(), 1, "a device is under two IoSpaces");
         }
     }
 

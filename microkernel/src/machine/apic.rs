@@ -10,6 +10,8 @@ use super::{cpu, window};
 pub const IPI_VECTOR: u8 = 0xf0;
 /// The vector of the timer.
 pub const TIMER_VECTOR: u8 = 0xf1;
+/// The vector at which the IOMMU tells of faults.
+pub const FAULT_VECTOR: u8 = 0xf2;
 /// The vector of interrupts that went away; they want no [`end_of_interrupt`].
 pub const SPURIOUS_VECTOR: u8 = 0xff;
 

@@ -10,7 +10,7 @@ use spin::Once;
 
 use super::cpu::{self, Features};
 use super::layout::PAGE;
-use super::{apic, clock, ioapic, log, paging, power, smp, stacks, window};
+use super::{apic, clock, ioapic, iommu, log, paging, power, smp, stacks, window};
 use crate::log;
 
 global_asm!(include_str!("../../asm/boot.s"), stacks = sym stacks::kernel_stacks, main_top = const stacks::MAIN_TOP, boot_main = sym boot_main);
@@ -125,7 +125,11 @@ extern "C" fn boot_main(start_info: u64) -> ! {
     let registers = register_pages(platform);
     memory.map(&registers, &features);
     apic::init(0);
-    ioapic::init(&platform.io_apics);
+    ioapic::init(platform);
+    if !info.option("iommu=off") {
+        iommu::init(&platform.remappers, &mut |size| memory.pages(size));
+    }
+    log!("{}", iommu::report());
     let tsc_hz = clock::init(info.option("timer=deadline") && features.tsc_deadline());
     let own = apic::id();
     let cpus = smp::start(platform.cpus.iter().copied().filter(|&id| id != own), &features, tsc_hz);

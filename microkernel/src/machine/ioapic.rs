@@ -2,11 +2,11 @@
 
 use core::sync::atomic::Ordering;
 
-use firmware::acpi::IoApic;
+use firmware::acpi::Platform;
 use spin::{Mutex, Once};
 use x86_64::instructions::port::Port;
 
-use super::{cpu, window};
+use super::{cpu, iommu, window};
 
 /// One controller, its registers mapped in the window.
 #[derive(Clone, Copy)]
@@ -14,6 +14,8 @@ struct Controller {
     registers: u64,
     first_gsi: u32,
     wires: u32,
+    /// What its messages come from, for the IOMMU.
+    source: Option<u16>,
 }
 
 /// Controllers that are used, at most.
@@ -53,7 +55,7 @@ impl Controller {
 }
 
 /// Silences the old interrupt controllers, and masks every wire of these.
-pub fn init(found: &[IoApic]) {
+pub fn init(platform: &Platform) {
     const OLD_CONTROLLERS: [u16; 2] = [0x21, 0xa1];
     for port in OLD_CONTROLLERS {
         // SAFETY: the mask register of an 8259: no interrupt of it comes any more.
@@ -61,9 +63,11 @@ pub fn init(found: &[IoApic]) {
     }
     CONTROLLERS.call_once(|| {
         let mut controllers = [None; MAX];
-        for (place, apic) in controllers.iter_mut().zip(found) {
+        for (place, apic) in controllers.iter_mut().zip(&platform.io_apics) {
             let registers = window(apic.address);
-            let mut new = Controller { registers, first_gsi: apic.first_gsi, wires: 0 };
+            let named = platform.io_apic_sources.iter().find(|(id, _)| *id == apic.id);
+            let source = named.map(|&(_, source)| source);
+            let mut new = Controller { registers, first_gsi: apic.first_gsi, wires: 0, source };
             new.wires = (new.read(VERSION) >> 16 & 0xff).saturating_add(1);
             for gsi in (0..new.wires).filter_map(|wire| new.first_gsi.checked_add(wire)) {
                 if let Some(entry) = new.entry(gsi) {
@@ -90,17 +94,15 @@ pub fn route(gsi: u32, vector: u8, cpu: usize, level: bool, active_low: bool) ->
     let target = u32::from(local.apic_id.load(Ordering::Relaxed)) << 24;
     let low = MASKED | u32::from(level) << 15 | u32::from(active_low) << 13 | u32::from(vector);
     with(gsi, |controller, entry| {
+        // With interrupts remapped, the entry names the IOMMU's (VT-d specification, 5.1.5.1).
+        let remapped = iommu::line(cpu, vector, level, controller.source);
         controller.write(entry, low);
-        controller.write(entry.saturating_add(1), target);
+        controller.write(entry.saturating_add(1), remapped.unwrap_or(target));
     })
 }
 
-/// Lets no interrupt through.
-pub fn mask(gsi: u32) {
-    with(gsi, |controller, entry| controller.write(entry, controller.read(entry) | MASKED));
-}
-
-/// Lets interrupts through.
-pub fn unmask(gsi: u32) {
-    with(gsi, |controller, entry| controller.write(entry, controller.read(entry) & !MASKED));
+/// Lets no interrupt through, or any.
+pub fn mask(gsi: u32, masked: bool) {
+    let bit = if masked { MASKED } else { 0 };
+    with(gsi, |controller, entry| controller.write(entry, controller.read(entry) & !MASKED | bit));
 }

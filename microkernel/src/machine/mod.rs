@@ -5,6 +5,7 @@ pub mod boot;
 pub mod clock;
 pub mod cpu;
 pub mod ioapic;
+pub mod iommu;
 mod lang;
 pub mod log;
 pub mod paging;

@@ -87,6 +87,8 @@ mod tests {
             accel: Accel::Tcg,
             cpu: "max,-erms,-fsrm".into(),
             icount: true,
+            iommu: true,
+            devices: None,
             append: String::new(),
         };
         let results = [parse("result syscall.null instructions 40 40 40.5 41 9").expect("a result")];

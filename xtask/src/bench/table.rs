@@ -144,6 +144,8 @@ mod tests {
             accel: Accel::Tcg,
             cpu: "max".into(),
             icount: true,
+            iommu: true,
+            devices: None,
             append: String::new(),
         }
     }

@@ -1,9 +1,11 @@
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::vec::Vec;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::index::clear;
 
 fn memory(words: usize) -> Vec<AtomicU64> {
     (0..words).map(|_| AtomicU64::new(0)).collect()
@@ -27,6 +29,36 @@ fn records_come_out_in_order_and_a_full_ring_says_so() {
         assert_eq!(consumer.pop(), Ok(None));
         let _ = consumer.publish();
     }
+}
+
+#[test]
+fn room_is_what_the_consumer_has_given_back() {
+    let memory = memory(words_for(4, 1));
+    let mut producer = Producer::<1>::new(&memory, Begin::New).expect("room");
+    let mut consumer = Consumer::<1>::new(&memory, Begin::New).expect("room");
+    producer.push(&[1]).expect("room");
+    assert_eq!(producer.room(), Ok(3));
+    let _ = producer.publish();
+    assert_eq!(consumer.pop(), Ok(Some([1])));
+    assert_eq!(producer.room(), Ok(3));
+    let _ = consumer.publish();
+    assert_eq!(producer.room(), Ok(4));
+}
+
+#[test]
+fn two_sides_that_have_cleared_their_words_begin_anew() {
+    let memory = memory(words_for(4, 1));
+    memory.iter().for_each(|word| word.store(77, Ordering::Relaxed));
+    clear(&memory, Role::Producer);
+    clear(&memory, Role::Consumer);
+    let mut producer = Producer::<1>::new(&memory, Begin::New).expect("room");
+    let mut consumer = Consumer::<1>::new(&memory, Begin::New).expect("room");
+    assert_eq!(consumer.pop(), Ok(None));
+    assert_eq!(consumer.sleep(), Ok(true));
+    producer.push(&[1]).expect("room");
+    assert!(producer.publish());
+    assert_eq!(consumer.pop(), Ok(Some([1])));
+    clear(&memory[..0], Role::Producer);
 }
 
 #[test]

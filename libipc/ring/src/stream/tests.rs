@@ -67,3 +67,28 @@ fn the_capacity_is_a_power_of_two_of_words() {
     assert_eq!(writer.sleep(), Ok(true));
     assert!(Writer::new(&memory[..HEADER_WORDS], Begin::New).is_err());
 }
+
+#[test]
+fn bytes_that_were_only_looked_at_stay() {
+    let memory = memory(words_for(64));
+    let mut writer = Writer::new(&memory[..], Begin::New).expect("room");
+    let mut reader = Reader::new(&memory[..], Begin::New).expect("room");
+    assert_eq!(writer.write(&[7; 60]), Ok(60));
+    assert_eq!(writer.write(b"abcd"), Ok(4));
+    let _ = writer.publish();
+    let mut place = [0; 8];
+    assert_eq!(reader.peek(60, &mut place), Ok(4));
+    assert_eq!(&place[..4], b"abcd");
+    assert_eq!(reader.peek(64, &mut place), Ok(0));
+    assert_eq!(reader.peek(u64::MAX, &mut place), Ok(0));
+    let _ = reader.publish();
+    assert_eq!(writer.write(b"x"), Ok(0), "nothing was taken");
+    reader.skip(60);
+    let _ = reader.publish();
+    assert_eq!(writer.write(&[8; 100]), Ok(60));
+    let _ = writer.publish();
+    assert_eq!(reader.peek(0, &mut place), Ok(8));
+    assert_eq!(&place, b"abcd\x08\x08\x08\x08");
+    reader.skip(1000);
+    assert_eq!(reader.peek(0, &mut place), Ok(0));
+}

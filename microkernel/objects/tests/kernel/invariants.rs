@@ -22,6 +22,7 @@ pub struct Living {
     pub replies: BTreeSet<u64>,
     pub endpoints: BTreeSet<u64>,
     pub notifications: BTreeSet<u64>,
+    pub io_spaces: BTreeSet<u64>,
 }
 
 impl Living {
@@ -39,6 +40,7 @@ impl Living {
                 Kind::Reply => &mut living.replies,
                 Kind::Endpoint => &mut living.endpoints,
                 Kind::Notification => &mut living.notifications,
+                Kind::IoSpace => &mut living.io_spaces,
                 _ => continue,
             };
             assert!(all.insert(slot.object.get()), "two own one object");
@@ -93,6 +95,7 @@ pub fn check(world: &World) {
     check_budgets(world, &living);
     check_timers(world, &living);
     world.check_tlbs();
+    world.check_devices(&living.io_spaces);
 }
 
 fn check_waiter(living: &Living, tcb: Ref<Tcb>, on: u64) {

@@ -4,8 +4,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use objects::machine::Flush;
+use objects::machine::{Flush, IoFault};
 use objects::{Machine, Ref, Tcb};
+
+use crate::iommu::Iommu;
 
 /// CPUs, at most.
 pub const MAX_CPUS: usize = 4;
@@ -42,6 +44,7 @@ pub struct State {
     pub log: RefCell<Vec<u8>>,
     pub ended: Cell<Option<u64>>,
     pub fast: Cell<bool>,
+    pub iommu: Iommu,
 }
 
 impl State {
@@ -61,6 +64,7 @@ impl State {
             log: RefCell::new(Vec::new()),
             ended: Cell::new(None),
             fast: Cell::new(false),
+            iommu: Iommu::new(),
         }
     }
 
@@ -137,8 +141,37 @@ impl Machine for Fake {
         }
     }
 
-    fn msi(&self, vector: u8, cpu: usize) -> (u64, u64) {
+    fn msi(&self, vector: u8, cpu: usize, source: u64) -> (u64, u64) {
+        self.0.iommu.let_through(vector, source);
         (0xfee0_0000 | (cpu as u64) << 12, u64::from(vector))
+    }
+
+    fn free_vector(&self, vector: u8) {
+        self.0.iommu.stop(vector);
+    }
+
+    fn remaps_interrupts(&self) -> bool {
+        self.0.iommu.remaps.get()
+    }
+
+    fn io_levels(&self) -> u32 {
+        self.0.iommu.levels.get()
+    }
+
+    fn set_domain(&self, source: u16, domain: u16, root: u64) {
+        self.0.iommu.set_domain(source, domain, root);
+    }
+
+    fn flush_domain(&self, domain: u16, made: bool) {
+        self.0.iommu.flush_domain(domain, made);
+    }
+
+    fn write_back(&self, address: u64, size: u64) {
+        self.0.iommu.see(address, size);
+    }
+
+    fn next_fault(&self) -> Option<IoFault> {
+        self.0.iommu.faults.borrow_mut().pop_front()
     }
 
     fn port_read(&self, port: u16, width: u64) -> u64 {

@@ -4,10 +4,12 @@
 #![allow(clippy::manual_is_multiple_of, reason = "chances are remainders of a random number")]
 
 mod capabilities;
+mod devices;
 mod explore;
 mod fastpath;
 mod interrupts;
 mod invariants;
+mod iommu;
 mod ipc;
 mod loans;
 mod machine;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use abi::message::MAX_CAPS;
-use abi::object::object_bits;
+use abi::object::{IO_INTERRUPTS, IO_TOP, object_bits};
 use abi::table::method;
 use abi::{Error, Kind, MapFlags, MsgInfo, PAGE_SIZE, Rights, Syscall, USER_TOP};
 use objects::tcb::State;
@@ -22,6 +22,8 @@ pub enum Place {
     Slot(Object, u64),
     Thread(Object, usize),
     Donor(Object),
+    /// The Notification that an IoSpace signals.
+    Target(Object),
     Grave,
     Universe,
 }
@@ -115,7 +117,10 @@ pub struct Model {
     pub notifications: BTreeMap<Object, Notification>,
     pub replies: BTreeMap<Object, Reply>,
     pub contexts: BTreeMap<Object, Option<Object>>,
+    /// VSpaces and IoSpaces.
     pub spaces: BTreeMap<Object, Space>,
+    /// The IoSpace that each device is under.
+    pub devices: BTreeMap<u16, Object>,
     /// SchedContexts that have a budget.
     configured: BTreeSet<Object>,
     /// What lay in the caller's IPC buffer before its system call.
@@ -163,6 +168,7 @@ impl Model {
             replies: BTreeMap::new(),
             contexts: BTreeMap::new(),
             spaces: BTreeMap::new(),
+            devices: BTreeMap::new(),
             configured: BTreeSet::new(),
             sent: [0; 8],
             graves: Vec::new(),
@@ -177,7 +183,9 @@ impl Model {
                 kind,
                 object: match kind {
                     Kind::Untyped | Kind::Frame => slot.object.get(),
-                    Kind::SchedControl | Kind::IrqControl | Kind::IoPort | Kind::System => kind as u64,
+                    Kind::SchedControl | Kind::IrqControl | Kind::IoPort | Kind::System | Kind::IoControl => {
+                        kind as u64
+                    }
                     _ => world.memory.physical(slot.object.get()),
                 },
                 rights: slot.rights.get().0,
@@ -462,6 +470,7 @@ impl Model {
     }
 
     fn purge(&mut self, space: Object) {
+        self.devices.retain(|_, &mut under| under != space);
         let space = self.spaces.get_mut(&space).unwrap();
         space.pages.clear();
         space.tables.clear();
@@ -498,14 +507,12 @@ impl Model {
                 self.contexts.remove(&object);
                 self.configured.remove(&object);
             }
-            Kind::VSpace => {
-                let donors: Vec<Id> = self
-                    .caps
-                    .iter()
-                    .filter(|(_, cap)| cap.place == Place::Donor(object))
-                    .map(|(&id, _)| id)
-                    .collect();
-                donors.into_iter().for_each(|donor| self.unlink(donor));
+            Kind::VSpace | Kind::IoSpace => {
+                self.purge(object);
+                let own = [Place::Donor(object), Place::Target(object)];
+                let own: Vec<Id> =
+                    self.caps.iter().filter(|(_, cap)| own.contains(&cap.place)).map(|(&id, _)| id).collect();
+                own.into_iter().for_each(|id| self.unlink(id));
                 self.spaces.remove(&object);
             }
             Kind::Frame => self.unmap_all(id),
@@ -906,7 +913,8 @@ impl Model {
             method::CNode::identify
             | method::VSpace::query
             | method::Frame::physical
-            | method::Tcb::status => Rights::NONE,
+            | method::Tcb::status
+            | method::IoControl::status => Rights::NONE,
             method::Tcb::read_registers | method::SchedContext::consumed => Rights::READ,
             _ => Rights::WRITE,
         };
@@ -928,6 +936,22 @@ impl Model {
             }
             method::VSpace::donate => self.donate(me, object, args[0]).map(|()| Ended::With(vec![])),
             method::VSpace::query => self.query(object, args[0]).map(Ended::With),
+            method::IoSpace::map => self.io_map(me, object, args, seen).map(|()| Ended::With(vec![])),
+            method::IoSpace::unmap => {
+                Model::io_range(args[0], args[1])?;
+                self.change(object, method::VSpace::unmap, args).map(|()| Ended::With(vec![]))
+            }
+            method::IoSpace::donate => self.donate(me, object, args[0]).map(|()| Ended::With(vec![])),
+            method::IoSpace::bind => self.io_bind(me, object, args[0]).map(|()| Ended::With(vec![])),
+            // (What is stopped is not told here.)
+            method::IoSpace::fault => Ok(Ended::With(vec![0; 4])),
+            method::IoControl::attach => self.attach(me, args, seen).map(|()| Ended::With(vec![])),
+            method::IoControl::detach => {
+                let source = u16::try_from(args[0]).map_err(|_| Error::OutOfRange)?;
+                self.devices.remove(&source);
+                Ok(Ended::With(vec![]))
+            }
+            method::IoControl::status => Ok(Ended::With(vec![1, 1])),
             method::Frame::physical => Ok(Ended::With(vec![object])),
             method::SchedContext::bind => {
                 let thread = self.find_object(me, args[0], Kind::Tcb, Rights::WRITE)?;
@@ -1067,7 +1091,7 @@ impl Model {
             return Err(Error::OutOfMemory);
         }
         self.caps.get_mut(&untyped).unwrap().badge = end as u64;
-        let sized = plain || matches!(kind, Kind::CNode | Kind::VSpace);
+        let sized = plain || matches!(kind, Kind::CNode | Kind::VSpace | Kind::IoSpace);
         for at in 0..count {
             let object = start + first + (at << size_bits);
             let cap = Cap {
@@ -1095,7 +1119,7 @@ impl Model {
             Kind::Notification => drop(self.notifications.insert(object, Notification::default())),
             Kind::Reply => drop(self.replies.insert(object, Reply::default())),
             Kind::SchedContext => drop(self.contexts.insert(object, None)),
-            Kind::VSpace => drop(self.spaces.insert(object, Space::default())),
+            Kind::VSpace | Kind::IoSpace => drop(self.spaces.insert(object, Space::default())),
             _ => {}
         }
     }
@@ -1299,5 +1323,58 @@ impl Model {
         }
         let (_, mapping) = self.page(space, address).ok_or(Error::NotMapped)?;
         Ok(vec![mapping.flags, mapping.physical, mapping.size])
+    }
+
+    // Devices.
+
+    fn io_range(address: u64, pages: u64) -> Result<u64> {
+        Model::range(address, pages)
+            .and_then(|end| if end > IO_TOP { Err(Error::OutOfRange) } else { Ok(end) })
+    }
+
+    fn io_map(&mut self, me: Object, space: Object, args: [u64; 8], seen: u64) -> Result<()> {
+        let [frame, address, _, pages, flags, ..] = args;
+        self.find(me, frame, Kind::Frame, Rights::NONE)?;
+        if flags & !(MapFlags::READ.0 | MapFlags::WRITE.0) != 0 || pages == 0 {
+            return Err(Error::InvalidArgument);
+        }
+        let end = Model::io_range(address, pages)?;
+        if address < IO_INTERRUPTS.end && end > IO_INTERRUPTS.start {
+            return Err(Error::OutOfRange);
+        }
+        self.map(me, space, args, seen)
+    }
+
+    fn io_bind(&mut self, me: Object, space: Object, cptr: u64) -> Result<()> {
+        let from = self.find(me, cptr, Kind::Notification, Rights::WRITE)?;
+        let place = Place::Target(space);
+        let before = self.caps.iter().find(|(_, cap)| cap.place == place).map(|(&id, _)| id);
+        if let Some(before) = before {
+            self.unlink(before);
+        }
+        let cap = Cap { owner: false, children: VecDeque::new(), place, ..self.caps[&from].clone() };
+        self.insert(from, cap);
+        Ok(())
+    }
+
+    fn attach(&mut self, me: Object, args: [u64; 8], seen: u64) -> Result<()> {
+        let space = self.find_object(me, args[0], Kind::IoSpace, Rights::WRITE)?;
+        let source = u16::try_from(args[1]).map_err(|_| Error::OutOfRange)?;
+        if self.devices.contains_key(&source) {
+            return Err(Error::Busy);
+        }
+        // (An IoSpace may have no memory for its first table left.)
+        if self.spaces[&space].closed || seen == Error::OutOfTables as u64 {
+            return Err(Error::OutOfTables);
+        }
+        self.devices.insert(source, space);
+        Ok(())
+    }
+
+    /// Where the device `source` gets to at `address`.
+    pub fn reach(&self, source: u16, address: u64, write: bool) -> Option<u64> {
+        let (start, mapping) = self.page(*self.devices.get(&source)?, address)?;
+        let may = !write || mapping.flags & MapFlags::WRITE.0 != 0;
+        may.then_some(mapping.physical + (address - start))
     }
 }

@@ -189,11 +189,11 @@ impl Run {
         let refused = in_part.iter().any(|&error| error as u64 == seen);
         self.over |= refused
             && match u32::try_from(info) {
-                Ok(method::VSpace::map) => words[3] > 512,
+                Ok(method::VSpace::map | method::IoSpace::map) => words[3] > 512,
                 Ok(method::VSpace::protect) => words[1] > 512,
                 _ => false,
             };
-        if gave_way && which == Syscall::invoke && info & !0xff == 0x300 {
+        if gave_way && which == Syscall::invoke && matches!(info >> 8, 0x3 | 0xf) {
             // A range that was worked off in parts has its arguments used up.
             self.m.thread(me).registers.words = tcb.words();
         }
@@ -235,6 +235,7 @@ impl Run {
                 let cap = self.pick(me, Kind::Notification, rest[0]);
                 self.syscall(me, which, cap, info, [at, 0, 0, 0, 0, 0, 0, 0]);
             }
+            50..=54 if rest[4] & 64 != 0 => self.devices(me, kind % 64, rest),
             50..=54 => self.spaces(me, kind % 64, rest),
             _ => self.threads(me, kind % 64, rest),
         }
@@ -257,7 +258,7 @@ impl Run {
     }
 
     fn retype(&mut self, me: Object, rest: [u32; 5]) {
-        const SIZES: [(Kind, u64); 12] = [
+        const SIZES: [(Kind, u64); 13] = [
             (Kind::Endpoint, 0),
             (Kind::Endpoint, 0),
             (Kind::Notification, 0),
@@ -268,6 +269,7 @@ impl Run {
             (Kind::Frame, 12),
             (Kind::Frame, 14),
             (Kind::VSpace, 16),
+            (Kind::IoSpace, 16),
             (Kind::Tcb, 0),
             (Kind::SchedContext, 0),
         ];
@@ -369,6 +371,60 @@ impl Run {
                 }
             }
             _ => self.invoke(me, space, method::VSpace::query, &[address]),
+        }
+    }
+
+    fn devices(&mut self, me: Object, kind: u32, rest: [u32; 5]) {
+        let (space, control) =
+            (self.pick(me, Kind::IoSpace, rest[0]), self.pick(me, Kind::IoControl, rest[0]));
+        let bases = [
+            0,
+            0x40_0000,
+            0x3f_e000,
+            0x60_0000,
+            abi::object::IO_INTERRUPTS.start,
+            abi::object::IO_TOP - 0x3000,
+        ];
+        let address = bases[rest[1] as usize % 6] + u64::from(rest[1] >> 8) % 4 * 0x1000;
+        let pages = [1, 1, 2, 3, 0, 512, 4, 1024][(rest[1] >> 16) as usize % 8];
+        let source = [1, 2, 3, 1 << 16][rest[2] as usize % 4];
+        match kind {
+            50..=51 => {
+                let frame = self.pick(me, Kind::Frame, rest[2]);
+                let flags = [0, 1, 2, 3, 3, 3, 8, 32][rest[3] as usize % 8];
+                let offset = [0, 0, 0, 0x1000, 0x2000, 5][(rest[3] >> 8) as usize % 6];
+                self.invoke(me, space, method::IoSpace::map, &[frame, address, offset, pages, flags]);
+            }
+            52 if rest[3] % 2 == 0 => self.invoke(me, control, method::IoControl::attach, &[space, source]),
+            52 => self.dma(address, rest),
+            53 => match rest[3] % 8 {
+                0 => self.invoke(me, control, method::IoControl::detach, &[source]),
+                1 => self.invoke(me, control, method::IoControl::status, &[]),
+                2 => self.invoke(me, space, method::IoSpace::fault, &[]),
+                3 => {
+                    let notification = self.pick(me, Kind::Notification, rest[2]);
+                    self.invoke(me, space, method::IoSpace::bind, &[notification]);
+                }
+                4 => {
+                    let untyped = self.pick(me, Kind::Untyped, rest[2]);
+                    if untyped >= u64::from(root::FREE) {
+                        self.invoke(me, space, method::IoSpace::donate, &[untyped]);
+                    }
+                }
+                _ => self.invoke(me, space, method::IoSpace::unmap, &[address, pages]),
+            },
+            _ => self.dma(address, rest),
+        }
+    }
+
+    /// Devices try everything; what the IOMMU remembers of it must be forgotten in time.
+    fn dma(&mut self, address: u64, rest: [u32; 5]) {
+        for source in 1..4 {
+            let write = rest[2] & 1 << source != 0;
+            let iommu = &self.w.machine.iommu;
+            let reached = iommu.reach(self.w.memory, source, address + 8, write);
+            assert_eq!(reached, self.m.reach(source, address + 8, write), "device {source} at {address:#x}");
+            iommu.faults.borrow_mut().clear();
         }
     }
 
@@ -524,7 +580,7 @@ impl Run {
             Place::Slot(cnode, at) => self.at::<Slot>(cnode + 64 * at).into(),
             Place::Thread(thread, at) => self.w.tcb_at(thread).slot(at),
             Place::Universe => Some(Ref::of(&self.w.kernel.universe)),
-            Place::Donor(_) | Place::Grave => None,
+            Place::Donor(_) | Place::Target(_) | Place::Grave => None,
         }
     }
 
@@ -549,6 +605,8 @@ impl Run {
     }
 
     fn compare_spaces(&self) {
+        let attached: Vec<u16> = self.w.machine.iommu.devices.borrow().keys().copied().collect();
+        assert_eq!(attached, self.m.devices.keys().copied().collect::<Vec<_>>(), "devices under IoSpaces");
         for (&object, space) in &self.m.spaces {
             for (&at, mapping) in &space.pages {
                 let found = self.w.walk(object, at).map(|entry| entry & 0x000f_ffff_ffff_f000);

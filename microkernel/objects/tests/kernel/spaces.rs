@@ -296,6 +296,9 @@ fn a_refused_map_of_two_tables_leaves_neither() {
     let start = 2 * BASE - 100 * PAGE_SIZE;
     assert_eq!(map(&w, space, frame, [start, 0, 200, 0]), Err(Error::AlreadyMapped));
     assert_eq!(mapped(&w, space, start, 100), 0);
+    let start = 2 * BASE - 511 * PAGE_SIZE;
+    assert_eq!(map(&w, space, frame, [start, 0, 512, 0]), Err(Error::AlreadyMapped));
+    assert_eq!(mapped(&w, space, start, 511), 0);
     assert!(physical(&w, frame) > MEMORY_START);
     assert_ne!(w.recv(w.root, root::TCB), Done::Blocked);
 }

@@ -40,8 +40,9 @@ pub mod root {
     pub const DEVICE: u32 = 10;
     pub const VSPACE: u32 = 11;
     pub const BUFFER: u32 = 12;
+    pub const IO_CONTROL: u32 = 13;
     /// The first that is free.
-    pub const FREE: u32 = 13;
+    pub const FREE: u32 = 14;
 }
 
 /// A page of memory.
@@ -169,6 +170,7 @@ impl World {
             (root::IRQ_CONTROL, Kind::IrqControl, 0),
             (root::IO_PORT, Kind::IoPort, objects::io_port::ALL_PORTS),
             (root::SYSTEM, Kind::System, 0),
+            (root::IO_CONTROL, Kind::IoControl, 0),
         ] {
             fill(at, Capability { badge, ..Capability::whole(kind, 0) });
         }
@@ -647,6 +649,25 @@ impl World {
                 assert_eq!(self.walk(root, page), Some(entry), "CPU {cpu} keeps a stale page {page:#x}");
             }
         }
+    }
+
+    /// The device `source` reaches for `address`: the physical address it gets to. What was stopped is told on
+    /// CPU 0.
+    pub fn dma(&self, source: u16, address: u64, write: bool) -> Option<u64> {
+        let reached = self.machine.iommu.reach(self.memory, source, address, write);
+        let (here, _) = self.begin(0);
+        self.kernel.take_faults(here);
+        self.end(here);
+        reached
+    }
+
+    /// No device is under an IoSpace that is gone, or reaches by the IOMMU's memory what the tables do not have.
+    pub fn check_devices(&self, living: &std::collections::BTreeSet<u64>) {
+        for space in self.kernel.devices.iter().filter_map(|device| device.space.get()) {
+            assert!(living.contains(&(space.address() - abi::PAGE_SIZE)), "a device is under a dead IoSpace");
+            assert!(space.is_io());
+        }
+        self.machine.iommu.check(self.memory);
     }
 }
 

@@ -140,11 +140,13 @@ fn found_names(view: &View, path: &PathBuf, out: &mut Names) {
     }
 }
 
-/// Checks the files that are durable and were not touched since.
+/// Checks the files that are durable and were not touched since. A file can be newer than its name: fdatasync makes an
+/// overwrite durable and leaves an earlier rename to the next commit. So names are those of `at`, contents those of `last`.
 fn check_contents(view: &View, image: &[u8], history: &History, at: &Step, last: usize, cut: usize) {
     for (path, inode) in names_of(&at.model) {
-        let Content::File(bytes) = &at.model.nodes[&inode].content else { continue };
-        let touched = history.steps[last].model.nodes.get(&inode).map_or(usize::MAX, |node| node.touched);
+        let Some(node) = history.steps[last].model.nodes.get(&inode) else { continue };
+        let Content::File(bytes) = &node.content else { continue };
+        let touched = node.touched;
         let durable = history.steps.iter().any(|step| {
             step.ended <= cut
                 && step.model.operation >= touched

@@ -1,5 +1,6 @@
 //! `restarts COUNT NAME...` kills each of the components so many times, and looks whether init has as much memory and as
-//! many slots left afterwards as before: 0 if so, 1 if not. It says how long they were away.
+//! many slots left afterwards as before: 0 if so, 1 if not. It says how long they were away. `NAME+NAME` are killed
+//! together, one while the other has only begun to come back.
 #![no_std]
 #![no_main]
 
@@ -24,9 +25,12 @@ fn main() -> Result<u8, String> {
     };
     let mut status = 0;
     for name in arguments {
-        let place = control::find(name).map_err(refused)?;
-        let place = place.ok_or_else(|| alloc::format!("the manifest has no component {name}"))?;
-        if !comes_back(name, place, count).map_err(refused)? {
+        let mut places = Vec::new();
+        for each in name.split('+') {
+            let place = control::find(each).map_err(refused)?;
+            places.push(place.ok_or_else(|| alloc::format!("the manifest has no component {each}"))?);
+        }
+        if !comes_back(name, &places, count).map_err(refused)? {
             status = 1;
         }
     }
@@ -37,15 +41,15 @@ fn refused(error: IoError) -> String {
     alloc::format!("{error}")
 }
 
-/// Whether everything is there again after `count` lives of a component.
-fn comes_back(name: &str, place: u64, count: u64) -> Result<bool, IoError> {
+/// Whether everything is there again after `count` lives of components.
+fn comes_back(name: &str, places: &[u64], count: u64) -> Result<bool, IoError> {
     for _ in 0..FIRST {
-        once(place)?;
+        once(places)?;
     }
     let before = io::inventory()?;
     let mut away = Vec::new();
     for _ in 0..count {
-        away.push(once(place)?);
+        away.push(once(places)?);
     }
     let [bytes, slots] = io::inventory()?;
     away.sort_unstable();
@@ -63,9 +67,23 @@ fn comes_back(name: &str, place: u64, count: u64) -> Result<bool, IoError> {
     Ok([bytes, slots] == before)
 }
 
-/// Kills the component, waits until it is ready again, and says for how many ticks it was not.
-fn once(place: u64) -> Result<u64, IoError> {
-    control::kill(place)?;
+/// Kills the components, waits until all are ready again, and says for how many ticks one of them was not.
+fn once(places: &[u64]) -> Result<u64, IoError> {
+    for place in places {
+        while control::about(*place)?.is_some_and(|about| about.state == State::Fencing) {
+            ipc::yield_now();
+        }
+        control::kill(*place)?;
+    }
+    let mut longest = 0;
+    for place in places {
+        longest = longest.max(away(*place)?);
+    }
+    Ok(longest)
+}
+
+/// Waits until a component is ready again: for how many ticks it was not.
+fn away(place: u64) -> Result<u64, IoError> {
     loop {
         if let Some(times) = control::recovery(place, 0)?
             && times[recovery::READY] != 0

@@ -116,7 +116,7 @@ impl Maker {
     fn argument(&mut self, argument: Argument) -> u64 {
         let value = match argument {
             Argument::Capability(kind) => return self.capability(kind),
-            Argument::Kind => self.random.below(11),
+            Argument::Kind => self.random.pick(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 15]),
             Argument::Rights => self.random.pick(&[15, 15, 7, 3, 1, 2, 4, 8, 0, 11]),
             Argument::MapFlags => {
                 let flags = [1, 3, 3, 9, 1, 3, 35, 33, 17, 19, 65, 11].map(MapFlags);

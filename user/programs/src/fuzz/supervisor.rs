@@ -155,6 +155,7 @@ impl Supervisor {
             shared: memory::make(Kind::Frame, 21)?,
             sched_control: SchedControl(env::required("sched-control")),
             irq_control: IrqControl(env::required("irq-control")),
+            io_control: env::capability("io-control"),
             io_port: env::required("ports-0x80"),
             system: env::required("system"),
             tsc_hz: env::tsc_hz(),

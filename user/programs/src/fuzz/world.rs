@@ -40,8 +40,11 @@ const fn at(kind: Kind, own: u32, made: Range<u32>, bits: &'static [u64], derive
     Place { kind, own, made, bits, derived }
 }
 
+/// Where a world has the right to put devices under its IoSpaces.
+const IO_CONTROL: u32 = 63;
+
 /// In the order in which they are made.
-static PLACES: [Place; 14] = [
+static PLACES: [Place; 16] = [
     at(Kind::CNode, 2, 44..47, &[4, 6, 2], 102..106),
     at(Kind::VSpace, 4, 42..44, &[OTHER_SPACE_BITS, 14], 114..117),
     at(Kind::Tcb, 5, 30..36, &[0], 88..94),
@@ -56,6 +59,9 @@ static PLACES: [Place; 14] = [
     at(Kind::SchedControl, 7, 0..0, &[], 117..119),
     at(Kind::IoPort, 9, 0..0, &[], 119..121),
     at(Kind::System, 10, 0..0, &[], 121..122),
+    at(Kind::IoSpace, 0, 56..60, &[16, 14, 15, 14], 60..63),
+    // (Nothing where the machine has no IOMMU.)
+    at(Kind::IoControl, IO_CONTROL, 0..0, &[], 0..0),
 ];
 
 /// Where the world has capabilities for objects of this kind. (For those that nobody has: empty slots.)
@@ -112,6 +118,8 @@ pub struct Means {
     pub sched_control: SchedControl,
     /// Over interrupts.
     pub irq_control: IrqControl,
+    /// Over the IOMMU, if there is one.
+    pub io_control: Option<CPtr>,
     /// Some I/O ports that do no harm.
     pub io_port: CPtr,
     /// The machine.
@@ -183,6 +191,9 @@ impl Means {
         ];
         for (at, from, rights, badge) in shared {
             cspace.mint(at, self.own.0, slot(from), rights, badge)?;
+        }
+        if let Some(control) = self.io_control {
+            cspace.copy(IO_CONTROL.into(), self.own.0, slot(control))?;
         }
         Ok(())
     }

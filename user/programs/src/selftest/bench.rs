@@ -227,6 +227,7 @@ impl Bench {
             (slots::BENCH, Some(self.endpoint), Rights::WRITE.or(Rights::GRANT)),
             (slots::KERNEL_LOG, r.kernel_log, Rights::READ),
             (slots::TRACE, r.trace, Rights::READ),
+            (slots::IO_CONTROL, r.io_control, Rights::ALL),
         ];
         for (slot, from, rights) in shared {
             if let Some(from) = from {

@@ -312,7 +312,7 @@ fn an_empty_slot_names_nothing(_: &mut World) {
 }
 
 /// A capability of each kind that can be had.
-fn one_of_each(w: &mut World) -> [(Kind, CPtr); 13] {
+fn one_of_each(w: &mut World) -> [(Kind, CPtr); 14] {
     let handler = w.slot();
     IRQ_CONTROL.msi(CNODE.0, handler.into_slot(), 0, SILENT).must("an IrqHandler");
     [
@@ -327,6 +327,7 @@ fn one_of_each(w: &mut World) -> [(Kind, CPtr); 13] {
         (Kind::Reply, w.make(Kind::Reply)),
         (Kind::IrqControl, IRQ_CONTROL.0),
         (Kind::IrqHandler, handler),
+        (Kind::IoSpace, w.make_sized(Kind::IoSpace, 14)),
         (Kind::IoPort, crate::world::IO_PORT.0),
         (Kind::SchedControl, SCHED_CONTROL.0),
     ]

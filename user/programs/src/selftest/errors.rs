@@ -1,17 +1,17 @@
 //! Every documented error of every system call and method, provoked. The table of the interface says which
 //! there are; one that is missing here fails the run.
 
-use abi::object::USER_TOP;
+use abi::object::{IO_TOP, USER_TOP};
 use abi::table::CallInfo;
 use abi::{CPtr, Error, Kind, MapFlags, Rights, Syscall};
 use ipc::trap::{NO_WORDS, trap};
-use ipc::{IoPort, Message, SchedContext, Tcb, Untyped, VSpace};
+use ipc::{IoPort, IoSpace, Message, SchedContext, Tcb, Untyped, VSpace};
 
 use crate::arena;
 use crate::table::{Need, Refusal};
 use crate::world::{
-    CNODE, EMPTY, IO_PORT, IRQ_CONTROL, Must, SCHED_CONTEXT, SCHED_CONTROL, SILENT, SLOT_BITS, SYSTEM, Slot,
-    TCB, Thread, UNTYPED, VSPACE, World, now, slots,
+    CNODE, EMPTY, IO_CONTROL, IO_PORT, IRQ_CONTROL, Must, SCHED_CONTEXT, SCHED_CONTROL, SILENT, SLOT_BITS,
+    SYSTEM, Slot, TCB, Thread, UNTYPED, VSPACE, World, now, slots,
 };
 
 /// The refusal for a documented error.
@@ -33,7 +33,14 @@ const fn refusal(call: &'static str, error: Error, provoke: fn(&mut World) -> Pr
     Refusal { call, error, need: Need::Nothing, provoke }
 }
 
+const fn iommu_refusal(call: &'static str, error: Error, provoke: fn(&mut World) -> Provoked) -> Refusal {
+    Refusal { call, error, need: Need::Iommu, provoke }
+}
+
 use Error::*;
+
+/// The source of a device that no machine of the tests has.
+const NOBODY: u64 = 0xf000;
 
 /// A message info with a count that is out of range.
 const BAD_INFO: u64 = 65;
@@ -177,6 +184,20 @@ const REFUSALS: &[Refusal] = &[
     refusal("SchedControl.set_priority", OutOfRange, |_| SCHED_CONTROL.set_priority(TCB.0, 256)),
 
     refusal("System.log", OutOfRange, |_| SYSTEM.log(513)),
+    refusal("IoSpace.map", InvalidArgument, |w| { let (space, frame) = (io_space(w), w.frame(1)); space.map(frame, 1, 0, 1, MapFlags::READ) }),
+    refusal("IoSpace.map", OutOfRange, |w| { let (space, frame) = (io_space(w), w.frame(1)); space.map(frame, IO_TOP, 0, 1, MapFlags::READ) }),
+    refusal("IoSpace.map", AlreadyMapped, |w| { let (space, frame) = (io_space(w), w.frame(1)); space.map(frame, 0, 0, 1, MapFlags::READ)?; space.map(frame, 0, 0, 1, MapFlags::READ) }),
+    refusal("IoSpace.map", OutOfTables, |w| { let (space, frame) = (closed_io_space(w), w.frame(1)); space.map(frame, 0, 0, 1, MapFlags::READ) }),
+    refusal("IoSpace.unmap", InvalidArgument, |w| io_space(w).unmap(1, 1)),
+    refusal("IoSpace.unmap", OutOfRange, |w| io_space(w).unmap(IO_TOP, 1)),
+    refusal("IoSpace.donate", InvalidArgument, |w| { let space = io_space(w); let untyped = w.make_sized(Kind::Untyped, 12); space.donate(untyped) }),
+    refusal("IoSpace.donate", Busy, |w| { let space = io_space(w); let untyped = w.make_sized(Kind::Untyped, 14); make_from(w, untyped); space.donate(untyped) }),
+    refusal("IoSpace.donate", OutOfRange, |w| { let space = io_space(w); (0..17).try_for_each(|_| { let untyped = w.make_sized(Kind::Untyped, 13); space.donate(untyped) }) }),
+    iommu_refusal("IoControl.attach", OutOfRange, |w| { let space = io_space(w); IO_CONTROL.attach(space.0, 1 << 16) }),
+    iommu_refusal("IoControl.attach", Busy, |w| { let space = io_space(w); IO_CONTROL.attach(space.0, NOBODY)?; IO_CONTROL.attach(space.0, NOBODY) }),
+    iommu_refusal("IoControl.attach", OutOfTables, |w| { let space = closed_io_space(w); IO_CONTROL.attach(space.0, NOBODY) }),
+    iommu_refusal("IoControl.attach", Unavailable, |w| { let space = io_space(w); (NOBODY..).try_for_each(|source| IO_CONTROL.attach(space.0, source)) }),
+    iommu_refusal("IoControl.detach", OutOfRange, |_| IO_CONTROL.detach(1 << 16)),
     refusal("System.log", NotConfigured, |w| without_buffer(w, |_| SYSTEM.log(1))),
 ];
 
@@ -243,6 +264,20 @@ fn receive_with_a_reply_in_use(w: &mut World, number: Syscall) -> Provoked {
 /// An address space without memory for tables.
 fn small_space(w: &mut World) -> VSpace {
     VSpace(w.make_sized(Kind::VSpace, 14))
+}
+
+fn io_space(w: &mut World) -> IoSpace {
+    IoSpace(w.make_sized(Kind::IoSpace, 16))
+}
+
+/// An IoSpace whose memory is taken away again.
+fn closed_io_space(w: &mut World) -> IoSpace {
+    let outer = w.make_sized(Kind::Untyped, 14);
+    let (space, slot) = (IoSpace(w.make_sized(Kind::IoSpace, 14)), w.slot());
+    Untyped(outer).retype(Kind::Untyped, 13, CNODE.0, slot.into_slot(), 1).must("memory");
+    space.donate(slot).must("donating");
+    CNODE.revoke(outer.into_slot()).must("taking it back");
+    space
 }
 
 /// Makes something from an Untyped.

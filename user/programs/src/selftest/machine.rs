@@ -258,15 +258,28 @@ fn an_interrupt_arrives_on_another_cpu(w: &mut World) {
     stop_clock();
 }
 
+/// The vector that a message raises: in its data (SDM vol. 3, 11.11), or, where interrupts are remapped, by the
+/// entry that its address names (VT-d specification, 5.1.2.2), of which the kernel has one for each vector.
+pub fn vector_of([address, data]: [u64; 2]) -> u64 {
+    const REMAPPABLE: u64 = 1 << 4;
+    assert_eq!(address >> 20, 0xfee);
+    if address & REMAPPABLE == 0 {
+        assert_eq!(address & 0xfff, 0);
+        return data;
+    }
+    assert_eq!((address & 0xf, data), (0, 0));
+    address >> 5 & 0x7fff
+}
+
 fn message_interrupts_have_their_own_vectors(w: &mut World) {
     let mut seen = [false; 256];
     for round in 0..20 {
         let slot = w.slot();
         let cpu = round % w.cpus();
-        let [address, data] = IRQ_CONTROL.msi(CNODE.0, slot.into_slot(), cpu, SILENT).must("a vector");
-        assert_eq!(address & 0xfff0_0fff, 0xfee0_0000);
-        assert!((0x30..=0xef).contains(&data), "{data:#x}");
-        assert!(!core::mem::replace(&mut seen[data as usize], true), "{data:#x} twice");
+        let message = IRQ_CONTROL.msi(CNODE.0, slot.into_slot(), cpu, SILENT).must("a vector");
+        let vector = vector_of(message);
+        assert!((0x30..=0xef).contains(&vector), "{vector:#x}");
+        assert!(!core::mem::replace(&mut seen[vector as usize], true), "{vector:#x} twice");
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Resources {
     pub kernel_log: Option<CPtr>,
     /// See `kernel_log`.
     pub trace: Option<CPtr>,
+    /// Over the IOMMU, if there is one.
+    pub io_control: Option<CPtr>,
     /// Device memory, if given.
     pub device: Option<CPtr>,
     /// Memory for the sandboxes, and log2 of its size.
@@ -54,6 +56,7 @@ impl Resources {
             system: System(env::required("system")),
             kernel_log: env::capability("kernel-log"),
             trace: env::capability("trace"),
+            io_control: env::capability("io-control"),
             device: env::capability("device-memory"),
             untyped,
             untyped_bits,

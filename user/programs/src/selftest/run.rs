@@ -74,6 +74,11 @@ impl Runner {
             Need::Cpus(count) => resources.cpus >= count,
             Need::Records => resources.kernel_log.is_some() && resources.trace.is_some(),
             Need::Device => resources.device.is_some(),
+            Need::Iommu => resources.io_control.is_some(),
+            Need::Edu => {
+                let given = resources.io_control.is_some() && resources.device.is_some();
+                given && crate::edu::find(resources.io_port).is_some()
+            }
         }
     }
 

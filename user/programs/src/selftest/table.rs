@@ -16,6 +16,10 @@ pub enum Need {
     Records,
     /// Device memory.
     Device,
+    /// An IOMMU.
+    Iommu,
+    /// An IOMMU, and QEMU's device for teaching, which does what it is told.
+    Edu,
 }
 
 /// A test: a row of the table.
@@ -96,6 +100,7 @@ pub const AREAS: &[&[Test]] = &[
     crate::latency::TESTS,
     crate::entries::TESTS,
     crate::devices::TESTS,
+    crate::iommu::TESTS,
     crate::domains::TESTS,
     crate::bounces::TESTS,
 ];

@@ -6,7 +6,7 @@
 use core::fmt;
 
 use abi::{CPtr, Error, IpcBuffer, Kind, MapFlags, Registers, Rights};
-use ipc::{CNode, IoPort, IrqControl, SchedContext, SchedControl, System, Tcb, Untyped, VSpace};
+use ipc::{CNode, IoControl, IoPort, IrqControl, SchedContext, SchedControl, System, Tcb, Untyped, VSpace};
 
 use crate::arena;
 use crate::program::Program;
@@ -46,6 +46,8 @@ pub mod slots {
     pub const TRACE: u32 = 16;
     /// An Untyped of device memory, likewise.
     pub const DEVICE: u32 = 17;
+    /// Over the IOMMU, if there is one.
+    pub const IO_CONTROL: u32 = 18;
     /// Never filled.
     pub const EMPTY: u32 = 31;
     /// The first slot for the test.
@@ -108,6 +110,8 @@ pub const IRQ_CONTROL: IrqControl = IrqControl(CPtr(slots::IRQ_CONTROL));
 pub const IO_PORT: IoPort = IoPort(CPtr(slots::IO_PORT));
 /// The machine.
 pub const SYSTEM: System = System(CPtr(slots::SYSTEM));
+/// Over the IOMMU.
+pub const IO_CONTROL: IoControl = IoControl(CPtr(slots::IO_CONTROL));
 /// The arena's Frame.
 pub const ARENA: CPtr = CPtr(slots::ARENA);
 /// A slot that is empty.

@@ -1,0 +1,239 @@
+//! The driver: requests go from the clients' rings to the device, answers back.
+//!
+//! [`Server::turn`] does all there is to do, once: first what the device has done, then what the clients want, then it
+//! tells device and clients, each at most once for the whole batch. It says whether there is a reason to sleep.
+//!
+//! Nothing is kept for a next life: it meets all clients anew, and they submit again what was not answered.
+
+use heapless::Vec;
+use proto::block::{Op, RECORD, SECTOR, Status, properties};
+use proto::channel::PROPERTIES;
+use proto::start::MAX_CHANNELS;
+use ring::Word;
+use virtio::{DeviceError, Registers};
+
+use crate::client::{Client, Properties, Wrong};
+use crate::disk::{DEPTH, Disk};
+use crate::request::Request;
+
+/// Who asked for a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    client: u8,
+    id: u64,
+}
+
+/// What the driver needs of the world around it.
+pub trait World {
+    /// Which life the component at `place` of the manifest is in; 0 before its first.
+    fn life(&self, place: u16) -> u32;
+    /// Rings the bell of client `client`.
+    fn ring(&mut self, client: usize);
+    /// The next request of a client, or the next answer of the device, is begun with.
+    fn begun(&mut self);
+    /// A request was answered.
+    fn served(&mut self);
+    /// A client did something that it must not, in a life that goes on.
+    fn report(&mut self, client: usize, wrong: Wrong);
+}
+
+/// How long the device may have requests without answering any, in ticks of the clock that
+/// [`Server::deadline`] is asked by.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    most: u64,
+    /// When it last answered, or had none.
+    since: u64,
+    /// How many it had answered then.
+    answered: u64,
+}
+
+/// The driver.
+#[derive(Debug)]
+pub struct Server<'m, R, W> {
+    disk: Disk<'m, R, Asked>,
+    clients: Vec<Client<'m, W>, MAX_CHANNELS>,
+    properties: Properties,
+    /// The client whose turn is first.
+    first: usize,
+    answered: u64,
+    patience: Patience,
+}
+
+impl<'m, R: Registers, W: Word> Server<'m, R, W> {
+    /// The driver of `disk` for `clients`. A device that has requests and answers none for `patience` ticks is given
+    /// up.
+    pub fn new(
+        disk: Disk<'m, R, Asked>,
+        clients: Vec<Client<'m, W>, MAX_CHANNELS>,
+        patience: u64,
+    ) -> Server<'m, R, W> {
+        let patience = Patience { most: patience, since: 0, answered: 0 };
+        let properties = properties(&disk);
+        Server { disk, clients, properties, first: 0, answered: 0, patience }
+    }
+
+    /// Does what there is to do. True: there is nothing more, and whoever brings something rings.
+    pub fn turn(&mut self, world: &mut impl World) -> Result<bool, DeviceError> {
+        self.disk.awake();
+        self.take_answers(world)?;
+        for at in 0..self.clients.len() {
+            let client = (self.first + at) % self.clients.len();
+            self.take_requests(client, world);
+        }
+        self.first = (self.first + 1) % self.clients.len().max(1);
+        self.disk.publish();
+        let mut sleeps = self.disk.sleep();
+        for client in 0..self.clients.len() {
+            if self.clients[client].publish() {
+                world.ring(client);
+            }
+            let asleep = self.clients[client].sleep();
+            sleeps &= self.unless_wrong(client, asleep, world).unwrap_or(true);
+        }
+        Ok(sleeps)
+    }
+
+    /// The device has said that its configuration changed, or that it needs a reset.
+    pub fn configuration_changed(&mut self, world: &mut impl World) -> Result<(), DeviceError> {
+        if self.disk.look()? {
+            self.properties = properties(&self.disk);
+            for (at, client) in self.clients.iter().enumerate().filter(|(_, client)| client.is_served()) {
+                client.say(&self.properties);
+                world.ring(at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Until when the device must have answered something, now that it is `now`; none if it has nothing to do.
+    pub fn deadline(&mut self, now: u64) -> Result<Option<u64>, DeviceError> {
+        let Patience { most, since, answered } = &mut self.patience;
+        if self.disk.under_way() == 0 || *answered != self.answered {
+            (*since, *answered) = (now, self.answered);
+        }
+        if self.disk.under_way() == 0 {
+            Ok(None)
+        } else if now.wrapping_sub(*since) >= *most {
+            Err(DeviceError::Silent)
+        } else {
+            Ok(Some(since.wrapping_add(*most)))
+        }
+    }
+
+    fn take_answers(&mut self, world: &mut impl World) -> Result<(), DeviceError> {
+        while let Some((Asked { client, id }, status)) = self.disk.pop()? {
+            world.begun();
+            self.answered = self.answered.wrapping_add(1);
+            let client = usize::from(client);
+            self.clients[client].done();
+            self.answer(client, id, status, world);
+        }
+        Ok(())
+    }
+
+    /// Gives the device what client `client` wants, as much as there is room for.
+    fn take_requests(&mut self, client: usize, world: &mut impl World) {
+        let life = world.life(self.clients[client].place);
+        if self.clients[client].meet(life, &self.properties) {
+            world.ring(client);
+        }
+        if let Some(request) = self.clients[client].waiting()
+            && !self.give(client, request)
+        {
+            return;
+        }
+        // No more than the device can have: others want a turn, too.
+        for _ in 0..DEPTH {
+            let taken = self.clients[client].take();
+            match self.unless_wrong(client, taken, world).flatten() {
+                Some(record) => {
+                    world.begun();
+                    if !self.take_request(client, record, world) {
+                        return;
+                    }
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// False: there is no room for more.
+    fn take_request(&mut self, client: usize, record: [u64; RECORD], world: &mut impl World) -> bool {
+        let [id, ..] = record;
+        match Request::read(record, self.disk.limits(), self.clients[client].data.sectors) {
+            Ok(request) if request.op == Op::Flush && !self.disk.has_cache() => {
+                self.answer(client, id, Status::Ok, world);
+                true
+            }
+            Ok(request) => self.give(client, request),
+            Err(status) => {
+                self.answer(client, id, status, world);
+                true
+            }
+        }
+    }
+
+    /// Gives the device a request. False: it has no room, and the request was set aside.
+    fn give(&mut self, client: usize, request: Request) -> bool {
+        let asked = Asked { client: client as u8, id: request.id };
+        let place = &mut self.clients[client];
+        if self.disk.submit(&request, place.data.address, asked) {
+            place.given();
+            true
+        } else {
+            place.set_aside(request);
+            false
+        }
+    }
+
+    fn answer(&mut self, client: usize, id: u64, status: Status, world: &mut impl World) {
+        let answered = self.clients[client].answer(id, status);
+        if self.unless_wrong(client, answered, world).is_some() {
+            world.served();
+        }
+    }
+
+    /// What came out, unless the client did something wrong: then it is not served any more in this life; and is
+    /// reported, unless this life has ended, of which there is nothing to say.
+    #[inline]
+    fn unless_wrong<T>(
+        &mut self,
+        client: usize,
+        result: Result<T, Wrong>,
+        world: &mut impl World,
+    ) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(wrong) => {
+                let place = &mut self.clients[client];
+                place.give_up();
+                if place.is_in_life(world.life(place.place)) {
+                    world.report(client, wrong);
+                }
+                None
+            }
+        }
+    }
+}
+
+/// What is shown to clients, in the order of `proto::block::properties`.
+fn properties<R: Registers>(disk: &Disk<R, Asked>) -> Properties {
+    let limits = disk.limits();
+    let flag = |condition, flag| if condition { flag } else { 0 };
+    let flags = flag(limits.read_only, properties::READ_ONLY)
+        | flag(disk.has_cache(), properties::CACHE)
+        | flag(limits.discard, properties::DISCARD)
+        | flag(limits.write_zeroes, properties::WRITE_ZEROES);
+    let mut words = [0; properties::COUNT];
+    for (word, value) in [
+        (properties::SECTORS, limits.sectors),
+        (properties::FLAGS, flags),
+        (properties::BLOCK, limits.block * SECTOR),
+        (properties::MOST_CLEARED, limits.cleared),
+        (properties::MOST_SEGMENTS, limits.segments as u64),
+    ] {
+        words[word - PROPERTIES] = value;
+    }
+    words
+}

@@ -1,0 +1,231 @@
+//! A client, the driver and a device of software in one process, and what kills any of them at any step.
+
+use std::rc::Rc;
+use std::sync::atomic::AtomicU64;
+
+use crate::device::{BeginError, HEADER, Nic, Offer, RECEIVE, TRANSMIT};
+use crate::driver::{Driver, Turn, Witness};
+use crate::port::Port;
+use net::client::{Client, LONGEST, Update, Wrong};
+use proto::net::{RINGS_BITS, RX_BUFFER};
+use virtio::fake::{Arena, FakeDevice};
+use virtio::fragile::{Fragile, Fuse};
+use virtio::{DeviceError, Dma, DmaMemory, Transport};
+
+/// Buffers each way.
+pub const BUFFERS: usize = 16;
+/// Identity of a network device (VirtIO 1.2, 4.1.2).
+const IDENTITY: u16 = 0x1041;
+/// The client's data, and what some fifty lives of the driver use: it is not used again.
+const ARENA: usize = 3 << 19;
+pub const MAC: [u8; 6] = [2, 3, 4, 5, 6, 7];
+pub const CONFIG: [u8; 12] = [2, 3, 4, 5, 6, 7, 1, 0, 1, 0, 0xdc, 5];
+pub const OFFERED: u64 = Offer::all().bits() | FakeDevice::FEATURES;
+
+/// The memory of it all.
+pub struct Memory {
+    pub arena: Arena,
+    pub rings: Vec<AtomicU64>,
+}
+
+impl Memory {
+    pub fn new() -> Memory {
+        let rings = (0..(1 << RINGS_BITS) / 8).map(|_| AtomicU64::new(0)).collect();
+        Memory { arena: Arena::new(ARENA), rings }
+    }
+}
+
+/// Lets the driver be killed at each record.
+pub struct Steps(Rc<Fuse>);
+
+impl Witness for Steps {
+    fn begun(&mut self) {
+        self.0.step();
+    }
+
+    fn served(&mut self) {
+        self.0.step();
+    }
+}
+
+/// Client, driver, device, and the lives they are in.
+pub struct Bench<'m> {
+    pub memory: &'m Memory,
+    pub device: FakeDevice<'m>,
+    pub data: DmaMemory<'m>,
+    pub client: Client<'m>,
+    pub driver: Option<Driver<'m, Fragile<FakeDevice<'m>>>>,
+    pub fuse: Rc<Fuse>,
+    pub client_life: u32,
+    pub driver_life: u32,
+    /// Frames on the wire, towards the device.
+    pub wire: Vec<Vec<u8>>,
+}
+
+impl<'m> Bench<'m> {
+    /// A client and a device that offers all there is; the driver has not begun.
+    pub fn new(memory: &'m Memory) -> Bench<'m> {
+        Bench::offering(memory, OFFERED)
+    }
+
+    pub fn offering(memory: &'m Memory, offered: u64) -> Bench<'m> {
+        let data = (&memory.arena).allocate(2 * BUFFERS * RX_BUFFER).expect("the arena is large enough");
+        let client = Client::new(&memory.rings, data.words(), 1).expect("the memory is large enough");
+        Bench {
+            memory,
+            device: FakeDevice::new(&memory.arena, offered, &[64, 64], &CONFIG),
+            data,
+            client,
+            driver: None,
+            fuse: Rc::default(),
+            client_life: 1,
+            driver_life: 1,
+            wire: Vec::new(),
+        }
+    }
+
+    /// The same, and they have found each other.
+    pub fn together(memory: &'m Memory) -> Bench<'m> {
+        let mut bench = Bench::new(memory);
+        bench.meet();
+        bench
+    }
+
+    pub fn meet(&mut self) {
+        for _ in 0..3 {
+            self.driver_step();
+            self.client_step();
+        }
+        assert!(self.client.is_together());
+    }
+
+    /// A device with a driver in its first turn.
+    pub fn begin(&mut self) -> Result<Driver<'m, Fragile<FakeDevice<'m>>>, BeginError> {
+        let registers = Fragile::new(self.device.clone(), self.fuse.clone());
+        let transport = Transport::new(registers, IDENTITY)?;
+        let nic = Nic::new(transport, &mut &self.memory.arena, [2, 0, 0, 0, 0, 0])?;
+        let port = Port::new(&self.memory.rings, self.data.bytes() as u64, self.driver_life);
+        Ok(Driver::new(nic, port.expect("the memory is large enough"), self.data.address()))
+    }
+
+    /// The driver is dead: what init does then.
+    pub fn bury_driver(&mut self) {
+        self.driver = None;
+        self.device.reset();
+        self.driver_life += 1;
+    }
+
+    /// The client is dead, and begins again.
+    pub fn next_client(&mut self) {
+        self.client_life += 1;
+        self.client =
+            Client::new(&self.memory.rings, self.data.words(), self.client_life).expect("as before");
+    }
+
+    /// Lets the driver work, until it sleeps or is killed; and begin, if it has not.
+    pub fn driver_step(&mut self) -> Turn {
+        self.try_driver_step().expect("an honest device")
+    }
+
+    pub fn try_driver_step(&mut self) -> Result<Turn, DeviceError> {
+        let fuse = self.fuse.clone();
+        match fuse.watch(|| self.driver_turns()) {
+            Some(result) => result,
+            None => {
+                self.bury_driver();
+                Ok(Turn::default())
+            }
+        }
+    }
+
+    fn driver_turns(&mut self) -> Result<Turn, DeviceError> {
+        let mut driver = match self.driver.take() {
+            Some(driver) => driver,
+            None => self.begin().expect("a device to begin with"),
+        };
+        let mut steps = Steps(self.fuse.clone());
+        let mut all = Turn::default();
+        loop {
+            let turn = driver.turn(self.client_life, &mut steps)?;
+            all.ring |= turn.ring;
+            all.wrong |= turn.wrong;
+            if !turn.more && driver.sleep() {
+                break;
+            }
+        }
+        self.driver = Some(driver);
+        Ok(all)
+    }
+
+    pub fn client_step(&mut self) -> Update {
+        let update = self.client.update(self.driver_life).expect("an honest driver");
+        self.client.flush().expect("an honest driver");
+        update
+    }
+
+    pub fn send(&mut self, frame: &[u8]) -> bool {
+        match self.client.room().expect("an honest driver") {
+            Some(room) => {
+                let length = self.client.copy_in(&room, frame);
+                self.client.send(room, length, None);
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub fn receive(&mut self) -> Option<Vec<u8>> {
+        self.try_receive().expect("an honest driver")
+    }
+
+    pub fn try_receive(&mut self) -> Result<Option<Vec<u8>>, Wrong> {
+        let Some(frame) = self.client.receive()? else { return Ok(None) };
+        let mut place = [0; LONGEST];
+        let bytes = self.client.copy_out(&frame, &mut place).to_vec();
+        self.client.give_back(frame);
+        Ok(Some(bytes))
+    }
+
+    /// The frames that the device sends, with the first three units of use of their headers.
+    pub fn device_sends(&self) -> Vec<([u16; 3], Vec<u8>)> {
+        core::iter::from_fn(|| self.device_sends_one()).collect()
+    }
+
+    fn device_sends_one(&self) -> Option<([u16; 3], Vec<u8>)> {
+        let chain = self.device.take(TRANSMIT)?;
+        let mut bytes = Vec::new();
+        for segment in &chain.segments {
+            assert!(!segment.writable);
+            let mut part = vec![0; segment.length as usize];
+            assert!(self.device.read(segment.address, &mut part));
+            bytes.extend(part);
+        }
+        self.device.complete(TRANSMIT, chain.id.into(), 0);
+        let frame = bytes.split_off(HEADER as usize);
+        let unit = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        Some(([unit(0), unit(6), unit(8)], frame))
+    }
+
+    /// Lets a frame arrive, with these flags in its header. False: there is no buffer for it.
+    pub fn device_receives(&self, flags: [u8; 2], frame: &[u8]) -> bool {
+        let Some(chain) = self.device.take(RECEIVE) else { return false };
+        let mut bytes = [flags.as_slice(), &[0; HEADER as usize - 2], frame].concat();
+        let length = bytes.len() as u32;
+        for segment in &chain.segments {
+            assert!(segment.writable);
+            let rest = bytes.split_off(bytes.len().min(segment.length as usize));
+            assert!(self.device.write(segment.address, &bytes));
+            bytes = rest;
+        }
+        assert!(bytes.is_empty(), "the buffer is too small");
+        self.device.complete(RECEIVE, chain.id.into(), length);
+        true
+    }
+
+    /// Lets what is on the wire arrive, in its order, as far as there are buffers.
+    pub fn wire_arrives(&mut self) {
+        let waiting = std::mem::take(&mut self.wire);
+        let arrived = waiting.iter().take_while(|frame| self.device_receives([0; 2], frame)).count();
+        self.wire = waiting.into_iter().skip(arrived).collect();
+    }
+}
