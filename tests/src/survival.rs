@@ -29,6 +29,7 @@ component tellers
     memory    2M
     state     4K
     calls     ledger
+    priority  140
     holds     sched-control supervise
 ";
 
@@ -44,6 +45,7 @@ component paging
     memory    2M
     state     4K
     calls     pages
+    priority  140
     holds     sched-control supervise
 ";
 

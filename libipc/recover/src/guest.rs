@@ -10,7 +10,7 @@ use rt::alloc::AllocError;
 use rt::{env, life, memory};
 
 use crate::caller::{Caller, Link};
-use crate::server::{Extra, Layout, Life, Request, Server, Service};
+use crate::server::{Extra, Layout, Life, Request, Server, Service, View};
 use crate::state::BadState;
 
 /// The state of a component, as its memory has it.
@@ -77,11 +77,16 @@ pub fn open<S: Service>(layout: Layout, service: S) -> Result<Server<Words, S>, 
 /// Serves the endpoint that the manifest calls `name`, as long as the component lives: one transaction for each
 /// request, answered when it is committed.
 pub fn serve<S: Service>(name: &str, server: &mut Server<Words, S>) -> NoService {
-    serve_then(name, server, || {})
+    serve_then(name, server, |_| {})
 }
 
-/// The same, with something to be done behind each commit: a heap's `committed`, bells to be rung.
-pub fn serve_then<S: Service>(name: &str, server: &mut Server<Words, S>, then: impl FnMut()) -> NoService {
+/// The same, with something to be done between each commit and its answer: a heap's `end`, bells to be rung. It sees
+/// the service's words.
+pub fn serve_then<S: Service>(
+    name: &str,
+    server: &mut Server<Words, S>,
+    then: impl FnMut(&View<Words>),
+) -> NoService {
     if let Err(error) = life::bind_bell() {
         return NoService::Alloc(error);
     }
@@ -94,7 +99,7 @@ struct Loop<'s, S, T> {
     then: T,
 }
 
-impl<S: Service, T: FnMut()> Serve for Loop<'_, S, T> {
+impl<S: Service, T: FnMut(&View<Words>)> Serve for Loop<'_, S, T> {
     fn message(&mut self, received: &Received) -> Option<Message> {
         let mut words = Extra::new();
         take(&received.message, &mut words);
@@ -102,7 +107,7 @@ impl<S: Service, T: FnMut()> Serve for Loop<'_, S, T> {
         let request = Request { badge: received.badge, message: received.message, extra: &words };
         let mut extra = Extra::new();
         let answer = self.server.serve(&request, &mut extra);
-        (self.then)();
+        (self.then)(&self.server.view());
         life::served();
         Some(put(answer, &extra))
     }

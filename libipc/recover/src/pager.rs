@@ -5,8 +5,7 @@
 //! the component uses it, read-only but for the pages that were kept in this transaction. A write to another page
 //! faults; the component's second thread hears the fault, keeps the page, lifts the protection, and answers.
 //!
-//! The main thread is the only one to use the heap, and not between a commit and [`DurableHeap::committed`]. A
-//! transaction of the state's that the journal has no room for is not undone in the heap: state what it takes.
+//! The main thread is the only one to use the heap, and not between a commit and [`DurableHeap::end`].
 
 extern crate alloc;
 
@@ -117,13 +116,14 @@ impl DurableHeap {
         self.shared.undo.lock().transaction()
     }
 
-    /// The state's commit has ended the transaction: from here on first writes are noticed again.
-    pub fn committed(&self) {
+    /// A request is over, and the state's word holds `committed` now: what it has done to the heap stays if it was
+    /// committed with the state, and is taken back otherwise. From here on first writes are noticed again.
+    pub fn end(&self, committed: u64) {
         let mut undo = self.shared.undo.lock();
         for page in undo.kept() {
             self.shared.protect(page, MapFlags::READ);
         }
-        undo.committed();
+        undo.end(self.shared.heap, committed);
     }
 }
 

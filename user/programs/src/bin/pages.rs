@@ -43,7 +43,7 @@ fn main() -> Result<(), NoHeap> {
     let heap = Rc::new(heap);
     // Nobody has set it before.
     let _ = server.service().heap.set(Rc::clone(&heap));
-    Err(serve_then("pages", &mut server, || heap.committed()).into())
+    Err(serve_then("pages", &mut server, |words| heap.end(words.get(TRANSACTIONS))).into())
 }
 
 /// The heap's words, as the main thread uses them.

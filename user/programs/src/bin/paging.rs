@@ -1,5 +1,5 @@
-//! `paging DEATHS` uses the server `pages`, which dies in every way at so many of its messages, and as often at an instant
-//! of nobody's choice: 0 if its heap holds what was added, no more and no less.
+//! `paging DEATHS` uses the server `pages`, which dies in every way at so many of its messages, and more often at an
+//! instant of nobody's choice: 0 if its heap holds what was added, no more and no less.
 #![no_std]
 #![no_main]
 
@@ -22,6 +22,9 @@ rt::entry!(main);
 const ADD: u32 = 1;
 const SUM: u32 = 2;
 const PAGES: u64 = 8;
+
+/// Kills at an instant of nobody's choice, for each message.
+const INSTANTS: u64 = 8;
 
 fn main() -> Result<(), String> {
     let deaths = env::arguments().nth(1).and_then(|count| count.parse().ok()).unwrap_or(4);
@@ -46,11 +49,13 @@ fn shoot(place: usize, count: u64) -> Result<u64, String> {
             ends(place, before)?;
             died += 1;
         }
-        let soon = clock::now() + clock::microseconds(50 + at * 37 % 500);
-        // Only for the time to pass.
-        let _ = ipc::wait_until(life::bell(), soon);
-        control::kill(place as u64).map_err(text)?;
-        died += 1;
+        for instant in 0..INSTANTS {
+            // Only for the time to pass: into the midst of a transaction, as often as not.
+            let soon = 100 + (at * INSTANTS + instant) * 379 % 3_000;
+            let _ = ipc::wait_until(life::bell(), clock::now() + clock::microseconds(soon));
+            control::kill(place as u64).map_err(text)?;
+            died += 1;
+        }
     }
     Ok(died)
 }
