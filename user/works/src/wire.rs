@@ -146,9 +146,8 @@ pub struct WireWork {
 }
 
 impl WireWork {
-    /// Exchanges of so many bytes each way.
-    pub fn new(bytes: u64) -> Result<WireWork, WorkError> {
-        let mut wire = Wire::open()?;
+    /// Exchanges of so many bytes each way. (A channel has one client in each life of the program.)
+    pub fn new(mut wire: Wire, bytes: u64) -> Result<WireWork, WorkError> {
         let exchange = wire.exchange(bytes)?;
         Ok(WireWork { wire, bytes, exchange })
     }

@@ -17,10 +17,10 @@ use storm::arguments::{Arguments, USAGE, When, Work as Kind};
 use storm::report::Report;
 use storm::tally::Tally;
 use works::bank::BankWork;
-use works::disk::DiskWork;
+use works::disk::{Disk, DiskWork};
 use works::rounds::{self, Outcome};
 use works::victims::{Event, Killer, PARTS};
-use works::wire::WireWork;
+use works::wire::{Wire, WireWork};
 use works::{Work, WorkError};
 
 rt::entry!(main);
@@ -85,8 +85,8 @@ fn run(arguments: &Arguments<'static>) -> Result<Report, WorkError> {
 
 fn begun(arguments: &Arguments) -> Result<Box<dyn Work>, WorkError> {
     Ok(match arguments.work {
-        Kind::Block => Box::new(DiskWork::new(arguments.size, arguments.seed)?),
-        Kind::Net => Box::new(WireWork::new(arguments.size)?),
+        Kind::Block => Box::new(DiskWork::new(Disk::open()?, arguments.size, arguments.seed)?),
+        Kind::Net => Box::new(WireWork::new(Wire::open()?, arguments.size)?),
         Kind::Ledger => Box::new(BankWork::new(arguments.size, arguments.seed)?),
     })
 }

@@ -65,8 +65,7 @@ fn block() -> Result<(), WorkError> {
     bytes("block.read.random", Op::Read, LONG, 32, long, &mut far_apart)?;
     bytes("block.requests.depth1", Op::Read, SHORT, 1, 200, &mut anywhere)?;
     bytes("block.requests.depth32", Op::Read, SHORT, 32, 1000, &mut anywhere)?;
-    drop(disk);
-    restarts(Kind::Block, "virtio-blk", "block", &mut DiskWork::new(8 << 20, 1)?)
+    restarts(Kind::Block, "virtio-blk", "block", &mut DiskWork::new(disk, 8 << 20, 1)?)
 }
 
 /// Carries out requests, `depth` at a time: in how many ticks.
@@ -109,8 +108,7 @@ fn net() -> Result<(), WorkError> {
         }
     }
     tell("net.round_trip", "ns", alone.round_trips().all().iter().map(|&ticks| nanoseconds(ticks)).collect());
-    drop(wire);
-    let mut work = WireWork::new(1 << 20)?;
+    let mut work = WireWork::new(wire, 1 << 20)?;
     let mut rates = Vec::new();
     for _ in 0..SAMPLES {
         let outcome = rounds::run(&mut work, None)?;
