@@ -15,6 +15,7 @@ use abi::boot::slots;
 use abi::object::{FIRST_SLOT, PAGE_SIZE};
 use abi::{CPtr, Error, Kind, MapFlags, Registers, Rights};
 use ipc::{CNode, IrqControl, SchedContext, Tcb, Untyped, VSpace};
+use proto::life::bell;
 use proto::pci;
 use proto::start::{
     self, BLOCK, BLOCK_SIZE, IPC_BUFFER, LIVES, Memory, Named, ORDERS, STACK_TOP, STATUS, Start, names,
@@ -418,6 +419,17 @@ impl Builder<'_, '_> {
                 .handler(self.parts.cnode.0, u64::from(slot), u64::from(irq), cpu, 0)
                 .map_err(|error| BuildError::Grant("its interrupt", error))?;
             self.name(&alloc::format!("irq-{irq}"), slot)?;
+        }
+        self.give_bells_of_irqs(given)
+    }
+
+    /// The right to have an interrupt ring the component's own bell, with the bit of the first, second, ... vector of a
+    /// device.
+    fn give_bells_of_irqs(&mut self, given: &mut Given) -> Result<(), BuildError> {
+        let Some(kept) = self.order.durable.kept(self.order.place) else { return Ok(()) };
+        for (number, irq) in self.order.entry.irqs.iter().take(8).enumerate() {
+            let name = alloc::format!("irq-{irq}-bell");
+            self.mint(given, &name, kept.bell, Rights::WRITE, 1 << (usize::from(bell::IRQ) + number))?;
         }
         Ok(())
     }

@@ -2,8 +2,9 @@
 //!
 //! Once in every period init asks, by a word of the component's orders and its bell, unless the component has begun to
 //! handle something since it was last looked at: then it lives, and is not disturbed. Two looks in a row at a
-//! component that has neither answered nor begun anything find that it hangs. Until it says that it is ready, it has
-//! [`STARTUP`].
+//! component that has neither answered nor begun anything find that it hangs. A look at one that was ready to run, but did not
+//! get to, finds nothing: others of higher priority kept it from that. Until it says that it is ready, it has as many looks as
+//! [`STARTUP`] has room for.
 
 extern crate alloc;
 
@@ -20,6 +21,9 @@ pub const STARTUP: u64 = 1_000_000;
 /// Looks in a row without a sign of life after which a component hangs.
 const MOST_MISSED: u32 = 2;
 
+/// A thread's state, in the words of `Tcb.status`: it waits for something.
+const BLOCKED: u64 = 2;
+
 /// The heartbeats of one life; by default of one that has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heartbeat {
@@ -27,8 +31,8 @@ pub struct Heartbeat {
     period: u64,
     /// The next look; 0 for never.
     due: u64,
-    /// When it must be ready.
-    ready_by: u64,
+    /// Looks until it must be ready.
+    startup: u64,
     /// How often it was asked.
     asked: u64,
     /// Messages it had begun at the last look.
@@ -45,6 +49,8 @@ pub struct Signs {
     pub beat: u64,
     /// Messages it has begun.
     pub messages: u64,
+    /// It has run since the last look, or waits for something.
+    pub had_its_turn: bool,
 }
 
 /// What a look at a component leads to.
@@ -62,7 +68,8 @@ impl Heartbeat {
     /// Of a life that begins `now`, looked at every `period` ticks, if at all.
     pub fn new(period: Option<u64>, startup: u64, now: u64) -> Heartbeat {
         let period = period.unwrap_or(0);
-        let mut heartbeat = Heartbeat { period, ready_by: now + startup, ..Heartbeat::default() };
+        let startup = startup.checked_div(period).unwrap_or(0);
+        let mut heartbeat = Heartbeat { period, startup, ..Heartbeat::default() };
         heartbeat.plan(now);
         heartbeat
     }
@@ -81,7 +88,8 @@ impl Heartbeat {
     pub fn look(&mut self, now: u64, signs: Signs) -> Look {
         self.plan(now);
         if !signs.ready {
-            return if now >= self.ready_by { Look::Hangs } else { Look::Lives };
+            self.startup = self.startup.saturating_sub(u64::from(signs.had_its_turn));
+            return if self.startup == 0 { Look::Hangs } else { Look::Lives };
         }
         if signs.messages != core::mem::replace(&mut self.messages, signs.messages) {
             self.missed = 0;
@@ -92,7 +100,7 @@ impl Heartbeat {
             self.asked += 1;
             return Look::Ask(self.asked);
         }
-        self.missed += 1;
+        self.missed += u32::from(signs.had_its_turn);
         if self.missed >= MOST_MISSED { Look::Hangs } else { Look::Ask(self.asked) }
     }
 }
@@ -106,15 +114,20 @@ impl Supervisor {
     /// Looks at all components that it is time for, and ends those that hang.
     pub fn ask_for_heartbeats(&mut self, now: u64) {
         for place in 0..self.fates.len() {
-            let fate = &mut self.fates[place];
+            let fate = &self.fates[place];
             let is_due = fate.heartbeat.due().is_some_and(|due| due <= now) && fate.state == State::Runs;
-            let Some(kept) = self.durable.kept(place).filter(|_| is_due) else { continue };
+            if !is_due {
+                continue;
+            }
+            let had_its_turn = self.has_had_its_turn(place);
+            let Some(kept) = self.durable.kept(place) else { continue };
             let signs = Signs {
                 ready: kept.status.read(status::READY) != 0,
                 beat: kept.status.read(status::BEAT),
                 messages: kept.status.read(status::MESSAGES),
+                had_its_turn,
             };
-            match fate.heartbeat.look(now, signs) {
+            match self.fates[place].heartbeat.look(now, signs) {
                 Look::Lives => {}
                 Look::Ask(beat) => {
                     kept.orders.write(orders::BEAT, beat);
@@ -123,6 +136,17 @@ impl Supervisor {
                 Look::Hangs => self.end_halted(place, Cause::Hang, ""),
             }
         }
+    }
+
+    /// Whether the main thread at `place` has run since this was last asked, or waits for something.
+    fn has_had_its_turn(&mut self, place: usize) -> bool {
+        let number = self.running_at(place).map(u64::from);
+        let Some(component) = number.and_then(|number| self.component(number)) else { return false };
+        let parts = &component.parts;
+        let waits = parts.tcb.status().is_ok_and(|[state, ..]| state == BLOCKED);
+        let consumed = parts.context.consumed().unwrap_or(0);
+        self.fates[place].time += consumed;
+        waits || consumed != 0
     }
 
     /// Ends the component at `place`, which has not faulted but must go; `message` says more.
@@ -142,7 +166,7 @@ impl Supervisor {
 mod tests {
     use super::*;
 
-    const READY: Signs = Signs { ready: true, beat: 0, messages: 0 };
+    const READY: Signs = Signs { ready: true, beat: 0, messages: 0, had_its_turn: true };
 
     fn heartbeat() -> Heartbeat {
         Heartbeat::new(Some(10), 100, 1003)
@@ -186,6 +210,19 @@ mod tests {
     }
 
     #[test]
+    fn one_that_does_not_get_to_run_does_not_hang() {
+        let mut heartbeat = heartbeat();
+        let starved = Signs { had_its_turn: false, ..READY };
+        assert_eq!(heartbeat.look(1010, READY), Look::Ask(1));
+        for _ in 0..10 {
+            assert_eq!(heartbeat.look(1020, starved), Look::Ask(1));
+        }
+        assert_eq!(heartbeat.look(1030, READY), Look::Ask(1));
+        assert_eq!(heartbeat.look(1040, starved), Look::Ask(1));
+        assert_eq!(heartbeat.look(1050, READY), Look::Hangs);
+    }
+
+    #[test]
     fn a_late_answer_and_late_work_count() {
         let mut heartbeat = heartbeat();
         assert_eq!(heartbeat.look(1010, READY), Look::Ask(1));
@@ -201,8 +238,10 @@ mod tests {
     fn one_that_never_gets_ready_hangs() {
         let mut heartbeat = heartbeat();
         let signs = Signs { ready: false, ..READY };
-        assert_eq!(heartbeat.look(1010, signs), Look::Lives);
-        assert_eq!(heartbeat.look(1102, signs), Look::Lives);
-        assert_eq!(heartbeat.look(1103, signs), Look::Hangs);
+        for _ in 0..9 {
+            assert_eq!(heartbeat.look(1010, signs), Look::Lives);
+            assert_eq!(heartbeat.look(9999, Signs { had_its_turn: false, ..signs }), Look::Lives);
+        }
+        assert_eq!(heartbeat.look(1020, signs), Look::Hangs);
     }
 }

@@ -51,7 +51,8 @@ pub struct Machine {
     pub command_line: &'static str,
     /// Bytes of memory that init was given.
     pub memory: u64,
-    /// The largest Untyped of device memory below 4 GiB, where every device can be put, and log2 of its size.
+    /// The largest Untyped of device memory that is free for tests, and log2 of its size: below 2 GiB, where every
+    /// device can be put and firmware puts none, or, where memory lies there, whichever is largest.
     pub device_memory: Option<(CPtr, u32)>,
     /// Physical addresses of PCI configuration space (ECAM), if there is any: as much of it as one Frame can hold.
     pub ecam: Option<Range<u64>>,
@@ -94,9 +95,9 @@ pub fn take_over() -> Machine {
         memory,
         device_memory: (slots::UNTYPED..)
             .zip(untypeds)
-            .filter(|(_, untyped)| untyped.device != 0 && untyped.physical + (1 << untyped.bits) <= 1 << 32)
-            .map(|(slot, untyped)| (CPtr(slot), untyped.bits))
-            .max_by_key(|(_, bits)| *bits),
+            .filter(|(_, untyped)| untyped.device != 0)
+            .max_by_key(|(_, untyped)| (untyped.physical < 2 << 30, untyped.bits))
+            .map(|(slot, untyped)| (CPtr(slot), untyped.bits)),
         ecam: ecam(info),
         devices: devices(untypeds),
         untypeds,

@@ -93,7 +93,7 @@ pub enum Right {
     IoPorts,
     /// Over log, trace and power: `system`.
     System,
-    /// Over the largest piece of device memory below 4 GiB, while it runs: `device-memory`.
+    /// Over a large piece of device memory where nothing is, while it runs: `device-memory`.
     DeviceMemory,
     /// To ask what init has left: `inventory`.
     Inventory,

@@ -16,8 +16,21 @@ const LONG_RUNS: [(&str, &str); 4] =
 fn withstands_random_calls(tool: &Tool) -> Outcome {
     let runs = if tool.long() { &LONG_RUNS[..] } else { &RUNS };
     for (seed, calls) in runs {
-        tool.run(["exec", "--timeout", "3600", "--", "fuzz", "--seed", seed, "--calls", calls])?
-            .ended_with(0)?;
+        let manifest = crate::selftest::MANIFEST;
+        tool.run([
+            "exec",
+            "--manifest",
+            manifest,
+            "--timeout",
+            "3600",
+            "--",
+            "fuzz",
+            "--seed",
+            seed,
+            "--calls",
+            calls,
+        ])?
+        .ended_with(0)?;
     }
     Ok(())
 }

@@ -24,6 +24,12 @@ pub const TESTS: &[Test] = &[
     // Its program is the guest's.
     Test::many("host/ledger", |tool, filter, suite| package("ledger", &["--lib"], tool, filter, suite)),
     Test::many("host/ext4", ext4),
+    Test::many("host/edu", |tool, filter, suite| package("edu", &["--lib"], tool, filter, suite)),
+    Test::many("host/pci", |tool, filter, suite| package("pci", &["--lib"], tool, filter, suite)),
+    Test::many("host/serial", |tool, filter, suite| package("serial", &["--lib"], tool, filter, suite)),
+    Test::many("host/virtio-rng", |tool, filter, suite| {
+        package("virtio-rng", &["--lib"], tool, filter, suite)
+    }),
     Test::many("host/virtio", |tool, filter, suite| package("virtio", &[], tool, filter, suite)),
     Test::many("host/virtio-blk", |tool, filter, suite| package("virtio-blk", &[], tool, filter, suite)),
     // Their programs are the guest's.
@@ -34,6 +40,7 @@ pub const TESTS: &[Test] = &[
         package("virtio-console", &["--lib"], tool, filter, suite)
     }),
     Test::many("host/storm", |tool, filter, suite| package("storm", &[], tool, filter, suite)),
+    Test::many("host/works", |tool, filter, suite| package("works", &[], tool, filter, suite)),
     Test::many("host/xtask", xtask),
     Test::many("host/tests", |tool, filter, suite| package("tests", &["--lib"], tool, filter, suite)),
 ];

@@ -8,15 +8,18 @@ mod bench;
 mod components;
 mod debug;
 mod devices;
+mod disks;
+mod drivers;
 mod exec;
 mod fuzz;
 mod harness;
 mod host;
-mod ledger;
 mod lines;
 mod options;
 mod selftest;
+mod storm;
 mod supervision;
+mod survival;
 mod terminal;
 mod tool;
 
@@ -28,14 +31,17 @@ use harness::{Report, Test};
 use tool::Tool;
 
 /// All there is, in the order it runs: what is quick and says most comes first.
-const SUITES: [&[Test]; 12] = [
+const SUITES: [&[Test]; 15] = [
     host::TESTS,
     options::TESTS,
     exec::TESTS,
     components::TESTS,
-    ledger::TESTS,
+    disks::TESTS,
+    drivers::TESTS,
     supervision::TESTS,
     devices::TESTS,
+    storm::TESTS,
+    survival::TESTS,
     terminal::TESTS,
     debug::TESTS,
     selftest::TESTS,

@@ -18,6 +18,9 @@ pub const TESTS: &[Test] = &[
 /// Counts instructions. The tool and the guest's program call it the same.
 const ICOUNT: &str = "--icount";
 
+/// The kernel's tests count every capability there is, and drive a device: nothing else is to run beside them.
+pub const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernel.manifest");
+
 /// How long the guest may take, in seconds: far more than it needs on a quiet host.
 const PATIENCE: &str = "900";
 /// The same for the long versions.
@@ -26,7 +29,7 @@ const LONG_PATIENCE: &str = "7200";
 fn on(machine: &[&str], tool: &Tool, filter: Option<&str>, suite: &mut Suite) {
     let patience = if tool.long() { LONG_PATIENCE } else { PATIENCE };
     let mut command = tool.command(["exec", "--timeout", patience]);
-    command.args(machine).args(["--", "selftest"]);
+    command.args(["--manifest", MANIFEST]).args(machine).args(["--", "selftest"]);
     command.args(machine.contains(&ICOUNT).then_some(ICOUNT));
     command.args(tool.long().then_some("--long"));
     command.args(filter.map(|filter| ["--filter", filter]).into_iter().flatten());

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use init::manifest::{Manifest, Restart, Start};
+
 use crate::harness::{Outcome, Test};
 use crate::tool::{Run, Tool};
 
@@ -15,6 +17,7 @@ pub const TESTS: &[Test] = &[
     }),
     Test::case("supervision/nothing_is_left_of_a_server_that_was_killed_300_times", nothing_left),
     Test::case("supervision/nothing_is_left_of_a_driver_and_its_device", drivers),
+    Test::case("supervision/nothing_is_left_of_any_component_that_is_restarted", everybody),
     Test::case("supervision/a_driver_gets_its_devices_registers_and_interrupts_and_no_more", |tool| {
         given(tool, &["exec"], "behind the IOMMU").map(|_| ())
     }),
@@ -116,6 +119,18 @@ fn drivers(tool: &Tool) -> Outcome {
         shows(&run, &[&format!("{name}: {count} lives")])?;
     }
     Ok(())
+}
+
+/// The components of the built-in manifest.
+fn everybody(tool: &Tool) -> Outcome {
+    let manifest = Manifest::parse(init::manifest::BUILT_IN).map_err(|complaint| complaint.to_string())?;
+    let restarted = manifest.components.iter().filter(|entry| entry.restart == Restart::Always);
+    let names: Vec<&str> =
+        restarted.filter(|entry| entry.start == Start::Boot).map(|entry| entry.name).collect();
+    let count = if tool.long() { "10000" } else { "300" };
+    let run = tool.run([&["exec", "--timeout", "300", "--", "restarts", count], &names[..]].concat())?;
+    run.ended_with(0)?;
+    names.iter().try_for_each(|name| shows(&run, &[&format!("{name}: {count} lives")]))
 }
 
 /// A driver started by hand, which gets its device before it begins.

@@ -95,7 +95,8 @@ mod tests {
     fn an_exchange_comes_to_its_end_over_a_socket() {
         let (mut guest, host) = UnixStream::pair().expect("sockets");
         let peer = thread::spawn(move || attend(host));
-        let mut exchange = Exchange::new(GUEST, 1, Amount { bytes: 100_000, echoes: 20 }, 1_000_000);
+        let mut exchange =
+            Exchange::new(GUEST, 1, Amount { bytes: 100_000, echoes: 20, under_way: 16 }, 1_000_000);
         let mut room = [0; 2048];
         while !exchange.is_done() {
             if let Some(length) = exchange.poll(0, &mut room) {

@@ -12,6 +12,9 @@ pub fn isolate(space: &mut impl ConfigSpace, bridge: Bdf) {
     let Some(at) = capability::extended(space, bridge, ACS) else { return };
     // The last places of the space are not far enough from its end to be an access control capability.
     let Some(register) = at.checked_add(4).filter(|register| *register < 0x1000) else { return };
-    let capable = space.read(bridge, register) & WANTED;
-    space.write(bridge, register, capable << 16);
+    let now = space.read(bridge, register);
+    let control = now & WANTED;
+    if now >> 16 != control {
+        space.write(bridge, register, control << 16);
+    }
 }

@@ -93,7 +93,12 @@ pub fn change_command(space: &mut impl ConfigSpace, at: Bdf, clear: u32, set: u3
     if now == NOTHING {
         return None;
     }
-    space.write(at, offset::COMMAND, (now & command::MASK & !clear) | set);
+    let wanted = (now & command::MASK & !clear) | set;
+    // A write makes a machine work out anew what leads where, even if nothing changes.
+    if wanted == now & command::MASK {
+        return Some(now);
+    }
+    space.write(at, offset::COMMAND, wanted);
     let after = space.read(at, offset::COMMAND);
     (after != NOTHING).then_some(after)
 }

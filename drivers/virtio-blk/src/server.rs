@@ -42,8 +42,8 @@ pub trait World {
 #[derive(Clone, Copy, Debug)]
 struct Patience {
     most: u64,
-    /// When it last answered, or had none.
-    since: u64,
+    /// When it was first seen to have requests, or last to have answered one; none while it has none.
+    since: Option<u64>,
     /// How many it had answered then.
     answered: u64,
 }
@@ -68,7 +68,7 @@ impl<'m, R: Registers, W: Word> Server<'m, R, W> {
         clients: Vec<Client<'m, W>, MAX_CHANNELS>,
         patience: u64,
     ) -> Server<'m, R, W> {
-        let patience = Patience { most: patience, since: 0, answered: 0 };
+        let patience = Patience { most: patience, since: None, answered: 0 };
         let properties = properties(&disk);
         Server { disk, clients, properties, first: 0, answered: 0, patience }
     }
@@ -109,15 +109,18 @@ impl<'m, R: Registers, W: Word> Server<'m, R, W> {
     /// Until when the device must have answered something, now that it is `now`; none if it has nothing to do.
     pub fn deadline(&mut self, now: u64) -> Result<Option<u64>, DeviceError> {
         let Patience { most, since, answered } = &mut self.patience;
-        if self.disk.under_way() == 0 || *answered != self.answered {
-            (*since, *answered) = (now, self.answered);
-        }
         if self.disk.under_way() == 0 {
-            Ok(None)
-        } else if now.wrapping_sub(*since) >= *most {
+            *since = None;
+            return Ok(None);
+        }
+        if core::mem::replace(answered, self.answered) != self.answered {
+            *since = None;
+        }
+        let since = *since.get_or_insert(now);
+        if now.saturating_sub(since) >= *most {
             Err(DeviceError::Silent)
         } else {
-            Ok(Some(since.wrapping_add(*most)))
+            Ok(Some(since.saturating_add(*most)))
         }
     }
 

@@ -152,7 +152,7 @@ fn a_new_life_begins_with_whatever_the_old_one_left() {
     let entropy = open(&arena, &device).expect("a good device");
     drop(entropy);
     device.reset();
-    arena.give_back(u64::MAX);
+    arena.take_back(u64::MAX);
     let mut entropy = open(&arena, &device).expect("a good device");
     give(&device, 9, 4);
     let mut bytes = [0; 4];

@@ -96,7 +96,7 @@ pub struct BootInfo {
     pub ecam: u64,
     /// First and last bus of that window.
     pub ecam_buses: [u8; 2],
-    /// Whether an IOMMU was found (DMAR), and reserved bytes.
+    /// Whether the IOMMU is in use (there is one that the kernel can drive, and no boot option against it).
     pub iommu: u8,
     /// Reserved.
     pub reserved: [u8; 5],

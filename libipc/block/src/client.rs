@@ -335,7 +335,7 @@ impl<'m, W: Word> Client<'m, W> {
             if !may_go((record, deaths), self.requests.sent(), self.alone) {
                 break;
             }
-            match rings.submissions.push(record) {
+            match rings.submissions.push_part(record) {
                 Ok(()) => {}
                 Err(PushError::Full) => break,
                 Err(PushError::Corrupt) => return Err(Wrong::Index),
@@ -369,13 +369,12 @@ impl<'m, W: Word> Client<'m, W> {
 }
 
 /// Whether a request that has seen so many deaths goes alone.
-fn goes_alone(record: &[u64; RECORD], deaths: u8) -> bool {
-    let [_, what, ..] = record;
-    deaths >= SUSPECT || *what as u32 == Op::Flush as u32
+fn goes_alone(record: &[u64], deaths: u8) -> bool {
+    deaths >= SUSPECT || record.get(1).is_some_and(|what| *what as u32 == Op::Flush as u32)
 }
 
 /// Whether it may go while the server has `sent` others, which is one that goes alone if `alone` says so.
-fn may_go((record, deaths): (&[u64; RECORD], u8), sent: usize, alone: bool) -> bool {
+fn may_go((record, deaths): (&[u64], u8), sent: usize, alone: bool) -> bool {
     sent == 0 || !(alone || goes_alone(record, deaths))
 }
 

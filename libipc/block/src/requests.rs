@@ -53,6 +53,8 @@ struct Place {
     /// 0: free.
     id: u64,
     record: [u64; RECORD],
+    /// How many segments are in it.
+    segments: usize,
     /// The present server has it.
     sent: bool,
     /// How many servers have died by their own fault while they had it.
@@ -88,6 +90,7 @@ impl Requests {
         let place = |at: usize| Place {
             id: 0,
             record: [0; RECORD],
+            segments: 0,
             sent: false,
             deaths: 0,
             before: NONE,
@@ -120,6 +123,7 @@ impl Requests {
         let what = request.op as u64 | (request.segments.len() as u64) << 32;
         place.record[..SEGMENTS].copy_from_slice(&[id, what, request.sector, request.sectors]);
         place.record[SEGMENTS..][..request.segments.len()].copy_from_slice(request.segments);
+        place.segments = request.segments.len();
         (place.id, place.sent, place.deaths) = (id, false, 0);
         (place.before, place.behind) = (self.last, NONE);
         match self.places.get_mut(usize::from(self.last)) {
@@ -134,10 +138,11 @@ impl Requests {
         Ok(Id(id))
     }
 
-    /// The first one that is not sent: its record, and how many servers it has seen die.
+    /// The first one that is not sent: its record, as far as it means something, and how many servers it has seen die.
     #[inline]
-    pub fn next(&self) -> Option<(&[u64; RECORD], u8)> {
-        self.places.get(usize::from(self.unsent)).map(|place| (&place.record, place.deaths))
+    pub fn next(&self) -> Option<(&[u64], u8)> {
+        let place = self.places.get(usize::from(self.unsent))?;
+        Some((&place.record[..SEGMENTS + place.segments], place.deaths))
     }
 
     /// That one is sent now.

@@ -10,7 +10,7 @@ use rt::alloc::AllocError;
 use rt::{env, life, memory};
 
 use crate::caller::{Caller, Link};
-use crate::server::{Extra, Layout, Life, Request, Server, Service};
+use crate::server::{Extra, Layout, Life, Request, Server, Service, View};
 use crate::state::BadState;
 
 /// The state of a component, as its memory has it.
@@ -64,27 +64,42 @@ pub fn state() -> Result<Words, NoService> {
     Ok(memory::map_words(CPtr(frame.slot), u32::from(frame.bits))?)
 }
 
+/// The life that the component is in.
+pub fn this_life() -> Life {
+    Life { number: env::life(), faults: life::faults_of(env::place()) }
+}
+
 /// The server whose state lies in the component's state frame.
 pub fn open<S: Service>(layout: Layout, service: S) -> Result<Server<Words, S>, NoService> {
-    let this = Life { number: env::life(), faults: life::faults_of(env::place()) };
-    Ok(Server::open(state()?, layout, this, service)?)
+    Ok(Server::open(state()?, layout, this_life(), service)?)
 }
 
 /// Serves the endpoint that the manifest calls `name`, as long as the component lives: one transaction for each
 /// request, answered when it is committed.
 pub fn serve<S: Service>(name: &str, server: &mut Server<Words, S>) -> NoService {
+    serve_then(name, server, |_| {})
+}
+
+/// The same, with something to be done between each commit and its answer: a heap's `end`, bells to be rung. It sees
+/// the service's words.
+pub fn serve_then<S: Service>(
+    name: &str,
+    server: &mut Server<Words, S>,
+    then: impl FnMut(&View<Words>),
+) -> NoService {
     if let Err(error) = life::bind_bell() {
         return NoService::Alloc(error);
     }
     life::ready();
-    NoService::Kernel(ipc::serve::serve(env::required(name), &mut Loop { server }))
+    NoService::Kernel(ipc::serve::serve(env::required(name), &mut Loop { server, then }))
 }
 
-struct Loop<'s, S> {
+struct Loop<'s, S, T> {
     server: &'s mut Server<Words, S>,
+    then: T,
 }
 
-impl<S: Service> Serve for Loop<'_, S> {
+impl<S: Service, T: FnMut(&View<Words>)> Serve for Loop<'_, S, T> {
     fn message(&mut self, received: &Received) -> Option<Message> {
         let mut words = Extra::new();
         take(&received.message, &mut words);
@@ -92,6 +107,7 @@ impl<S: Service> Serve for Loop<'_, S> {
         let request = Request { badge: received.badge, message: received.message, extra: &words };
         let mut extra = Extra::new();
         let answer = self.server.serve(&request, &mut extra);
+        (self.then)(&self.server.view());
         life::served();
         Some(put(answer, &extra))
     }

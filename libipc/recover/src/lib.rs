@@ -10,10 +10,10 @@
 //! - [`caller`]: the client's side.
 //! - [`readiness`]: how a client waits without a kept reply.
 //! - [`undo`]: a heap that outlives the server.
-//! - `guest`: both on the kernel's endpoints (feature `guest`).
+//! - `guest`: all of it on the kernel's endpoints, and `pager`, which notices first writes (feature `guest`).
 //! - `mortal`: memory that dies, for tests on the host (feature `mortal`).
 //!
-//! Everything but `guest` is logic over a [`Memory`] of words, so that the tests kill it after every single store.
+//! All else is logic over a [`Memory`] of words, so that the tests kill it after every single store.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -24,6 +24,8 @@ pub mod intent;
 mod memory;
 #[cfg(feature = "mortal")]
 pub mod mortal;
+#[cfg(feature = "guest")]
+pub mod pager;
 pub mod readiness;
 pub mod relay;
 pub mod server;

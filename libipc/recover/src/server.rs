@@ -186,6 +186,11 @@ impl<M: Memory, S: Service> Server<M, S> {
         Ok(Server { state, sessions, intent, own, life: life.number, service })
     }
 
+    /// The service.
+    pub fn service(&self) -> &S {
+        &self.service
+    }
+
     /// The service's own words.
     pub fn view(&self) -> View<'_, M> {
         View { state: &self.state, first: self.own }

@@ -29,6 +29,11 @@ const COUNT: usize = 2;
 const TRANSACTION: usize = 3;
 const ENTRIES: usize = 8;
 
+/// Words of undo memory for so many copies.
+pub const fn words_for(copies: usize) -> usize {
+    ENTRIES + copies * (PAGE + 1)
+}
+
 /// Why undo memory is of no use. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadUndo {
@@ -101,15 +106,19 @@ impl<U: Memory> Undo<U> {
             return Err(BadUndo::Damaged);
         }
         if transaction == self.transaction() {
-            for copy in (0..count as usize).rev() {
-                let page = self.memory.load(ENTRIES + copy) as usize * PAGE;
-                for word in 0..PAGE {
-                    heap.store(page + word, self.memory.load(self.copy_at(copy) + word));
-                }
-            }
+            self.put_back(heap, count as usize);
         }
         self.memory.store(COUNT, 0);
         Ok(())
+    }
+
+    fn put_back<H: Memory + ?Sized>(&self, heap: &H, count: usize) {
+        for copy in (0..count).rev() {
+            let page = self.memory.load(ENTRIES + copy) as usize * PAGE;
+            for word in 0..PAGE {
+                heap.store(page + word, self.memory.load(self.copy_at(copy) + word));
+            }
+        }
     }
 
     fn copy_at(&self, copy: usize) -> usize {
@@ -148,9 +157,13 @@ impl<U: Memory> Undo<U> {
         (0..self.used).map(|copy| self.memory.load(ENTRIES + copy) as usize)
     }
 
-    /// The state's commit has ended the transaction; the next one begins.
-    pub fn committed(&mut self) {
-        self.committed = self.transaction();
+    /// A request is over, and the state's word holds `committed` now. If it has committed what is in hand, the next
+    /// transaction begins; otherwise `heap` is put back to where it was.
+    pub fn end<H: Memory + ?Sized>(&mut self, heap: &H, committed: u64) {
+        if committed != self.transaction() {
+            self.put_back(heap, self.used);
+        }
+        self.committed = committed;
         self.used = 0;
         self.memory.store(COUNT, 0);
     }

@@ -80,7 +80,11 @@ impl<'m> Server<'m> {
         self.state.set(OWN, self.state.word(OWN) + 1).expect("it fits");
         self.state.set(HEAP, self.undo.transaction()).expect("it fits");
         self.state.commit();
-        self.undo.committed();
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.undo.end(&self.heap, self.state.word(HEAP));
         self.written = [false; PAGES];
     }
 }
@@ -139,6 +143,34 @@ fn a_rollback_that_is_killed_is_begun_again() {
         let survived = memory.live(kill, || found(&memory));
         assert_eq!(found(&memory), expected, "killed after {kill} stores");
         if survived.is_some() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn requests_that_commit_nothing_leave_the_heap_as_it_was() {
+    for kill in (0..).step_by(11) {
+        let memory = memory();
+        let survived = memory.live(kill, || {
+            let mut server = Server::open(&memory);
+            // One that looked only, then one that was refused when it had written already.
+            server.end();
+            SECOND.iter().for_each(|&(at, value)| server.write(at, value));
+            server.end();
+            server.end();
+            assert!((0..PAGES * PAGE).all(|at| server.heap.load(at) == 0));
+            server.transaction(&FIRST);
+            server.end();
+            SECOND.iter().for_each(|&(at, value)| server.write(at, value));
+        });
+        let (transactions, heap) = found(&memory);
+        let expected: &[(usize, u64)] = if transactions == 1 { &FIRST } else { &[] };
+        let mut words = vec![0; PAGES * PAGE];
+        expected.iter().for_each(|&(at, value)| words[at] = value);
+        assert_eq!(heap, words, "killed after {kill} stores, {transactions} committed");
+        if survived.is_some() {
+            assert_eq!(transactions, 1);
             break;
         }
     }

@@ -86,10 +86,17 @@ impl<'m, const N: usize, W: Word> Producer<'m, N, W> {
     /// Puts a record in. The consumer sees it after the next [`Self::publish`].
     #[inline]
     pub fn push(&mut self, record: &[u64; N]) -> Result<(), PushError> {
+        self.push_part(record)
+    }
+
+    /// Puts in a record of which only the first words mean something: what the others hold is left to chance, and not
+    /// written, so that it need not travel between processors.
+    #[inline]
+    pub fn push_part(&mut self, words: &[u64]) -> Result<(), PushError> {
         if self.side.known() == 0 && self.side.look()? == 0 {
             return Err(PushError::Full);
         }
-        for (word, value) in self.places.at(self.side.index()).iter().zip(record) {
+        for (word, value) in self.places.at(self.side.index()).iter().zip(words) {
             word.write(*value);
         }
         self.side.advance(1);

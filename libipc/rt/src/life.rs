@@ -109,7 +109,7 @@ pub fn served() {
     show(status::SERVED, served + 1);
 }
 
-/// The component can serve from here on.
+/// The component can serve from here on. Who never says so hangs, as init sees it: so before it waits for anybody else.
 pub fn ready() {
     show(status::READY, clock::now());
 }

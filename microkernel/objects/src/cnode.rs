@@ -87,6 +87,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Derives a capability from `from` into the empty slot `to`.
+    #[inline(always)]
     pub(crate) fn derive(
         &self,
         from: Ref<Slot>,

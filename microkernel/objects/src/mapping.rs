@@ -318,7 +318,6 @@ impl<M: Machine> Kernel<M> {
         cleared > 0
     }
 
-    #[inline(always)]
     /// Has everyone forget translations of what was cleared: CPUs, or the IOMMU.
     pub(crate) fn forget(&self, here: &Cpu, space: Ref<Space>, address: u64, end: u64, tables: bool) {
         if space.is_io() {
@@ -328,6 +327,8 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
+    /// Has every CPU that uses `space` forget translations.
+    #[inline(always)]
     pub(crate) fn flush(&self, here: &Cpu, space: Ref<Space>, address: u64, end: u64, tables: bool) {
         let root = space.root.get();
         let others = if self.cpu_count() > 1 { self.others_using(here, root) } else { 0 };

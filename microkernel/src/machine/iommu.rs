@@ -249,10 +249,9 @@ impl Iommu {
 
     /// Sets an entry of two words of a table; the word that says that it is there last, or first when it goes.
     fn set(&self, table: u64, at: u64, [low, high]: [u64; 2]) {
-        let [first, second] =
-            [0, 8].map(|offset| place::<AtomicU64>(table.wrapping_add(at << 4).wrapping_add(offset)));
+        let entry = place::<[AtomicU64; 2]>(table.wrapping_add(at << 4));
         // SAFETY: within a table that boot took for this, of as many entries as there are values of `at`.
-        let (first, second) = unsafe { (&*first, &*second) };
+        let [first, second] = unsafe { &*entry };
         first.store(0, Ordering::Release);
         second.store(high, Ordering::Release);
         first.store(low, Ordering::Release);

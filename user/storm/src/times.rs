@@ -17,6 +17,11 @@ impl Times {
         self.0.len()
     }
 
+    /// All of them.
+    pub fn all(&self) -> &[u64] {
+        &self.0
+    }
+
     /// What 50 and 99 of 100 do not exceed, and the greatest; zeros where there are none.
     pub fn summary(&self) -> Summary {
         let mut sorted = self.0.clone();

@@ -146,9 +146,8 @@ pub struct DiskWork {
 }
 
 impl DiskWork {
-    /// Passes over the first `bytes` of the disk.
-    pub fn new(bytes: u64, seed: u64) -> Result<DiskWork, WorkError> {
-        let disk = Disk::open()?;
+    /// Passes over the first `bytes` of the disk. (A channel has one client in each life of the program.)
+    pub fn new(disk: Disk, bytes: u64, seed: u64) -> Result<DiskWork, WorkError> {
         let shape = disk.shape(bytes)?;
         let pass = Pass::new(Shape { sectors: 0, ..shape }, Pattern::new(seed, 0), None);
         Ok(DiskWork { disk, shape, seed, passes: 0, pass })

@@ -45,8 +45,12 @@ impl Wire {
 
     /// An exchange of so many bytes each way, and echoes besides.
     pub fn exchange(&mut self, bytes: u64) -> Result<Exchange, WorkError> {
+        self.exchange_of(Amount { bytes, echoes: (bytes / BYTES_PER_ECHO).max(16), under_way: 16 })
+    }
+
+    /// An exchange of so much.
+    pub fn exchange_of(&mut self, amount: Amount) -> Result<Exchange, WorkError> {
         let link = self.client.link().ok_or(WorkError::NoChannel(CHANNEL))?;
-        let amount = Amount { bytes, echoes: (bytes / BYTES_PER_ECHO).max(16) };
         Ok(Exchange::new(link.mac, session(), amount, env::tsc_hz()))
     }
 
@@ -142,9 +146,8 @@ pub struct WireWork {
 }
 
 impl WireWork {
-    /// Exchanges of so many bytes each way.
-    pub fn new(bytes: u64) -> Result<WireWork, WorkError> {
-        let mut wire = Wire::open()?;
+    /// Exchanges of so many bytes each way. (A channel has one client in each life of the program.)
+    pub fn new(mut wire: Wire, bytes: u64) -> Result<WireWork, WorkError> {
         let exchange = wire.exchange(bytes)?;
         Ok(WireWork { wire, bytes, exchange })
     }

@@ -18,10 +18,17 @@ pub enum Unit {
     /// Nanoseconds.
     #[serde(rename = "ns")]
     Nanoseconds,
+    /// Bytes in a second of guest time.
+    #[serde(rename = "bytes/s")]
+    BytesPerSecond,
+    /// Requests in a second of guest time.
+    #[serde(rename = "requests/s")]
+    RequestsPerSecond,
 }
 
 impl Unit {
-    const ALL: [Unit; 3] = [Unit::Instructions, Unit::Cycles, Unit::Nanoseconds];
+    const ALL: [Unit; 5] =
+        [Unit::Instructions, Unit::Cycles, Unit::Nanoseconds, Unit::BytesPerSecond, Unit::RequestsPerSecond];
 
     /// Its name in results and on the guest's command line.
     pub fn name(self) -> &'static str {
@@ -29,6 +36,8 @@ impl Unit {
             Unit::Instructions => "instructions",
             Unit::Cycles => "cycles",
             Unit::Nanoseconds => "ns",
+            Unit::BytesPerSecond => "bytes/s",
+            Unit::RequestsPerSecond => "requests/s",
         }
     }
 }

@@ -11,7 +11,8 @@ pub fn table(results: &[BenchResult], machine: &Machine) -> String {
     let mut text = format!("{}\n\n", headline(results, machine));
     let compared = results.iter().any(|result| beside(result).is_some());
     let mut rows = vec![heading(compared)];
-    rows.extend(results.iter().map(|result| row(result, compared)));
+    let unit = results.first().map(|result| result.unit);
+    rows.extend(results.iter().map(|result| row(result, compared, unit)));
     text += &aligned(&rows);
     if compared {
         text.push('\n');
@@ -22,16 +23,23 @@ pub fn table(results: &[BenchResult], machine: &Machine) -> String {
 
 fn headline(results: &[BenchResult], machine: &Machine) -> String {
     let unit = results.first().map_or("figures", |result| match result.unit {
-        Unit::Nanoseconds => "nanoseconds",
-        other => other.name(),
+        Unit::Nanoseconds => "nanoseconds per operation",
+        Unit::Instructions => "instructions per operation",
+        Unit::Cycles => "cycles per operation",
+        Unit::BytesPerSecond | Unit::RequestsPerSecond => "figures",
     });
     let icount = if machine.icount { ", icount" } else { "" };
     format!(
-        "{unit} per operation (QEMU {}, {} CPU{}{icount})",
+        "{unit} (QEMU {}, {} CPU{}{icount})",
         machine.accel.name(),
         machine.smp,
         if machine.smp == 1 { "" } else { "s" }
     )
+}
+
+/// Whether a unit counts what is done in a second.
+fn is_rate(unit: Unit) -> bool {
+    matches!(unit, Unit::BytesPerSecond | Unit::RequestsPerSecond)
 }
 
 /// The figures of others beside a result: they are instructions, and compare with nothing else.
@@ -47,8 +55,12 @@ fn heading(compared: bool) -> Vec<String> {
     cells.into_iter().map(str::to_owned).collect()
 }
 
-fn row(result: &BenchResult, compared: bool) -> Vec<String> {
-    let mut cells = vec![result.name.clone()];
+/// A line of the table, which names the unit where it is another than the headline's.
+fn row(result: &BenchResult, compared: bool, headline: Option<Unit>) -> Vec<String> {
+    let own_unit = Some(result.unit) != headline || is_rate(result.unit);
+    let name =
+        if own_unit { format!("{} ({})", result.name, result.unit.name()) } else { result.name.clone() };
+    let mut cells = vec![name];
     cells.extend([result.min, result.median, result.p99, result.max].map(figure));
     cells.push(grouped(&result.n.to_string()));
     if compared {

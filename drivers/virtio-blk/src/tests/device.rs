@@ -55,8 +55,11 @@ fn misbehaves(what: impl Fn(&FakeDevice, &[u32])) -> DeviceError {
     let error = server
         .configuration_changed(&mut &rig.outside)
         .and_then(|()| server.turn(&mut &rig.outside))
-        .and_then(|_| server.deadline(0))
-        .and_then(|_| server.deadline(PATIENCE))
+        .and_then(|_| server.deadline(7 * PATIENCE))
+        .inspect(|until| {
+            assert_eq!(*until, Some(8 * PATIENCE), "it counts from when the requests were there")
+        })
+        .and_then(|_| server.deadline(8 * PATIENCE))
         .expect_err("the driver goes on");
     rig.medium.device.set_whims(Whims::default());
     rig.medium.device.set_config(&config(SECTORS, 512, 254, 64));

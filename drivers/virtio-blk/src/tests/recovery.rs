@@ -79,21 +79,30 @@ impl<'m> World<'m> {
         }
     }
 
-    /// Goes on until nobody wants anything, and looks at the disk.
+    /// Goes on until nobody wants anything, and looks at the disk. Who sleeps does nothing until it is woken.
     fn end(&mut self) {
-        for _ in 0..1000 {
-            let idle: Vec<bool> = (0..self.sides.len()).map(|at| self.turn(at)).collect();
-            if idle.iter().all(|idle| *idle) {
-                self.sides.iter_mut().for_each(|side| side.program.check(&self.rig.medium.sectors));
-                assert_eq!(*self.rig.outside.reports.borrow(), []);
-                assert_eq!(self.rig.medium.device.faults(), []);
-                return;
+        (0..self.sides.len()).for_each(|at| _ = self.turn(at));
+        self.serve();
+        while !self.sides.iter().all(|side| side.client.under_way() == 0) {
+            let mut awake = false;
+            for at in 0..self.sides.len() {
+                if self.rig.client_wakes(at) {
+                    self.turn(at);
+                    awake = true;
+                }
             }
-            self.serve();
+            if self.rig.server_wakes() {
+                self.serve();
+                awake = true;
+            }
+            self.rig.medium.take();
+            awake |= !self.rig.medium.pending.is_empty();
             self.rig.medium.finish_all();
-            self.serve();
+            assert!(awake, "all sleep, and there are requests");
         }
-        panic!("requests are never answered");
+        self.sides.iter_mut().for_each(|side| side.program.check(&self.rig.medium.sectors));
+        assert_eq!(*self.rig.outside.reports.borrow(), []);
+        assert_eq!(self.rig.medium.device.faults(), []);
     }
 
     /// Writes, flushes and reads a little, always the same.
@@ -128,7 +137,7 @@ fn nothing_is_lost_whichever_step_the_driver_dies_at() {
         }
         steps = fuse;
     }
-    assert!(steps > 200, "only {steps} steps");
+    assert!(steps > 150, "only {steps} steps");
 }
 
 #[test]
@@ -144,7 +153,7 @@ fn nothing_is_lost_whichever_step_a_client_dies_at() {
         }
         steps = fuse;
     }
-    assert!(steps > 200, "only {steps} steps");
+    assert!(steps > 150, "only {steps} steps");
 }
 
 #[test]

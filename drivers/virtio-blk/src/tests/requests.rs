@@ -308,3 +308,22 @@ fn requests_of_a_dead_client_leave_the_device_before_the_next_life_begins() {
     }
     assert!(next.is_together());
 }
+
+#[test]
+fn who_joins_rings_the_other() {
+    let memory = Memory::new(1);
+    let mut rig = Rig::new(&memory);
+    let mut client = rig.start_client(0);
+    rig.outside.server.set(1);
+    assert!(client.turn(|| rig.outside.peer(), |_| {}).ring);
+    rig.client_wakes(0);
+    rig.serve(0);
+    assert!(rig.client_wakes(0), "the client waits for the server to join");
+    let _ = client.turn(|| rig.outside.peer(), |_| {});
+    assert!(client.is_together());
+    // The other way round.
+    let mut client = rig.start_client(0);
+    rig.serve(0);
+    assert!(client.turn(|| rig.outside.peer(), |_| {}).ring);
+    assert!(client.is_together());
+}

@@ -135,6 +135,16 @@ impl<'m> Rig<'m> {
         BlockClient::new(self.rings(client), lives[client]).unwrap()
     }
 
+    /// Whether something has woken the server since it went to sleep.
+    pub fn server_wakes(&self) -> bool {
+        self.server.is_none() || self.outside.server_rung.get() || self.medium.device.interrupts() != 0
+    }
+
+    /// Whether something has woken client `client` since it went to sleep.
+    pub fn client_wakes(&self, client: usize) -> bool {
+        std::mem::take(&mut self.outside.rung.borrow_mut()[client])
+    }
+
     /// A server that does not live begins another life.
     pub fn start_server(&mut self) -> Result<(), Killed> {
         if self.server.is_none() {
@@ -171,11 +181,12 @@ impl<'m> Rig<'m> {
         loop {
             let done = self.start_server().and_then(|()| {
                 let (Some(server), mut outside) = (&mut self.server, &self.outside) else { return Ok(true) };
+                outside.server_rung.set(false);
                 burning(&mut self.fuse, || server.turn(&mut outside))
                     .map(|result| result.expect("a device that behaves"))
             });
             match done {
-                Ok(true) => return self.outside.server_rung.set(false),
+                Ok(true) => return,
                 Ok(false) => {}
                 Err(Killed) => {
                     self.kill_server(false);

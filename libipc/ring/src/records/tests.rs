@@ -62,6 +62,19 @@ fn two_sides_that_have_cleared_their_words_begin_anew() {
 }
 
 #[test]
+fn the_first_words_of_a_record_can_be_put_in_alone() {
+    let memory = memory(words_for(2, 3));
+    let mut producer = Producer::<3>::new(&memory, Begin::New).expect("room");
+    let mut consumer = Consumer::<3>::new(&memory, Begin::New).expect("room");
+    for (words, expected) in [(&[1, 2, 3][..], [1, 2, 3]), (&[], [0, 0, 0]), (&[4], [4, 2, 3])] {
+        producer.push_part(words).expect("room");
+        let _ = producer.publish();
+        assert_eq!(consumer.pop(), Ok(Some(expected)));
+        let _ = consumer.publish();
+    }
+}
+
+#[test]
 fn a_signal_is_asked_for_only_by_who_sleeps() {
     let memory = memory(words_for(4, 1));
     let mut producer = Producer::<1>::new(&memory, Begin::New).expect("room");

@@ -133,7 +133,7 @@ fn a_cnode_that_holds_itself_can_be_deleted() {
     let copy = w.mint(cnode, Rights::ALL, 0).unwrap();
     w.invoke(copy, method::CNode::relocate, &[3, CNODE, u64::from(cnode)]).unwrap();
     w.revoke(untyped);
-    assert!(w.slot(copy).is_empty() && !w.kernel.graves.get().is_some());
+    assert!(w.slot(copy).is_empty() && w.kernel.graves.get().is_none());
     assert_eq!(identify(&w, untyped)[5], 1 << 16);
 }
 
@@ -166,7 +166,7 @@ fn deleting_a_cnode_deletes_what_is_in_it() {
     w.delete(cnode);
     assert!(w.slot(out).is_empty());
     assert_eq!(w.word(waiter), Err(Error::Cancelled));
-    assert!(!w.kernel.graves.get().is_some());
+    assert!(w.kernel.graves.get().is_none());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `bench --unit instructions|cycles|ns [NAME...]`: measures the kernel from user space.
+//! `bench --unit instructions|cycles|ns [NAME...]`: measures the kernel from user space, and `block` and `net` if asked.
 //!
 //! A name is a benchmark's or the beginning of one; `ipc` is the whole suite, as no name is. Each benchmark
 //! prints `result NAME UNIT MIN MEDIAN P99 MAX N`: figures of one operation over N samples, user stubs
@@ -61,6 +61,9 @@ const BENCHMARKS: &[(&str, &str, Measure)] = &[
     ("irq.latency", "from a timer's deadline to the waiting thread, which a running one makes way for", threads::timer),
 ];
 
+/// What is measured by `storm`, which has the channels to disk and network: the beginnings of its figures' names.
+const BY_STORM: [&str; 2] = ["block", "net"];
+
 /// Why there is no figure.
 #[derive(Debug)]
 enum Failure {
@@ -104,18 +107,34 @@ fn main() -> u8 {
     let is_wanted = |benchmark: &str| {
         names.is_empty() || names.iter().any(|&name| name == "ipc" || benchmark.starts_with(name))
     };
-    let unknown =
-        |name: &&&str| **name != "ipc" && !BENCHMARKS.iter().any(|(known, ..)| known.starts_with(**name));
+    let unknown = |name: &&&str| {
+        let is_known = BENCHMARKS.iter().any(|(known, ..)| known.starts_with(**name));
+        **name != "ipc" && !BY_STORM.contains(*name) && !is_known
+    };
     if let Some(name) = names.iter().find(unknown) {
         rt::eprintln!("bench: {name}: no benchmark has a name that begins so");
         return 2;
     }
+    let areas = BY_STORM.into_iter().filter(|area| names.contains(area));
+    let by_storm = areas.map(measured_by_storm).fold(true, |all, one| all & one);
     match measure(unit, is_wanted) {
-        Ok(true) => 0,
+        Ok(true) => u8::from(!by_storm),
         Ok(false) => 1,
         Err(failure) => {
             rt::eprintln!("bench: {failure}");
             1
+        }
+    }
+}
+
+/// Has `storm` measure an area; false if it fails.
+fn measured_by_storm(area: &str) -> bool {
+    let ended = rt::io::run(&alloc::format!("storm\0--measure\0{area}\0")).and_then(rt::io::wait_for);
+    match ended {
+        Ok(ended) => ended.status == 0 && !ended.crashed,
+        Err(error) => {
+            rt::eprintln!("bench: {area}: {error}");
+            false
         }
     }
 }

@@ -8,6 +8,7 @@
 extern crate alloc;
 
 mod instructions;
+mod measure;
 
 use alloc::boxed::Box;
 
@@ -16,15 +17,19 @@ use storm::arguments::{Arguments, USAGE, When, Work as Kind};
 use storm::report::Report;
 use storm::tally::Tally;
 use works::bank::BankWork;
-use works::disk::DiskWork;
+use works::disk::{Disk, DiskWork};
 use works::rounds::{self, Outcome};
 use works::victims::{Event, Killer, PARTS};
-use works::wire::WireWork;
+use works::wire::{Wire, WireWork};
 use works::{Work, WorkError};
 
 rt::entry!(main);
 
 fn main() -> u8 {
+    let mut words = env::arguments().skip(1);
+    if let (Some("--measure"), Some(what)) = (words.next(), words.next()) {
+        return ended(measure::measure(what).map(|()| 0));
+    }
     let arguments = match Arguments::read(env::arguments().skip(1)) {
         Ok(arguments) => arguments,
         Err(complaint) => {
@@ -32,16 +37,17 @@ fn main() -> u8 {
             return 2;
         }
     };
-    match run(&arguments) {
-        Ok(report) => {
-            tell(&report, arguments.json);
-            u8::from(!report.is_clean())
-        }
-        Err(error) => {
-            rt::eprintln!("storm: {error}");
-            1
-        }
-    }
+    ended(run(&arguments).map(|report| {
+        tell(&report, arguments.json);
+        u8::from(!report.is_clean())
+    }))
+}
+
+fn ended(result: Result<u8, WorkError>) -> u8 {
+    result.unwrap_or_else(|error| {
+        rt::eprintln!("storm: {error}");
+        1
+    })
 }
 
 fn tell(report: &Report, json: bool) {
@@ -79,8 +85,8 @@ fn run(arguments: &Arguments<'static>) -> Result<Report, WorkError> {
 
 fn begun(arguments: &Arguments) -> Result<Box<dyn Work>, WorkError> {
     Ok(match arguments.work {
-        Kind::Block => Box::new(DiskWork::new(arguments.size, arguments.seed)?),
-        Kind::Net => Box::new(WireWork::new(arguments.size)?),
+        Kind::Block => Box::new(DiskWork::new(Disk::open()?, arguments.size, arguments.seed)?),
+        Kind::Net => Box::new(WireWork::new(Wire::open()?, arguments.size)?),
         Kind::Ledger => Box::new(BankWork::new(arguments.size, arguments.seed)?),
     })
 }

@@ -11,8 +11,6 @@ use super::{Account, PAYLOAD, PEER, WINDOW, byte, wrong};
 use crate::tally::Tally;
 use crate::times::Times;
 
-/// Echoes under way at a time.
-const ECHOES_UNDER_WAY: u64 = 16;
 /// Bytes of an echo's payload.
 const ECHO: usize = 1000;
 
@@ -23,6 +21,8 @@ pub struct Amount {
     pub bytes: u64,
     /// Frames that are to come back.
     pub echoes: u64,
+    /// How many of them are under way at a time.
+    pub under_way: u64,
 }
 
 /// An exchange. Its clock is the caller's; `second` is so many of its ticks.
@@ -106,7 +106,7 @@ impl Exchange {
         self.give_up_echoes(now);
         self.write();
         let whole = room.get_mut(..HEADER + PAYLOAD)?;
-        if self.asker.sent() < self.amount.echoes && self.echoes_under_way() < ECHOES_UNDER_WAY {
+        if self.asker.sent() < self.amount.echoes && self.echoes_under_way() < self.amount.under_way {
             self.asked_at[(self.asker.sent() % REMEMBERED) as usize] = now;
             self.echo_deadline.get_or_insert(now.saturating_add(self.patience));
             return self.asker.ask(whole, ECHO);

@@ -69,7 +69,7 @@ fn exchange(session: u32, amount: Amount) -> Exchange {
 #[test]
 fn on_a_good_wire_all_comes_back() {
     let mut wire = Wire::new(1, 0);
-    let amount = Amount { bytes: 300_000, echoes: 100 };
+    let amount = Amount { bytes: 300_000, echoes: 100, under_way: 16 };
     let mut exchange = exchange(1, amount);
     wire.run(&mut exchange);
     assert_eq!(exchange.tally(), Tally { bytes: 600_000, requests: 100, ..Tally::default() });
@@ -80,7 +80,7 @@ fn on_a_good_wire_all_comes_back() {
 fn sessions_follow_each_other_without_a_reset() {
     let mut wire = Wire::new(1, 20);
     for session in [3, 4, 9] {
-        let mut exchange = exchange(session, Amount { bytes: 10_000, echoes: 5 });
+        let mut exchange = exchange(session, Amount { bytes: 10_000, echoes: 5, under_way: 16 });
         wire.run(&mut exchange);
         assert!(exchange.tally().is_clean(), "{:?}", exchange.tally());
     }
@@ -89,7 +89,7 @@ fn sessions_follow_each_other_without_a_reset() {
 #[test]
 fn a_stream_that_is_begun_anew_before_its_end_is_an_error() {
     let mut wire = Wire::new(1, 0);
-    let amount = Amount { bytes: 300_000, echoes: 0 };
+    let amount = Amount { bytes: 300_000, echoes: 0, under_way: 16 };
     let mut left = exchange(1, amount);
     for _ in 0..10 {
         wire.step(&mut left);
@@ -102,7 +102,7 @@ fn a_stream_that_is_begun_anew_before_its_end_is_an_error() {
 #[test]
 fn what_a_driver_lost_is_asked_for_at_once_when_it_is_there_again() {
     let mut wire = Wire::new(1, 0);
-    let mut exchange = exchange(1, Amount { bytes: 300_000, echoes: 100 });
+    let mut exchange = exchange(1, Amount { bytes: 300_000, echoes: 100, under_way: 16 });
     for death in 0..20 {
         for _ in 0..5 {
             wire.step(&mut exchange);
@@ -141,7 +141,7 @@ proptest! {
     #[test]
     fn on_a_bad_wire_the_stream_comes_back_whole(bytes in 0u64..100_000, echoes in 0u64..50, losses in 0u64..300, seed: u64) {
         let mut wire = Wire::new(seed, losses);
-        let mut exchange = exchange(1, Amount { bytes, echoes });
+        let mut exchange = exchange(1, Amount { bytes, echoes, under_way: 16 });
         wire.run(&mut exchange);
         prop_assert!(exchange.tally().is_clean(), "{:?}", exchange.tally());
         prop_assert_eq!(exchange.tally().bytes, bytes * 2);

@@ -1,0 +1,303 @@
+//! The driver against a line of software that misbehaves, and a client of the stream.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use proto::channel::{CLIENT, HANDSHAKE_WORDS, pairing};
+use proto::stream::{BYTES, IN, OUT, RINGS_BITS};
+use ring::Begin;
+use ring::stream::{Reader, Writer};
+
+use crate::line::FIFO;
+use crate::{Gone, Line, Port, Registers};
+
+/// What a line does.
+#[derive(Debug, Default)]
+struct State {
+    sent: Vec<u8>,
+    in_transmitter: usize,
+    to_receive: VecDeque<u8>,
+    enabled: u8,
+    scratch: u8,
+    divisor_access: bool,
+    /// All its registers read as ones.
+    gone: bool,
+    /// It has always one more byte.
+    babbles: bool,
+    /// The driver dies when it has sent so many bytes more.
+    dies_after: Option<usize>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Fake(Rc<RefCell<State>>);
+
+impl Registers for Fake {
+    fn read(&mut self, number: u8) -> u8 {
+        let mut state = self.0.borrow_mut();
+        match number {
+            _ if state.gone => 0xff,
+            0 if state.babbles => 0x55,
+            0 => state.to_receive.pop_front().expect("read only when there is something"),
+            5 => {
+                let data = state.babbles || !state.to_receive.is_empty();
+                u8::from(data) | u8::from(state.in_transmitter == 0) << 5
+            }
+            7 => state.scratch,
+            _ => 0,
+        }
+    }
+
+    fn write(&mut self, number: u8, value: u8) {
+        let mut state = self.0.borrow_mut();
+        match number {
+            0 if !state.divisor_access => {
+                assert!(state.in_transmitter < FIFO, "the transmitter takes {FIFO} bytes");
+                if state.dies_after == Some(0) {
+                    drop(state);
+                    resume_unwind(Box::new(()));
+                }
+                state.dies_after = state.dies_after.map(|left| left - 1);
+                state.in_transmitter += 1;
+                state.sent.push(value);
+            }
+            1 if !state.divisor_access => state.enabled = value,
+            2 if value & 2 != 0 => state.to_receive.clear(),
+            3 => state.divisor_access = value & 0x80 != 0,
+            7 => state.scratch = value,
+            _ => {}
+        }
+    }
+}
+
+impl Fake {
+    fn sent(&self) -> Vec<u8> {
+        self.0.borrow().sent.clone()
+    }
+
+    /// The other side takes what was sent.
+    fn drain(&self) {
+        self.0.borrow_mut().in_transmitter = 0;
+    }
+
+    fn wants_to_send(&self) -> bool {
+        self.0.borrow().enabled & 2 != 0
+    }
+
+    fn listens(&self) -> bool {
+        self.0.borrow().enabled & 1 != 0
+    }
+}
+
+/// The life of the client, in all tests but one.
+const LIFE: u32 = 4;
+
+fn memory() -> Vec<AtomicU64> {
+    (0..1 << (RINGS_BITS - 3)).map(|_| AtomicU64::new(0)).collect()
+}
+
+type TestPort<'m> = Port<'m, Fake, AtomicU64>;
+
+/// A client in life `life` that meets the server's life `server`.
+fn meet<'m>(words: &'m [AtomicU64], life: u32, server: u32) -> (Writer<'m>, Reader<'m>) {
+    ring::index::clear(&words[OUT], ring::index::Role::Producer);
+    ring::index::clear(&words[IN], ring::index::Role::Consumer);
+    words[CLIENT].store(pairing(life, server), Ordering::Release);
+    let out = Writer::new(&words[OUT], Begin::New).expect("large enough");
+    (out, Reader::new(&words[IN], Begin::New).expect("large enough"))
+}
+
+fn open<'m>(fake: &Fake, words: &'m [AtomicU64], life: u32) -> TestPort<'m> {
+    let line = Line::open(fake.clone()).expect("a good line");
+    Port::new(line, words, life).expect("large enough")
+}
+
+fn together<'m>(fake: &Fake, words: &'m [AtomicU64]) -> (TestPort<'m>, Writer<'m>, Reader<'m>) {
+    let mut port = open(fake, words, 1);
+    let (out, input) = meet(words, LIFE, 1);
+    assert!(port.turn(LIFE).expect("a good line").ring);
+    (port, out, input)
+}
+
+fn put(out: &mut Writer, bytes: &[u8]) {
+    assert_eq!(out.write(bytes), Ok(bytes.len()));
+    let _ = out.publish();
+}
+
+fn get(input: &mut Reader) -> Vec<u8> {
+    let mut bytes = vec![0; BYTES];
+    let count = input.read(&mut bytes).expect("a good ring");
+    let _ = input.publish();
+    bytes[..count].to_vec()
+}
+
+#[test]
+fn what_the_line_does_not_take_at_once_follows_by_interrupt_in_order() {
+    let (fake, words) = (Fake::default(), memory());
+    let (mut port, mut out, _) = together(&fake, &words);
+    let bytes: Vec<u8> = (0..100).collect();
+    put(&mut out, &bytes);
+    assert!(!fake.wants_to_send());
+    port.turn(LIFE).expect("a good line");
+    assert_eq!(fake.sent(), bytes[..FIFO]);
+    while fake.wants_to_send() {
+        fake.drain();
+        port.interrupt();
+        port.turn(LIFE).expect("a good line");
+    }
+    assert_eq!(fake.sent(), bytes);
+}
+
+#[test]
+fn what_comes_is_passed_on_and_waits_where_there_is_no_room() {
+    let (fake, words) = (Fake::default(), memory());
+    let (mut port, _, mut input) = together(&fake, &words);
+    let bytes: Vec<u8> = (0..BYTES + 100).map(|at| (at % 251) as u8).collect();
+    fake.0.borrow_mut().to_receive.extend(&bytes);
+    while port.turn(LIFE).expect("a good line").bytes > 0 {}
+    assert!(!fake.listens(), "there is no room");
+    let mut got = get(&mut input);
+    assert_eq!(got.len(), BYTES);
+    while port.turn(LIFE).expect("a good line").bytes > 0 {}
+    got.extend(get(&mut input));
+    assert_eq!(got, bytes);
+    assert!(fake.listens());
+}
+
+#[test]
+fn the_client_is_signalled_when_it_sleeps() {
+    let (fake, words) = (Fake::default(), memory());
+    let (mut port, mut out, mut input) = together(&fake, &words);
+    assert_eq!(input.sleep(), Ok(true));
+    fake.0.borrow_mut().to_receive.push_back(7);
+    assert!(port.turn(LIFE).expect("a good line").ring);
+    assert!(!port.turn(LIFE).expect("a good line").ring);
+    put(&mut out, &[0; BYTES]);
+    assert_eq!(out.sleep(), Ok(true));
+    assert!(port.turn(LIFE).expect("a good line").ring);
+}
+
+#[test]
+fn a_line_that_never_stops_giving_lets_others_have_their_turn() {
+    let (fake, words) = (Fake::default(), memory());
+    let (mut port, mut out, _) = together(&fake, &words);
+    fake.0.borrow_mut().babbles = true;
+    put(&mut out, b"through");
+    let turn = port.turn(LIFE).expect("a good line");
+    assert!(turn.bytes < BYTES);
+    assert_eq!(fake.sent(), b"through");
+    assert!(fake.listens(), "and it comes back for the rest");
+}
+
+#[test]
+fn a_line_that_takes_nothing_holds_up_nobody() {
+    let (fake, words) = (Fake::default(), memory());
+    let (mut port, mut out, mut input) = together(&fake, &words);
+    fake.0.borrow_mut().in_transmitter = 1;
+    put(&mut out, b"stuck");
+    fake.0.borrow_mut().to_receive.extend(b"goes on");
+    port.turn(LIFE).expect("a good line");
+    assert_eq!(get(&mut input), b"goes on");
+    assert!(fake.sent().is_empty() && fake.wants_to_send());
+}
+
+#[test]
+fn a_line_that_is_not_there_or_goes_away_is_noticed() {
+    let (fake, words) = (Fake::default(), memory());
+    fake.0.borrow_mut().gone = true;
+    assert_eq!(Line::open(fake.clone()).map(|_| ()), Err(Gone));
+    fake.0.borrow_mut().gone = false;
+    let (mut port, mut out, _) = together(&fake, &words);
+    fake.0.borrow_mut().gone = true;
+    put(&mut out, b"x");
+    assert_eq!(port.turn(LIFE), Err(Gone));
+}
+
+#[test]
+fn a_client_that_writes_nonsense_is_told_of_and_served_again_in_its_next_life() {
+    let (fake, words) = (Fake::default(), memory());
+    let (mut port, ..) = together(&fake, &words);
+    for word in OUT.chain(IN) {
+        words[word].store(0x1234_5678_9abc_def0, Ordering::Relaxed);
+    }
+    let turn = port.turn(LIFE).expect("a good line");
+    assert!(turn.corrupt && fake.sent().is_empty());
+    assert!(!port.turn(LIFE).expect("a good line").corrupt, "it is told once");
+    assert!(!fake.listens());
+    // In its next life the client resets its words when it knows of the server, and then so does the server.
+    assert!(port.turn(LIFE + 1).expect("a good line").ring);
+    let (mut out, _) = meet(&words, LIFE + 1, 1);
+    put(&mut out, b"again");
+    port.turn(LIFE + 1).expect("a good line");
+    assert_eq!(fake.sent(), b"again");
+}
+
+#[test]
+fn nothing_moves_before_both_sides_are_ready() {
+    let (fake, words) = (Fake::default(), memory());
+    let mut port = open(&fake, &words, 1);
+    for client in [0, LIFE] {
+        port.turn(client).expect("a good line");
+        assert!(!fake.listens());
+    }
+    words[CLIENT].store(u64::MAX, Ordering::Relaxed);
+    assert_eq!(port.turn(LIFE).map(|turn| turn.bytes), Ok(0));
+    assert!(
+        Port::<_, AtomicU64>::new(Line::open(fake).expect("good"), &words[..HANDSHAKE_WORDS], 1).is_none()
+    );
+}
+
+#[test]
+fn a_death_at_any_byte_loses_none_of_the_output_and_doubles_at_most_a_fifo() {
+    let bytes: Vec<u8> = (0..100).collect();
+    for lives_for in 0..=bytes.len() {
+        let (fake, words) = (Fake::default(), memory());
+        let (mut port, mut out, _) = together(&fake, &words);
+        put(&mut out, &bytes);
+        fake.0.borrow_mut().dies_after = Some(lives_for);
+        let died = catch_unwind(AssertUnwindSafe(|| send_all(&mut port, &fake))).is_err();
+        assert_eq!(died, lives_for < bytes.len());
+        let sent = fake.sent().len();
+        // What the dead one has said to have taken is true.
+        out.sleep().expect("a good ring");
+        let Begin::Again { own, seen } = out.position() else { panic!("it has begun") };
+        let taken = bytes.len() - (own - seen) as usize;
+        assert!(taken <= sent && sent - taken <= FIFO, "{sent} were sent, {taken} are said to be");
+        fake.0.borrow_mut().dies_after = None;
+        let mut port = open(&fake, &words, 2);
+        port.turn(LIFE).expect("a good line");
+        let (mut out, _) = meet(&words, LIFE, 2);
+        put(&mut out, &bytes[taken..]);
+        send_all(&mut port, &fake);
+        assert_eq!(fake.sent(), [&bytes[..sent], &bytes[taken..]].concat());
+    }
+}
+
+fn send_all(port: &mut TestPort, fake: &Fake) {
+    while port.turn(LIFE).expect("a good line").bytes > 0 || fake.wants_to_send() {
+        fake.drain();
+        port.interrupt();
+    }
+}
+
+#[test]
+fn an_answer_that_comes_at_once_reaches_a_client_of_the_library() {
+    let (fake, words) = (Fake::default(), memory());
+    let mut port = open(&fake, &words, 1);
+    let mut client = stream::Client::new(&words, LIFE).expect("large enough");
+    port.turn(LIFE).expect("a good line");
+    while client.update(1) != stream::Update::Begun {
+        port.turn(LIFE).expect("a good line");
+    }
+    assert_eq!(client.write(b"hello"), Ok(5));
+    assert!(client.flush());
+    assert_eq!(client.sleep(false), Ok(true));
+    fake.0.borrow_mut().to_receive.extend(b"at once");
+    assert!(port.turn(LIFE).expect("a good line").ring);
+    let mut bytes = [0; 20];
+    assert_eq!(client.write(&[]), Ok(0));
+    assert_eq!(client.read(&mut bytes), Ok(7));
+    assert_eq!(&bytes[..7], b"at once");
+}
