@@ -76,7 +76,7 @@ component probe
 const RESTARTS: &str = "component restarts\n holds supervise inventory\n";
 
 /// Runs a command under a manifest.
-fn under(tool: &Tool, manifest: &str, options: &[&str], command: &[&str]) -> Result<Run, String> {
+pub(crate) fn under(tool: &Tool, manifest: &str, options: &[&str], command: &[&str]) -> Result<Run, String> {
     let mut file = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
     file.write_all(manifest.as_bytes()).map_err(|error| error.to_string())?;
     let path = file.path().display().to_string();
@@ -84,7 +84,7 @@ fn under(tool: &Tool, manifest: &str, options: &[&str], command: &[&str]) -> Res
 }
 
 /// Looks for each of the texts in what a run wrote to its standard output.
-fn shows(run: &Run, texts: &[&str]) -> Outcome {
+pub(crate) fn shows(run: &Run, texts: &[&str]) -> Outcome {
     match texts.iter().find(|text| !run.stdout.contains(**text)) {
         Some(text) => Err(run.told(&format!("it should show `{text}`"))),
         None => Ok(()),
