@@ -29,6 +29,14 @@ pub const TESTS: &[Test] = &[
     Test::case("storm/the_ledger_dies_at_the_instructions_of_a_transfer", |tool| {
         at_instructions(tool, "ledger")
     }),
+    Test::case("storm/the_demo_shows_kills_and_recoveries", |tool| {
+        let run = tool.run(["exec", "--timeout", "600", "--", "demo", "4"])?;
+        run.ended_with(0)?;
+        match ["x virtio-", "+ virtio-", "KiB/s"].iter().find(|part| !run.stdout.contains(**part)) {
+            None => Ok(()),
+            Some(part) => Err(run.told(&format!("it should have shown {part:?}"))),
+        }
+    }),
     Test::case("storm/a_component_that_is_not_there_is_named", |tool| {
         let run = storm(tool, &[], "--work block --kill nobody")?;
         run.ended_with(1)?;

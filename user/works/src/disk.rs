@@ -49,7 +49,7 @@ impl Disk {
             if clock::now() > give_up {
                 return Err(WorkError::Stalled(PATIENCE));
             }
-            if disk.client.sleep() {
+            if disk.client.geometry().is_none() && disk.client.sleep() {
                 wait(give_up)?;
             }
         }

@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+mod demo;
 mod instructions;
 mod measure;
 
@@ -27,8 +28,14 @@ rt::entry!(main);
 
 fn main() -> u8 {
     let mut words = env::arguments().skip(1);
-    if let (Some("--measure"), Some(what)) = (words.next(), words.next()) {
-        return ended(measure::measure(what).map(|()| 0));
+    match (words.next(), words.next()) {
+        (Some("--measure"), Some(what)) => return ended(measure::measure(what).map(|()| 0)),
+        (Some("--demo"), Some(seconds)) => {
+            let shown =
+                seconds.parse().map_err(|_| WorkError::NotOffered("--demo wants a number of seconds"));
+            return ended(shown.and_then(demo::show).map(|()| 0));
+        }
+        _ => {}
     }
     let arguments = match Arguments::read(env::arguments().skip(1)) {
         Ok(arguments) => arguments,
