@@ -32,11 +32,17 @@ struct Lane<W> {
     before: u64,
     shown: u64,
     clean: bool,
+    /// Requests of this pass that were answered at the last step, when that was, and the longest time between two
+    /// answers since the last picture.
+    answered: u64,
+    since: u64,
+    longest: u64,
 }
 
 impl<W: Work> Lane<W> {
     fn new(name: &'static str, work: W) -> Lane<W> {
-        Lane { name, work, before: 0, shown: 0, clean: true }
+        let since = clock::now();
+        Lane { name, work, before: 0, shown: 0, clean: true, answered: 0, since, longest: 0 }
     }
 
     fn step(&mut self) -> Result<bool, WorkError> {
@@ -45,17 +51,26 @@ impl<W: Work> Lane<W> {
             self.clean &= self.work.tally().is_clean();
             self.work.begin()?;
         }
-        self.work.step()
+        let idle = self.work.step()?;
+        let answered = self.work.tally().requests;
+        let now = clock::now();
+        self.longest = self.longest.max(now - self.since);
+        if core::mem::replace(&mut self.answered, answered) != answered {
+            self.since = now;
+        }
+        Ok(idle)
     }
 
-    /// A line: KiB a second since the last picture, as a bar and as a number.
+    /// A line: KiB a second since the last picture, as a bar and as a number; and how long it had to wait.
     fn line(&mut self, ticks: u64, column: u64) -> String {
         let bytes = self.before + self.work.tally().bytes;
         let rate = (bytes - self.shown) * env::tsc_hz() / ticks.max(1) / 1024;
         self.shown = bytes;
-        let bar = "#".repeat((rate / column).min(40) as usize);
+        let bar = "#".repeat((rate / column).min(32) as usize);
         let verdict = if self.clean { "nothing lost" } else { "DAMAGED" };
-        format!("{:8} {bar:40} {rate:8} KiB/s  {verdict}", self.name)
+        let waited = clock::to_microseconds(core::mem::take(&mut self.longest));
+        let milliseconds = format!("{}.{}", waited / 1000, waited / 100 % 10);
+        format!("{:8} {bar:32} {rate:7} KiB/s, waited {milliseconds:>5} ms  {verdict}", self.name)
     }
 }
 
