@@ -43,6 +43,10 @@ impl Supervisor {
                 self.end(number as u32, Ending::Exited(request.words[0] as u8));
                 None
             }
+            // While a component is between two lives, what it had and will have is counted by nobody.
+            Some(Request::Inventory) if self.holds(number, Right::Inventory) && self.is_unsettled() => {
+                Some(self.not_now(number))
+            }
             Some(Request::Inventory) if self.holds(number, Right::Inventory) => {
                 Some(Message::of(OK, machine::inventory()))
             }

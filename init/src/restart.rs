@@ -178,6 +178,11 @@ impl Supervisor {
         }
     }
 
+    /// A component is dead and about to be started, or its device about to be ready for it.
+    pub fn is_unsettled(&self) -> bool {
+        self.fates.iter().any(|fate| matches!(fate.state, State::Fencing | State::Waits))
+    }
+
     /// When a component that waits is to be started again.
     pub fn next_restart(&self) -> Option<u64> {
         self.fates.iter().filter(|fate| fate.state == State::Waits).map(|fate| fate.due).min()

@@ -19,7 +19,7 @@ pub enum Request {
     /// End, with the status in word 0. Not answered.
     Exit = 3,
     /// What init has left, for tests that look for leaks: words 0 and 1 of the answer are free bytes and free
-    /// slots. Asked by components that hold the right `inventory` only.
+    /// slots. [`Refusal::NotNow`]: a component is between two lives, or waits for its device. Asked by components that hold the right `inventory` only.
     Inventory = 4,
     /// Start the program that word 0's number of bytes name: arguments, each ended by NUL. Word 0 of the answer is
     /// the number of the new component, which prints where the caller does. Asked by components that hold the
