@@ -342,10 +342,10 @@ fn a_throttled_thread_says_so_and_runs_again(w: &mut World) {
 fn a_period_refills_the_whole_budget(w: &mut World) {
     let period = w.milliseconds(4);
     let limited = counting(w, 0, 90, 0, Some((period / 4, period)));
-    let [time] = consumed_while(w, 40, [&limited]);
-    // Ten periods: between eight and thirteen budgets.
+    // A hundred periods, so that one pause of the host's, which is charged to whoever runs, does not decide.
+    let [time] = consumed_while(w, 400, [&limited]);
     let budgets = time * 4 / period;
-    assert!(within(w, budgets, 8, 13), "{budgets} budgets in ten periods");
+    assert!(within(w, budgets, 80, 130), "{budgets} budgets in a hundred periods");
 }
 
 fn running_out_of_budget_can_be_a_fault(w: &mut World) {
