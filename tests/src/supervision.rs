@@ -204,25 +204,26 @@ fn unauthorised(tool: &Tool) -> Outcome {
     run.complained_of(&["the manifest does not allow it"])
 }
 
-/// What the commands have in common that look at one component's end.
-fn looked_at(tool: &Tool, component: &str, commands: &[&str]) -> Result<Run, String> {
+/// What the commands have in common that look at one component's end. With `--icount` time goes on for the component as it
+/// does for who waits for its end, whatever the host does.
+fn looked_at(tool: &Tool, options: &[&str], component: &str, commands: &[&str]) -> Result<Run, String> {
     let manifest =
         format!("{component}\ncomponent inturn\n holds control\ncomponent svc\n holds supervise\n");
-    under(tool, &manifest, &["exec", "--verbose"], &[&["inturn"], commands].concat())
+    under(tool, &manifest, &[&["exec", "--verbose"], options].concat(), &[&["inturn"], commands].concat())
 }
 
 fn parked(tool: &Tool) -> Outcome {
     let component = "component false\n start boot\n restart always\n heartbeat none\ncomponent *";
     // Its last pause is 320 ms, so it is parked within the second that `top` takes.
     let commands = ["svc top", "svc list", "svc crashes 1", "svc restart false", "svc list"];
-    let run = looked_at(tool, component, &commands)?;
+    let run = looked_at(tool, &["--icount"], component, &commands)?;
     run.complained_of(&["init: false died too often and stays dead"])?;
     shows(&run, &["false            parked       9      8", ": ended", "false was ended; it "])
 }
 
 fn hangs(tool: &Tool) -> Outcome {
     let component = "component spin\n start boot\n restart always\n priority 50";
-    let run = looked_at(tool, component, &["svc top", "svc top", "svc crashes 1"])?;
+    let run = looked_at(tool, &[], component, &["svc top", "svc top", "svc crashes 1"])?;
     run.ended_with(0)?;
     shows(&run, &["spin at ", ": hang", "rt_entry"])
 }
@@ -230,7 +231,7 @@ fn hangs(tool: &Tool) -> Outcome {
 fn over_budget(tool: &Tool) -> Outcome {
     let component =
         "component spin\n start boot\n restart always\n heartbeat none\n budget 1ms of 10ms strict";
-    let run = looked_at(tool, component, &["svc top", "svc crashes 1"])?;
+    let run = looked_at(tool, &["--icount"], component, &["svc top", "svc crashes 1"])?;
     run.ended_with(0)?;
     shows(&run, &["spin at ", ": budget exhausted"])
 }
