@@ -31,13 +31,13 @@ pub enum Request {
     Capability = 39,
     /// The lines of the manifest, from byte word 0 on: word 0 says how many bytes come.
     Manifest = 40,
-    /// The end of this component's peer's mistakes: the component at place word 0 wrote nonsense (word 1 says what,
-    /// as the protocol has it) into a channel that it shares with the caller. Needs no right but that channel.
+    /// The component at place word 0 wrote nonsense (word 1 says what, as the protocol has it) into a channel that it
+    /// shares with the caller: its life is ended. Needs no right but that channel.
     Report = 41,
     /// Kill the component at place word 0 as its own injection asks for. Needs no right; the caller dies.
     KillMe = 42,
-    /// Recovery times of the component at place word 0, the latest `RECOVERIES` of them: word 0 of the request's
-    /// successor: word 1 is how many recoveries ago; the words of [`recovery`].
+    /// When each part of a recovery of the component at place word 0 was done, of the one that was word 1 recoveries
+    /// ago (0 is the latest): the words of [`recovery`]. `Unknown`: init remembers no more than [`RECOVERIES`].
     Recovery = 43,
     /// Have the bell of the caller signalled, with bit `bell::OWN` + word 0 (below 8), at each end of a life of a
     /// component that it may watch.

@@ -10,7 +10,7 @@
 //! | [`TX_DONE`] | server | the same buffer, sent (or given up) |
 //!
 //! Buffers are pieces of the `data` Frame, which the device reads and writes itself; the client divides it. A buffer
-//! begins with [`HEADROOM`] bytes for the server's use, then the Ethernet frame without its check sequence. Frames may
+//! begins with [`HEADROOM`] bytes for a device that wants its header there (virtio-net keeps its own elsewhere), then the Ethernet frame without its check sequence. Frames may
 //! be lost when the server dies; buffers are not: in a new pairing all of them are the client's again.
 
 use crate::channel::HANDSHAKE_WORDS;
@@ -19,7 +19,7 @@ use crate::channel::HANDSHAKE_WORDS;
 pub const DEPTH: usize = 256;
 /// Words of a record: offset of the buffer in the `data` Frame, lengths, checksums, 0.
 pub const RECORD: usize = 4;
-/// Bytes at the beginning of each buffer that belong to the server (the device's own header).
+/// Bytes at the beginning of each buffer that are the server's: for the device's own header, if it needs room there.
 pub const HEADROOM: usize = 16;
 /// Bytes of a buffer for receiving, at least: headroom and the largest frame.
 pub const RX_BUFFER: usize = 2048;
