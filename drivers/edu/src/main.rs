@@ -5,11 +5,10 @@
 mod hardware;
 
 use edu::{Edu, Page, Server};
-use ipc::serve::{Serve, serve};
-use ipc::{Message, Received};
 use proto::edu::BUFFER;
-use proto::life::bell;
-use rt::{env, life};
+use rt::channel::Clients;
+use rt::env;
+use rt::work::answer;
 use virtio::Dma;
 use virtio::guest::DeviceMemory;
 
@@ -19,8 +18,6 @@ rt::entry!(main);
 
 /// The endpoint that it serves.
 const ENDPOINT: &str = "edu";
-
-struct Driver(Server<'static, Mapped>);
 
 fn main() {
     let device = env::device().expect("the manifest gives this driver no device");
@@ -37,29 +34,5 @@ fn main() {
         life: env::life(),
         address: device.address,
     };
-    if let Err(error) = life::bind_bell() {
-        panic!("its bell cannot be bound: {error}");
-    }
-    life::ready();
-    panic!("it cannot receive: {}", serve(env::required(ENDPOINT), &mut Driver(server)).name());
-}
-
-impl Serve for Driver {
-    fn message(&mut self, received: &Received) -> Option<Message> {
-        life::begun();
-        let Message { words, .. } = received.message;
-        let answer = self.0.answer(received.message.label(), &words);
-        life::served();
-        Some(answer.unwrap_or_else(|failure| panic!("{failure}")))
-    }
-
-    fn notified(&mut self, bits: u64) {
-        if bits & 1 << bell::ORDERS != 0 {
-            life::beat();
-        }
-        if bits & 1 << bell::IRQ != 0 {
-            life::begun();
-            self.0.edu.interrupt().unwrap_or_else(|failure| panic!("{failure}"));
-        }
-    }
+    answer(env::required(ENDPOINT), server, Clients::map(&[]))
 }

@@ -2,8 +2,10 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use ipc::Message;
+use ipc::{Message, Received};
 use proto::edu::{BUFFER, OK, Refusal, Request};
+use proto::life::bell;
+use rt::work::{Answer, Work, World};
 
 use crate::{Copy, Edu, Failure, Registers};
 
@@ -41,9 +43,33 @@ pub struct Server<'m, R> {
     pub address: u16,
 }
 
+impl<R: Registers> Work for Server<'_, R> {
+    type Error = Failure;
+
+    fn rung(&mut self, bits: u64, world: &mut impl World) -> Result<(), Failure> {
+        if bits & 1 << bell::IRQ == 0 {
+            return Ok(());
+        }
+        world.begun();
+        self.edu.interrupt()
+    }
+
+    /// It has no clients but those who call.
+    fn turn(&mut self, _: &mut impl World) -> Result<bool, Failure> {
+        Ok(true)
+    }
+}
+
+impl<R: Registers> Answer for Server<'_, R> {
+    fn answer(&mut self, received: &Received) -> Result<Option<Message>, Failure> {
+        let Message { words, .. } = received.message;
+        self.answer_to(received.message.label(), &words).map(Some)
+    }
+}
+
 impl<R: Registers> Server<'_, R> {
     /// The answer to a call with this label and these words. A failure of the device ends the driver.
-    pub fn answer(&mut self, label: u32, words: &[u64; 8]) -> Result<Message, Failure> {
+    pub fn answer_to(&mut self, label: u32, words: &[u64; 8]) -> Result<Message, Failure> {
         let copied = match Request::from_label(label) {
             Some(Request::About) => return self.about(),
             Some(Request::Fill) => {

@@ -82,7 +82,7 @@ fn page() -> Vec<AtomicU64> {
 }
 
 fn call(server: &mut Server<Fake>, request: Request, words: [u64; 2]) -> Result<Message, Failure> {
-    server.answer(request as u32, &[words[0], words[1], 0, 0, 0, 0, 0, 0])
+    server.answer_to(request as u32, &[words[0], words[1], 0, 0, 0, 0, 0, 0])
 }
 
 #[test]
@@ -148,8 +148,8 @@ fn calls_that_make_no_sense_are_refused() {
     for bytes in [0, BUFFER + 1, u64::MAX] {
         assert_eq!(call(&mut server, Request::Store, [0x1000, bytes]), malformed);
     }
-    assert_eq!(server.answer(0, &[0; 8]), malformed);
-    assert_eq!(server.answer(6, &[0; 8]), malformed);
+    assert_eq!(server.answer_to(0, &[0; 8]), malformed);
+    assert_eq!(server.answer_to(6, &[0; 8]), malformed);
     assert_eq!(fake.registers(), [0; 4]);
 }
 

@@ -40,6 +40,12 @@ pub const FIFO: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
 
+impl core::fmt::Display for Gone {
+    fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+        f.write_str("there is no 16550, or not any more")
+    }
+}
+
 /// A serial line.
 #[derive(Debug)]
 pub struct Line<R> {

@@ -1,4 +1,4 @@
-//! The component `serial`: brings a line and its client together, and sleeps.
+//! The component `serial`: brings a line and its client together.
 //!
 //! It drives COM3 with its usual port and the interrupt that the machine has free for it; the manifest gives the right to
 //! both.
@@ -7,67 +7,60 @@
 
 mod hardware;
 
-use core::sync::atomic::AtomicU64;
+use core::ops::Range;
 
-use abi::CPtr;
 use ipc::IrqHandler;
 use proto::life::bell;
-use rt::{control, env, life};
-use serial::{Line, Port};
+use proto::stream::IN;
+use rt::channel::Clients;
+use rt::env;
+use rt::work::{Work, World, work};
+use serial::{Gone, Line, Port};
 
 use hardware::Ports;
 
 rt::entry!(main);
 
-/// What the channel is called.
-const CHANNEL: &str = "serial";
 /// COM3, and the interrupt that QEMU's machine has free for it.
 const BASE: u16 = 0x3e8;
 const IRQ: u32 = 5;
+/// The ring it writes.
+const WRITTEN: &[Range<usize>] = &[IN];
+
+/// The line with its interrupt.
+struct Serial {
+    port: Port<'static, Ports>,
+    irq: IrqHandler,
+}
 
 fn main() {
     let ports = env::required("ports-0x3e8");
     let irq = IrqHandler(env::required("irq-5"));
     let line = Line::open(Ports { ports, base: BASE });
-    let line = line.unwrap_or_else(|_| panic!("there is no 16550 at port {BASE:#x}"));
-    let end = match rt::channel::servers(CHANNEL).next() {
-        Some(Ok(end)) => end,
-        Some(Err(error)) => panic!("its channel cannot be mapped: {error}"),
-        None => panic!("the manifest gives nobody a channel to it"),
-    };
+    let line = line.unwrap_or_else(|gone| panic!("port {BASE:#x}: {gone}"));
+    let clients = Clients::map(WRITTEN);
+    let [end] = clients.ends() else { panic!("the manifest gives not one client a channel to it") };
+    let port = Port::new(line, end.rings, env::life()).expect("rings too small for a stream");
     if let Err(error) = irq.bind(env::required("irq-5-bell")) {
         panic!("its interrupt {IRQ} cannot be bound: {}", error.name());
     }
-    let port: Option<Port<_, AtomicU64>> = Port::new(line, end.rings, env::life());
-    let mut port = port.expect("rings too small for a stream");
-    life::ready();
-    let mut reported = 0;
-    loop {
-        life::beat();
-        let turn = port.turn(end.peer_life()).unwrap_or_else(|_| panic!("the line is gone"));
-        if turn.ring {
-            end.ring_bell();
-        }
-        if turn.corrupt && reported != end.peer_life() {
-            reported = end.peer_life();
-            // Whatever init thinks of it, this side does not serve that life any more.
-            let _ = control::report(end.peer as u64, 0);
-        }
-        if turn.bytes > 0 {
-            life::served();
-        }
-        if wait() & 1 << bell::IRQ != 0 {
-            life::begun();
-            port.interrupt();
-            if let Err(error) = irq.ack() {
-                panic!("its interrupt stays off: {}", error.name());
-            }
-        }
-    }
+    work(Serial { port, irq }, clients)
 }
 
-/// Waits until the bell rings; which bits of it did.
-fn wait() -> u64 {
-    let bell: CPtr = life::bell();
-    ipc::wait(bell).unwrap_or_else(|error| panic!("it cannot wait for its bell: {}", error.name()))
+impl Work for Serial {
+    type Error = Gone;
+
+    fn rung(&mut self, bits: u64, world: &mut impl World) -> Result<(), Gone> {
+        self.port.rung(bits, world)?;
+        if bits & 1 << bell::IRQ != 0
+            && let Err(error) = self.irq.ack()
+        {
+            panic!("its interrupt stays off: {}", error.name());
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, world: &mut impl World) -> Result<bool, Gone> {
+        self.port.turn(world)
+    }
 }

@@ -1,27 +1,42 @@
 //! The line and the client's rings (`proto::stream`).
 
+use core::sync::atomic::AtomicU64;
+
 use channel::{End, Role, Step};
 use proto::channel::HANDSHAKE_WORDS;
+use proto::life::bell;
 use proto::stream::{IN, OUT, properties};
 use ring::index::{self, Role as Side};
 use ring::stream::{Reader, Writer};
 use ring::{Begin, Corrupt, Word};
+use rt::work::{Work, World};
 
 use crate::line::FIFO;
 use crate::{Gone, Line, Registers};
 
 /// FIFOs that are served before others have their turn.
 const TURNS: usize = 8;
+/// The place of the only client.
+const CLIENT: usize = 0;
 
-/// What a turn has come to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Turn {
-    /// The client is to be signalled.
-    pub ring: bool,
+/// Why nothing can be passed on.
+enum Trouble {
+    /// The line is gone.
+    Line(Gone),
     /// The client has written nonsense into its words: this side waits for its next life.
-    pub corrupt: bool,
-    /// Bytes that were passed on, either way.
-    pub bytes: usize,
+    Client,
+}
+
+impl From<Gone> for Trouble {
+    fn from(gone: Gone) -> Trouble {
+        Trouble::Line(gone)
+    }
+}
+
+impl From<Corrupt> for Trouble {
+    fn from(_: Corrupt) -> Trouble {
+        Trouble::Client
+    }
 }
 
 /// The rings of one pairing.
@@ -33,7 +48,7 @@ struct Rings<'m, W> {
 
 /// A line with one client.
 #[derive(Debug)]
-pub struct Port<'m, R, W> {
+pub struct Port<'m, R, W = AtomicU64> {
     line: Line<R>,
     /// The line has interrupted since the last turn.
     interrupted: bool,
@@ -60,30 +75,10 @@ impl<'m, R: Registers, W: Word> Port<'m, R, W> {
         self.interrupted = true;
     }
 
-    /// Passes on what there is, both ways, now that the client is in life `client`. To be called whenever something may
-    /// have happened.
-    pub fn turn(&mut self, client: u32) -> Result<Turn, Gone> {
-        let mut turn = Turn { ring: self.join(client), ..Turn::default() };
-        let Some(mut rings) = self.rings.take() else {
-            self.line.listen(false, false, false);
-            return Ok(turn);
-        };
-        match self.pass(&mut rings, &mut turn)? {
-            Ok(()) => self.rings = Some(rings),
-            // What looks so may be the beginning of the client's next life.
-            Err(Corrupt) => {
-                turn.corrupt = true;
-                self.line.listen(false, false, false);
-            }
-        }
-        Ok(turn)
-    }
-
-    /// Meets the client's life; whether to signal it.
-    fn join(&mut self, client: u32) -> bool {
-        let mut ring = false;
+    /// Meets the client's life.
+    fn join(&mut self, world: &mut impl World) {
         loop {
-            match self.end.update(client) {
+            match self.end.update(world.life(CLIENT)) {
                 Step::Reset => {
                     self.rings = None;
                     index::clear(&self.words[OUT], Side::Consumer);
@@ -91,10 +86,10 @@ impl<'m, R: Registers, W: Word> Port<'m, R, W> {
                     // A line has no other end that could be closed.
                     self.words[properties::FLAGS].write(properties::OPEN);
                     self.end.joined();
-                    ring = true;
+                    world.ring(CLIENT);
                 }
                 Step::Begin => self.rings = self.begin(),
-                Step::Wait | Step::Together => return ring,
+                Step::Wait | Step::Together => return,
             }
         }
     }
@@ -106,47 +101,73 @@ impl<'m, R: Registers, W: Word> Port<'m, R, W> {
     }
 
     /// Passes on until nothing moves or others shall have their turn, and says what to be interrupted for.
-    fn pass(&mut self, rings: &mut Rings<'m, W>, turn: &mut Turn) -> Result<Result<(), Corrupt>, Gone> {
+    fn pass(&mut self, rings: &mut Rings<'m, W>, world: &mut impl World) -> Result<(), Trouble> {
         let mut more = true;
         for _ in 0..TURNS {
-            let moved = match self.move_bytes(rings, turn)? {
-                Ok(moved) => moved,
-                Err(corrupt) => return Ok(Err(corrupt)),
-            };
-            turn.bytes += moved;
-            more = moved > 0;
+            more = self.move_bytes(rings, world)?;
             if !more {
                 break;
             }
         }
-        let (Ok(empty), Ok(full)) = (rings.output.sleep(), rings.input.sleep()) else {
-            return Ok(Err(Corrupt));
-        };
+        let (empty, full) = (rings.output.sleep()?, rings.input.sleep()?);
         // What came between the last look and here, or is left, made no edge that anyone saw.
         let again = core::mem::take(&mut self.interrupted) || more;
         self.line.listen(self.count == 0 || !full, !empty, again);
-        Ok(Ok(()))
+        Ok(())
     }
 
-    /// One FIFO's worth each way; how many bytes moved.
-    fn move_bytes(
-        &mut self,
-        rings: &mut Rings<'m, W>,
-        turn: &mut Turn,
-    ) -> Result<Result<usize, Corrupt>, Gone> {
+    /// One FIFO's worth each way; whether any byte moved.
+    fn move_bytes(&mut self, rings: &mut Rings<'m, W>, world: &mut impl World) -> Result<bool, Trouble> {
         let mut bytes = [0; FIFO];
-        let Ok(there) = rings.output.peek(0, &mut bytes) else { return Ok(Err(Corrupt)) };
+        let there = rings.output.peek(0, &mut bytes)?;
         let sent = self.line.send(&bytes[..there])?;
         rings.output.skip(sent as u64);
         // Said as soon as it is so: what a death leaves unsaid is sent twice.
-        turn.ring |= rings.output.publish();
+        let mut ring = rings.output.publish();
         if self.count == 0 {
             self.count = self.line.receive(&mut self.waiting)?;
         }
-        let Ok(taken) = rings.input.write(&self.waiting[..self.count]) else { return Ok(Err(Corrupt)) };
-        turn.ring |= rings.input.publish();
+        let taken = rings.input.write(&self.waiting[..self.count])?;
+        ring |= rings.input.publish();
         self.waiting.copy_within(taken..self.count, 0);
         self.count -= taken;
-        Ok(Ok(sent + taken))
+        if ring {
+            world.ring(CLIENT);
+        }
+        let moved = sent + taken > 0;
+        if moved {
+            world.served();
+        }
+        Ok(moved)
+    }
+}
+
+impl<R: Registers, W: Word> Work for Port<'_, R, W> {
+    type Error = Gone;
+
+    fn rung(&mut self, bits: u64, world: &mut impl World) -> Result<(), Gone> {
+        if bits & 1 << bell::IRQ != 0 {
+            world.begun();
+            self.interrupt();
+        }
+        Ok(())
+    }
+
+    /// Passes on what there is, both ways. What is left when others shall have their turn, the line interrupts for.
+    fn turn(&mut self, world: &mut impl World) -> Result<bool, Gone> {
+        self.join(world);
+        let Some(mut rings) = self.rings.take() else {
+            self.line.listen(false, false, false);
+            return Ok(true);
+        };
+        match self.pass(&mut rings, world) {
+            Ok(()) => self.rings = Some(rings),
+            Err(Trouble::Client) => {
+                self.line.listen(false, false, false);
+                world.accuse(CLIENT, self.end.peer(), 0);
+            }
+            Err(Trouble::Line(gone)) => return Err(gone),
+        }
+        Ok(true)
     }
 }

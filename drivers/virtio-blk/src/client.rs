@@ -4,6 +4,8 @@
 //! of its: only when they are back is the next life joined, as it may use the same memory for something else. Their
 //! answers are nobody's.
 
+use core::sync::atomic::AtomicU64;
+
 use channel::{End, Role, Step};
 use proto::block::{ANSWER, COMPLETIONS, RECORD, SUBMISSIONS, Status};
 use proto::channel::HANDSHAKE_WORDS;
@@ -50,15 +52,11 @@ pub struct Data {
 
 /// A client's channel.
 #[derive(Debug)]
-pub struct Client<'m, W> {
-    /// The client's place in the manifest.
-    pub place: u16,
+pub struct Client<'m, W = AtomicU64> {
     /// Its data.
     pub data: Data,
     words: &'m [W],
     end: End<'m, W>,
-    /// The life that was met last.
-    life: u32,
     /// None: there is no client, or only one that did something [`Wrong`].
     rings: Option<Rings<'m, W>>,
     /// Requests that the device has.
@@ -68,15 +66,14 @@ pub struct Client<'m, W> {
 }
 
 impl<'m, W: Word> Client<'m, W> {
-    /// The channel to the client at `place` of the manifest, by the words of its `rings` Frame and its data; this
-    /// component is in its life `own`.
-    pub fn new(place: u16, words: &'m [W], data: Data, own: u32) -> Result<Client<'m, W>, TooSmall> {
+    /// The channel to a client, by the words of its `rings` Frame and its data; this component is in its life `own`.
+    pub fn new(words: &'m [W], data: Data, own: u32) -> Result<Client<'m, W>, TooSmall> {
         let handshake: &[W; HANDSHAKE_WORDS] = words.first_chunk().ok_or(TooSmall)?;
         if words.len() < COMPLETIONS.end {
             return Err(TooSmall);
         }
         let end = End::new(handshake, Role::Server, own);
-        Ok(Client { place, data, words, end, life: 0, rings: None, under_way: 0, waiting: None })
+        Ok(Client { data, words, end, rings: None, under_way: 0, waiting: None })
     }
 
     /// Whether there is a client that can be served.
@@ -88,7 +85,6 @@ impl<'m, W: Word> Client<'m, W> {
     /// ring its bell.
     #[inline]
     pub fn meet(&mut self, life: u32, properties: &Properties) -> bool {
-        self.life = life;
         match self.end.update(life) {
             Step::Together | Step::Wait => false,
             Step::Begin => {
@@ -115,9 +111,9 @@ impl<'m, W: Word> Client<'m, W> {
         true
     }
 
-    /// Whether `life` is the one that was met last.
-    pub fn is_in_life(&self, life: u32) -> bool {
-        self.life == life
+    /// The client's life that was met last.
+    pub fn life(&self) -> u32 {
+        self.end.peer()
     }
 
     /// Shows the client what is served.
@@ -201,12 +197,5 @@ impl<'m, W: Word> Client<'m, W> {
     pub fn give_up(&mut self) {
         self.rings = None;
         self.waiting = None;
-    }
-}
-
-/// Writes nonsense into what a client reads in its rings, as a driver out of its mind would.
-pub fn corrupt<W: Word>(words: &[W]) {
-    for word in words.get(COMPLETIONS).unwrap_or_default() {
-        word.write(0xdead_beef_dead_beef);
     }
 }

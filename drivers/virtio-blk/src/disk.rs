@@ -5,10 +5,22 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use bitflags::bitflags;
 use proto::block::{MAX_SEGMENTS, Op, SECTOR, Status};
 use virtio::transport::Config;
-use virtio::{DeviceError, DeviceType, Dma, DmaMemory, NoMemory, Queue, Registers, Segment, Transport, Used};
+use virtio::{
+    BeginError, DeviceError, DeviceType, Dma, DmaMemory, Queue, Registers, Segment, Transport, Used,
+};
 use virtio_drivers::transport::Transport as _;
 
 use crate::request::{Limits, Request};
+
+/// MSI-X vectors, as init and `pci` set them up.
+pub mod vectors {
+    /// The configuration has changed.
+    pub const CONFIG: u16 = 0;
+    /// Requests are done.
+    pub const QUEUE: u16 = 1;
+    /// How many there are.
+    pub const COUNT: u16 = 2;
+}
 
 /// Requests that the device can have at a time.
 pub const DEPTH: usize = 256;
@@ -56,36 +68,6 @@ mod config {
     pub const MAX_WRITE_ZEROES_SECTORS: u32 = 48;
 }
 
-/// Why there is no disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OpenError {
-    /// The device.
-    Device(DeviceError),
-    /// No memory for its queue.
-    NoMemory,
-}
-
-impl From<DeviceError> for OpenError {
-    fn from(error: DeviceError) -> OpenError {
-        OpenError::Device(error)
-    }
-}
-
-impl From<NoMemory> for OpenError {
-    fn from(_: NoMemory) -> OpenError {
-        OpenError::NoMemory
-    }
-}
-
-impl core::fmt::Display for OpenError {
-    fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
-        match self {
-            OpenError::Device(error) => error.fmt(f),
-            OpenError::NoMemory => f.write_str("no memory for the device's queue"),
-        }
-    }
-}
-
 /// A request that the device has.
 #[derive(Clone, Copy, Debug)]
 struct UnderWay<T> {
@@ -110,13 +92,8 @@ pub struct Disk<'m, R, T> {
 }
 
 impl<'m, R: Registers, T: Copy> Disk<'m, R, T> {
-    /// Resets the device and begins with it. `vectors` are the MSI-X vectors for changes of its configuration and for
-    /// its queue.
-    pub fn open(
-        mut transport: Transport<R>,
-        dma: &mut impl Dma<'m>,
-        [of_config, of_queue]: [u16; 2],
-    ) -> Result<Disk<'m, R, T>, OpenError> {
+    /// Resets the device and begins with it.
+    pub fn open(mut transport: Transport<R>, dma: &mut impl Dma<'m>) -> Result<Disk<'m, R, T>, BeginError> {
         if transport.device_type() != DeviceType::Block {
             return Err(DeviceError::WrongType(transport.device_type() as u16).into());
         }
@@ -127,8 +104,8 @@ impl<'m, R: Registers, T: Copy> Disk<'m, R, T> {
         let statuses = dma.allocate(DEPTH)?;
         let features = BlockFeatures::from_bits_truncate(chosen);
         let limits = read_limits(&transport, features, queue_segments(&queue))?;
-        transport.set_config_vector(of_config)?;
-        transport.set_up_queue(QUEUE, queue.layout(), Some(of_queue))?;
+        transport.set_config_vector(vectors::CONFIG)?;
+        transport.set_up_queue(QUEUE, queue.layout(), Some(vectors::QUEUE))?;
         transport.start()?;
         Ok(Disk {
             transport,

@@ -15,7 +15,7 @@ pub mod server;
 
 pub use client::Client;
 pub use disk::Disk;
-pub use server::{Server, World};
+pub use server::Server;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! The driver: requests go from the clients' rings to the device, answers back.
 //!
-//! [`Server::turn`] does all there is to do, once: first what the device has done, then what the clients want, then it
+//! [`Server`]'s turn does all there is to do, once: first what the device has done, then what the clients want, then it
 //! tells device and clients, each at most once for the whole batch. It says whether there is a reason to sleep.
 //!
 //! Nothing is kept for a next life: it meets all clients anew, and they submit again what was not answered.
@@ -8,12 +8,14 @@
 use heapless::Vec;
 use proto::block::{Op, RECORD, SECTOR, Status, properties};
 use proto::channel::PROPERTIES;
+use proto::life::bell;
 use proto::start::MAX_CHANNELS;
 use ring::Word;
-use virtio::{DeviceError, Registers};
+use rt::work::{Work, World};
+use virtio::{DeviceError, Patience, Registers};
 
 use crate::client::{Client, Properties, Wrong};
-use crate::disk::{DEPTH, Disk};
+use crate::disk::{DEPTH, Disk, vectors};
 use crate::request::Request;
 
 /// Who asked for a request.
@@ -23,30 +25,8 @@ pub struct Asked {
     id: u64,
 }
 
-/// What the driver needs of the world around it.
-pub trait World {
-    /// Which life the component at `place` of the manifest is in; 0 before its first.
-    fn life(&self, place: u16) -> u32;
-    /// Rings the bell of client `client`.
-    fn ring(&mut self, client: usize);
-    /// The next request of a client, or the next answer of the device, is begun with.
-    fn begun(&mut self);
-    /// A request was answered.
-    fn served(&mut self);
-    /// A client did something that it must not, in a life that goes on.
-    fn report(&mut self, client: usize, wrong: Wrong);
-}
-
-/// How long the device may have requests without answering any, in ticks of the clock that
-/// [`Server::deadline`] is asked by.
-#[derive(Clone, Copy, Debug)]
-struct Patience {
-    most: u64,
-    /// When it was first seen to have requests, or last to have answered one; none while it has none.
-    since: Option<u64>,
-    /// How many it had answered then.
-    answered: u64,
-}
+/// The bell's bit for changes of the configuration.
+const CONFIG: u64 = 1 << (bell::IRQ + vectors::CONFIG as u8);
 
 /// The driver.
 #[derive(Debug)]
@@ -60,21 +40,21 @@ pub struct Server<'m, R, W> {
     patience: Patience,
 }
 
-impl<'m, R: Registers, W: Word> Server<'m, R, W> {
-    /// The driver of `disk` for `clients`. A device that has requests and answers none for `patience` ticks is given
-    /// up.
-    pub fn new(
-        disk: Disk<'m, R, Asked>,
-        clients: Vec<Client<'m, W>, MAX_CHANNELS>,
-        patience: u64,
-    ) -> Server<'m, R, W> {
-        let patience = Patience { most: patience, since: None, answered: 0 };
-        let properties = properties(&disk);
-        Server { disk, clients, properties, first: 0, answered: 0, patience }
+impl<R: Registers, W: Word> Work for Server<'_, R, W> {
+    type Error = DeviceError;
+
+    fn rung(&mut self, bits: u64, world: &mut impl World) -> Result<(), DeviceError> {
+        if bits & CONFIG != 0 && self.disk.look()? {
+            self.properties = properties(&self.disk);
+            for (at, client) in self.clients.iter().enumerate().filter(|(_, client)| client.is_served()) {
+                client.say(&self.properties);
+                world.ring(at);
+            }
+        }
+        Ok(())
     }
 
-    /// Does what there is to do. True: there is nothing more, and whoever brings something rings.
-    pub fn turn(&mut self, world: &mut impl World) -> Result<bool, DeviceError> {
+    fn turn(&mut self, world: &mut impl World) -> Result<bool, DeviceError> {
         self.disk.awake();
         self.take_answers(world)?;
         for at in 0..self.clients.len() {
@@ -94,34 +74,22 @@ impl<'m, R: Registers, W: Word> Server<'m, R, W> {
         Ok(sleeps)
     }
 
-    /// The device has said that its configuration changed, or that it needs a reset.
-    pub fn configuration_changed(&mut self, world: &mut impl World) -> Result<(), DeviceError> {
-        if self.disk.look()? {
-            self.properties = properties(&self.disk);
-            for (at, client) in self.clients.iter().enumerate().filter(|(_, client)| client.is_served()) {
-                client.say(&self.properties);
-                world.ring(at);
-            }
-        }
-        Ok(())
+    fn deadline(&mut self, now: u64) -> Result<Option<u64>, DeviceError> {
+        self.patience.deadline(now, self.disk.under_way() > 0, self.answered)
     }
+}
 
-    /// Until when the device must have answered something, now that it is `now`; none if it has nothing to do.
-    pub fn deadline(&mut self, now: u64) -> Result<Option<u64>, DeviceError> {
-        let Patience { most, since, answered } = &mut self.patience;
-        if self.disk.under_way() == 0 {
-            *since = None;
-            return Ok(None);
-        }
-        if core::mem::replace(answered, self.answered) != self.answered {
-            *since = None;
-        }
-        let since = *since.get_or_insert(now);
-        if now.saturating_sub(since) >= *most {
-            Err(DeviceError::Silent)
-        } else {
-            Ok(Some(since.saturating_add(*most)))
-        }
+impl<'m, R: Registers, W: Word> Server<'m, R, W> {
+    /// The driver of `disk` for `clients`. A device that has requests and answers none for `patience` ticks is given
+    /// up.
+    pub fn new(
+        disk: Disk<'m, R, Asked>,
+        clients: Vec<Client<'m, W>, MAX_CHANNELS>,
+        patience: u64,
+    ) -> Server<'m, R, W> {
+        let patience = Patience::new(patience);
+        let properties = properties(&disk);
+        Server { disk, clients, properties, first: 0, answered: 0, patience }
     }
 
     fn take_answers(&mut self, world: &mut impl World) -> Result<(), DeviceError> {
@@ -137,7 +105,7 @@ impl<'m, R: Registers, W: Word> Server<'m, R, W> {
 
     /// Gives the device what client `client` wants, as much as there is room for.
     fn take_requests(&mut self, client: usize, world: &mut impl World) {
-        let life = world.life(self.clients[client].place);
+        let life = world.life(client);
         if self.clients[client].meet(life, &self.properties) {
             world.ring(client);
         }
@@ -197,8 +165,7 @@ impl<'m, R: Registers, W: Word> Server<'m, R, W> {
         }
     }
 
-    /// What came out, unless the client did something wrong: then it is not served any more in this life; and is
-    /// reported, unless this life has ended, of which there is nothing to say.
+    /// What came out, unless the client did something wrong: then it is not served any more in this life.
     #[inline]
     fn unless_wrong<T>(
         &mut self,
@@ -211,9 +178,7 @@ impl<'m, R: Registers, W: Word> Server<'m, R, W> {
             Err(wrong) => {
                 let place = &mut self.clients[client];
                 place.give_up();
-                if place.is_in_life(world.life(place.place)) {
-                    world.report(client, wrong);
-                }
+                world.accuse(client, place.life(), wrong as u64);
                 None
             }
         }

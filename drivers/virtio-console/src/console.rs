@@ -3,7 +3,7 @@
 use heapless::Vec;
 use virtio::queue::Full;
 use virtio::transport::MAX_QUEUES;
-use virtio::{DeviceError, Dma, DmaMemory, NoMemory, Queue, Registers, Segment, Transport};
+use virtio::{BeginError, DeviceError, Dma, DmaMemory, Queue, Registers, Segment, Transport};
 
 use crate::control::{self, Event, MAX_NAME, Say};
 use crate::port::{self, Port};
@@ -19,6 +19,8 @@ pub mod vectors {
     pub const CONFIG: u16 = 0;
     /// Something has happened on a queue.
     pub const QUEUES: u16 = 1;
+    /// How many there are.
+    pub const COUNT: u16 = 2;
 }
 
 /// The queue of what the device says, and of what the driver says.
@@ -35,41 +37,11 @@ const PATIENCE: usize = 4 * MESSAGES;
 /// In the configuration (VirtIO 1.2, 5.3.4).
 const MAX_NR_PORTS: u32 = 4;
 
+/// What is wrong with a console that this driver is not for.
+pub const NO_PORTS: DeviceError = DeviceError::Lacks("ports with names");
+
 /// A port's name.
 pub type Name = Vec<u8, MAX_NAME>;
-
-/// Why a device cannot be begun with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BeginError {
-    /// It is not as it must be.
-    Device(DeviceError),
-    /// There is no memory for its queues.
-    NoMemory,
-    /// It has no ports with names.
-    NoPorts,
-}
-
-impl From<DeviceError> for BeginError {
-    fn from(error: DeviceError) -> BeginError {
-        BeginError::Device(error)
-    }
-}
-
-impl From<NoMemory> for BeginError {
-    fn from(_: NoMemory) -> BeginError {
-        BeginError::NoMemory
-    }
-}
-
-impl core::fmt::Display for BeginError {
-    fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
-        match self {
-            BeginError::Device(error) => error.fmt(f),
-            BeginError::NoMemory => f.write_str("no memory is left for the device's queues"),
-            BeginError::NoPorts => f.write_str("the console has no ports with names"),
-        }
-    }
-}
 
 /// What is known of a port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -129,13 +101,13 @@ impl<'m, R: Registers> Console<'m, R> {
     pub fn new(mut transport: Transport<R>, dma: &mut impl Dma<'m>) -> Result<Console<'m, R>, BeginError> {
         let features = transport.negotiate(MULTIPORT)?;
         if features & MULTIPORT == 0 {
-            return Err(BeginError::NoPorts);
+            return Err(NO_PORTS.into());
         }
         let count = transport.config(|config| config.u32(MAX_NR_PORTS))?;
         let queues = usize::from(transport.queues() / 2).saturating_sub(1);
         let count = (count as usize).min(MAX_PORTS).min(queues);
         if count == 0 {
-            return Err(BeginError::NoPorts);
+            return Err(NO_PORTS.into());
         }
         transport.set_config_vector(vectors::CONFIG)?;
         let control = Control::new(&mut transport, dma, features)?;

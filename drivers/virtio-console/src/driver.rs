@@ -1,27 +1,18 @@
 //! Ports and lines, brought together by their names.
 
 use heapless::Vec;
+use proto::life::bell;
 use proto::start::MAX_CHANNELS;
 use ring::Corrupt;
+use rt::work::{Work, World};
 use virtio::{DeviceError, Registers};
 
-use crate::console::{Console, Known};
+use crate::console::{Console, Known, vectors};
 use crate::line::Line;
 use crate::port::{OUT, Port};
 
-/// What the driver needs of the world around it. Lines go by their place.
-pub trait World {
-    /// Which life the client of a line is in; 0 before its first.
-    fn life(&self, line: usize) -> u32;
-    /// Rings the client's bell.
-    fn ring(&mut self, line: usize);
-    /// Bytes to go out, or that have come in, are begun with.
-    fn begun(&mut self);
-    /// They are where they go.
-    fn served(&mut self);
-    /// The client has written what it cannot mean, and is not listened to any more.
-    fn report(&mut self, line: usize);
-}
+/// The bell's bit for changes of the configuration.
+const CONFIG: u64 = 1 << (bell::IRQ + vectors::CONFIG as u8);
 
 /// Lines, at most.
 pub type Lines<'m> = Vec<Line<'m>, MAX_CHANNELS>;
@@ -33,24 +24,14 @@ pub struct Driver<'m, R> {
     lines: Lines<'m>,
 }
 
-impl<'m, R: Registers> Driver<'m, R> {
-    /// The driver of a console whose ports are for these lines.
-    pub fn new(console: Console<'m, R>, lines: Lines<'m>) -> Driver<'m, R> {
-        Driver { console, lines }
+impl<R: Registers> Work for Driver<'_, R> {
+    type Error = DeviceError;
+
+    fn rung(&mut self, bits: u64, _: &mut impl World) -> Result<(), DeviceError> {
+        if bits & CONFIG == 0 { Ok(()) } else { self.console.look() }
     }
 
-    /// Looks how the device is, after an interrupt for its configuration.
-    pub fn look(&self) -> Result<(), DeviceError> {
-        self.console.look()
-    }
-
-    /// Messages of the device that made no sense.
-    pub fn nonsense(&self) -> u64 {
-        self.console.nonsense()
-    }
-
-    /// Moves all there is to be moved. True: there is nothing more, and whoever brings something rings.
-    pub fn turn(&mut self, world: &mut impl World) -> Result<bool, DeviceError> {
+    fn turn(&mut self, world: &mut impl World) -> Result<bool, DeviceError> {
         for (at, line) in self.lines.iter_mut().enumerate() {
             if line.meet(world.life(at)) {
                 world.ring(at);
@@ -72,6 +53,18 @@ impl<'m, R: Registers> Driver<'m, R> {
         }
         let asleep = self.console.sleep();
         Ok(self.lines_sleep() && asleep)
+    }
+}
+
+impl<'m, R: Registers> Driver<'m, R> {
+    /// The driver of a console whose ports are for these lines.
+    pub fn new(console: Console<'m, R>, lines: Lines<'m>) -> Driver<'m, R> {
+        Driver { console, lines }
+    }
+
+    /// Messages of the device that made no sense.
+    pub fn nonsense(&self) -> u64 {
+        self.console.nonsense()
     }
 
     /// Tells the device which ports are used, and the lines who is there.
@@ -96,7 +89,7 @@ impl<'m, R: Registers> Driver<'m, R> {
             let Some((port, known)) = port_of(&mut self.console.ports, line) else { continue };
             if way(port, known, line, world).is_err() {
                 line.break_off();
-                world.report(at);
+                world.accuse(at, line.life(), 0);
             }
         }
         Ok(())

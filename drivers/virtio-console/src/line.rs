@@ -94,6 +94,11 @@ impl<'m> Line<'m> {
         self.memory[FLAGS].store(if self.open { OPEN } else { 0 }, Ordering::Relaxed);
     }
 
+    /// The client's life that was met last.
+    pub fn life(&self) -> u32 {
+        self.end.peer()
+    }
+
     /// The client is there, and makes sense.
     pub fn is_together(&self) -> bool {
         self.rings.is_some()

@@ -5,9 +5,9 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 use heapless::Deque;
 use virtio::queue::Full;
-use virtio::{DeviceError, Dma, DmaMemory, Queue, Registers, Segment, Transport};
+use virtio::{BeginError, DeviceError, Dma, DmaMemory, Queue, Registers, Segment, Transport};
 
-use crate::console::{BeginError, vectors};
+use crate::console::vectors;
 
 /// Buffers to receive into, and bytes of each.
 const BUFFERS: usize = 8;

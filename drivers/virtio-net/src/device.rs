@@ -11,7 +11,7 @@ use heapless::Vec;
 use proto::net::{DEPTH, HEADROOM, RX_BUFFER};
 use virtio::queue::Full;
 use virtio::transport::Config;
-use virtio::{DeviceError, Dma, DmaMemory, NoMemory, Queue, Registers, Segment, Transport};
+use virtio::{BeginError, DeviceError, Dma, DmaMemory, Queue, Registers, Segment, Transport};
 
 use crate::port::{Checksum, Frame};
 
@@ -40,6 +40,8 @@ pub mod vectors {
     pub const SENT: u16 = 1;
     /// The configuration has changed.
     pub const CONFIG: u16 = 2;
+    /// How many there are.
+    pub const COUNT: u16 = 3;
 }
 
 /// The queue of buffers to receive into.
@@ -108,36 +110,6 @@ pub struct Nic<'m, R> {
     tx: Lane<'m>,
     /// What this driver's address is on a device that has none.
     substitute: [u8; 6],
-}
-
-/// Why a device cannot be begun with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BeginError {
-    /// It is not as it must be.
-    Device(DeviceError),
-    /// There is no memory for its queues.
-    NoMemory,
-}
-
-impl From<DeviceError> for BeginError {
-    fn from(error: DeviceError) -> BeginError {
-        BeginError::Device(error)
-    }
-}
-
-impl From<NoMemory> for BeginError {
-    fn from(_: NoMemory) -> BeginError {
-        BeginError::NoMemory
-    }
-}
-
-impl core::fmt::Display for BeginError {
-    fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
-        match self {
-            BeginError::Device(error) => error.fmt(f),
-            BeginError::NoMemory => f.write_str("no memory is left for the device's queues"),
-        }
-    }
 }
 
 impl<'m, R: Registers> Nic<'m, R> {

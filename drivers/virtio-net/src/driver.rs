@@ -1,6 +1,6 @@
 //! Buffers between a client and the device.
 //!
-//! One [`turn`](Driver::turn) moves what there is, in both directions and for both sides, and only then publishes it: each
+//! One turn of [`Driver`] moves what there is, in both directions and for both sides, and only then publishes it: each
 //! ring once, the device's queues once, the client's bell once at most. Then the driver asks to be woken, and looks once
 //! more.
 //!
@@ -8,27 +8,18 @@
 
 use channel::Step;
 use heapless::Vec;
+use proto::life::bell;
 use proto::net::{DEPTH, HEADROOM};
 use proto::start::MAX_CHANNELS;
 use ring::Corrupt;
+use rt::work::{Work, World};
 use virtio::{DeviceError, Registers};
 
-use crate::device::{Arrival, Nic};
+use crate::device::{Arrival, Nic, vectors};
 use crate::port::{Frame, Port};
 
-/// What the driver needs of the world around it. Clients go by their place.
-pub trait World {
-    /// Which life a client is in; 0 before its first.
-    fn life(&self, client: usize) -> u32;
-    /// Rings a client's bell.
-    fn ring(&mut self, client: usize);
-    /// A record or a frame is begun.
-    fn begun(&mut self);
-    /// A request of the client's is answered.
-    fn served(&mut self);
-    /// A client has written what it cannot mean, and is not listened to any more.
-    fn report(&mut self, client: usize);
-}
+/// The bell's bit for changes of the configuration.
+const CONFIG: u64 = 1 << (bell::IRQ + vectors::CONFIG as u8);
 
 /// A client, and where the device finds its data.
 #[derive(Debug)]
@@ -69,19 +60,13 @@ pub struct Driver<'m, R> {
     holder: Option<usize>,
 }
 
-impl<'m, R: Registers> Driver<'m, R> {
-    /// The driver of `nic` for these clients.
-    pub fn new(nic: Nic<'m, R>, clients: Clients<'m>) -> Driver<'m, R> {
-        Driver { nic, clients, holder: None }
-    }
+impl<R: Registers> Work for Driver<'_, R> {
+    type Error = DeviceError;
 
-    /// The clients.
-    pub fn clients(&self) -> &Clients<'m> {
-        &self.clients
-    }
-
-    /// Looks what has changed of the device, after an interrupt for its configuration.
-    pub fn look(&mut self, world: &mut impl World) -> Result<(), DeviceError> {
+    fn rung(&mut self, bits: u64, world: &mut impl World) -> Result<(), DeviceError> {
+        if bits & CONFIG == 0 {
+            return Ok(());
+        }
         let before = self.nic.properties().link;
         self.nic.look()?;
         for (at, client) in self.clients.iter_mut().enumerate() {
@@ -93,8 +78,7 @@ impl<'m, R: Registers> Driver<'m, R> {
         Ok(())
     }
 
-    /// Moves what there is to be moved. True: there is nothing more, and whoever brings something rings.
-    pub fn turn(&mut self, world: &mut impl World) -> Result<bool, DeviceError> {
+    fn turn(&mut self, world: &mut impl World) -> Result<bool, DeviceError> {
         for at in 0..self.clients.len() {
             self.meet(at, world)?;
         }
@@ -109,7 +93,7 @@ impl<'m, R: Registers> Driver<'m, R> {
             Err(Trouble::Device(error)) => return Err(error),
             Err(Trouble::Client) => {
                 client.port.break_off();
-                world.report(at);
+                world.accuse(at, client.port.life(), 0);
                 return Ok(true);
             }
         };
@@ -119,6 +103,18 @@ impl<'m, R: Registers> Driver<'m, R> {
         }
         // What makes no sense is found out by the next turn.
         Ok(!more && sleep(&mut self.nic, &mut client.port).unwrap_or(false))
+    }
+}
+
+impl<'m, R: Registers> Driver<'m, R> {
+    /// The driver of `nic` for these clients.
+    pub fn new(nic: Nic<'m, R>, clients: Clients<'m>) -> Driver<'m, R> {
+        Driver { nic, clients, holder: None }
+    }
+
+    /// The clients.
+    pub fn clients(&self) -> &Clients<'m> {
+        &self.clients
     }
 
     /// Makes sure that a client is the one this side knows. One that begins anew takes over.

@@ -148,6 +148,11 @@ impl<'m> Port<'m> {
         self.memory[word].store(value, Ordering::Relaxed);
     }
 
+    /// The client's life that was met last.
+    pub fn life(&self) -> u32 {
+        self.end.peer()
+    }
+
     /// The client is there, and makes sense.
     #[inline]
     pub fn is_together(&self) -> bool {

@@ -1,50 +1,25 @@
 //! The device, and what it has given.
 
-use core::fmt;
 use core::sync::atomic::Ordering;
 
-use virtio::{DeviceError, DeviceType, Dma, DmaMemory, NoMemory, Queue, Registers, Segment, Transport};
+use virtio::{BeginError, DeviceError, DeviceType, Dma, DmaMemory, Queue, Registers, Segment, Transport};
 use virtio_drivers::transport::Transport as _;
+
+/// MSI-X vectors, as init and `pci` set them up.
+pub mod vectors {
+    /// The device has given something.
+    pub const QUEUE: u16 = 0;
+    /// How many there are.
+    pub const COUNT: u16 = 1;
+}
 
 /// The only queue (VirtIO 1.2, 5.4.2).
 const REQUESTS: u16 = 0;
 /// Bytes asked for at a time.
 pub const BUFFER: usize = 1024;
-/// Answers without a single byte, one after the other, that a device may give.
+/// Answers without a single byte, one after the other, that a device may give (VirtIO 1.2, 5.4.6.2: at least one byte
+/// each time).
 const MOST_EMPTY: u32 = 64;
-
-/// Why there is nothing to be had of a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// It does what a device must not.
-    Device(DeviceError),
-    /// It gives nothing, again and again (VirtIO 1.2, 5.4.6.2: at least one byte each time).
-    Empty,
-    /// There is no memory for it.
-    Memory,
-}
-
-impl From<DeviceError> for Failure {
-    fn from(error: DeviceError) -> Failure {
-        Failure::Device(error)
-    }
-}
-
-impl From<NoMemory> for Failure {
-    fn from(_: NoMemory) -> Failure {
-        Failure::Memory
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Failure::Device(error) => error.fmt(f),
-            Failure::Empty => f.write_str("the device gives no bytes"),
-            Failure::Memory => f.write_str("there is no memory for the device"),
-        }
-    }
-}
 
 /// An entropy device.
 #[derive(Debug)]
@@ -61,12 +36,8 @@ pub struct Entropy<'m, R> {
 }
 
 impl<'m, R: Registers> Entropy<'m, R> {
-    /// Resets the device and sets it up; its queue interrupts by MSI-X vector `vector`.
-    pub fn open(
-        mut transport: Transport<R>,
-        dma: &mut impl Dma<'m>,
-        vector: u16,
-    ) -> Result<Entropy<'m, R>, Failure> {
+    /// Resets the device and sets it up.
+    pub fn open(mut transport: Transport<R>, dma: &mut impl Dma<'m>) -> Result<Entropy<'m, R>, BeginError> {
         if transport.device_type() != DeviceType::EntropySource {
             return Err(DeviceError::WrongType(transport.device_type() as u16).into());
         }
@@ -74,7 +45,7 @@ impl<'m, R: Registers> Entropy<'m, R> {
         let size = transport.queue_size(REQUESTS, 1)?;
         let queue = Queue::new(dma, size, 1, features)?;
         let buffer = dma.allocate(BUFFER)?;
-        transport.set_up_queue(REQUESTS, queue.layout(), Some(vector))?;
+        transport.set_up_queue(REQUESTS, queue.layout(), Some(vectors::QUEUE))?;
         transport.start()?;
         let mut new = Entropy { transport, queue, buffer, bytes: [0; BUFFER], given: 0, there: 0, empty: 0 };
         new.ask();
@@ -82,7 +53,7 @@ impl<'m, R: Registers> Entropy<'m, R> {
     }
 
     /// Fills `to`, all of it or, if there is not so much yet, nothing; says whether.
-    pub fn take(&mut self, to: &mut [u8]) -> Result<bool, Failure> {
+    pub fn take(&mut self, to: &mut [u8]) -> Result<bool, DeviceError> {
         if to.len() > self.there - self.given {
             self.look()?;
         }
@@ -97,7 +68,7 @@ impl<'m, R: Registers> Entropy<'m, R> {
     }
 
     /// Takes what the device has given, and asks it for more. To be called when it interrupts.
-    pub fn look(&mut self) -> Result<(), Failure> {
+    pub fn look(&mut self) -> Result<(), DeviceError> {
         self.transport.check()?;
         loop {
             // What is left moves to the front; the device's next buffer goes behind it.
@@ -120,10 +91,10 @@ impl<'m, R: Registers> Entropy<'m, R> {
     }
 
     /// Takes the first `length` bytes of the buffer, as many as there is room for.
-    fn copy(&mut self, length: usize) -> Result<(), Failure> {
+    fn copy(&mut self, length: usize) -> Result<(), DeviceError> {
         self.empty = if length == 0 { self.empty + 1 } else { 0 };
         if self.empty > MOST_EMPTY {
-            return Err(Failure::Empty);
+            return Err(DeviceError::Empty);
         }
         let room = self.bytes[self.there..].iter_mut();
         let mut count = 0;

@@ -9,7 +9,7 @@ mod answer;
 mod entropy;
 
 pub use answer::answer;
-pub use entropy::{Entropy, Failure};
+pub use entropy::{Entropy, vectors};
 
 #[cfg(test)]
 mod tests;

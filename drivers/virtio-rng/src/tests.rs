@@ -3,10 +3,10 @@
 use ipc::Message;
 use proto::rng::{OK, Refusal, Request};
 use virtio::fake::{Arena, FakeDevice, Whims};
-use virtio::{DeviceError, Transport};
+use virtio::{BeginError, DeviceError, Transport};
 
 use crate::entropy::BUFFER;
-use crate::{Entropy, Failure, answer};
+use crate::{Entropy, answer};
 
 /// PCI identity of an entropy device (VirtIO 1.2, 4.1.2 and 5.4.1).
 const ENTROPY: u16 = 0x1044;
@@ -15,9 +15,9 @@ fn device(arena: &Arena) -> FakeDevice<'_> {
     FakeDevice::new(arena, FakeDevice::FEATURES, &[8], &[])
 }
 
-fn open<'m>(arena: &'m Arena, device: &FakeDevice<'m>) -> Result<Entropy<'m, FakeDevice<'m>>, Failure> {
+fn open<'m>(arena: &'m Arena, device: &FakeDevice<'m>) -> Result<Entropy<'m, FakeDevice<'m>>, BeginError> {
     let transport = Transport::new(device.clone(), ENTROPY)?;
-    Entropy::open(transport, &mut &*arena, 0)
+    Entropy::open(transport, &mut &*arena)
 }
 
 /// Gives the buffer that is asked for: `length` bytes that begin with `first` and count.
@@ -88,12 +88,12 @@ fn lengths_names_and_indexes_that_cannot_be_end_it() {
         let device = device(&arena);
         let mut entropy = open(&arena, &device).expect("a good device");
         device.complete(0, id, length);
-        assert_eq!(entropy.look(), Err(Failure::Device(error)));
+        assert_eq!(entropy.look(), Err(error));
     }
     let device = device(&arena);
     let mut entropy = open(&arena, &device).expect("a good device");
     device.jump(0, 2);
-    assert_eq!(entropy.look(), Err(Failure::Device(DeviceError::UsedIndex { from: 0, to: 2 })));
+    assert_eq!(entropy.look(), Err(DeviceError::UsedIndex { from: 0, to: 2 }));
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_device_that_completes_twice_or_without_bytes_ends_it() {
     give(&device, 1, 1);
     device.complete(0, 0, 1);
     let twice = entropy.look();
-    assert!(matches!(twice, Err(Failure::Device(DeviceError::UsedIndex { .. }))), "{twice:?}");
+    assert!(matches!(twice, Err(DeviceError::UsedIndex { .. })), "{twice:?}");
 
     let device = self::device(&arena);
     let mut entropy = open(&arena, &device).expect("a good device");
@@ -112,7 +112,7 @@ fn a_device_that_completes_twice_or_without_bytes_ends_it() {
         give(&device, 0, 0);
         entropy.look().err()
     });
-    assert_eq!(ended, Some(Failure::Empty));
+    assert_eq!(ended, Some(DeviceError::Empty));
 }
 
 #[test]
@@ -132,8 +132,8 @@ fn devices_that_cannot_be_begun_with_are_refused() {
         Err(DeviceError::NoVector(0).into())
     );
     let block = Transport::new(device(&arena), 0x1042).expect("its registers are good");
-    assert!(Entropy::open(block, &mut &arena, 0).is_err());
-    assert_eq!(open(&Arena::new(0), &device(&arena)).map(|_| ()), Err(Failure::Memory));
+    assert!(Entropy::open(block, &mut &arena).is_err());
+    assert_eq!(open(&Arena::new(0), &device(&arena)).map(|_| ()), Err(BeginError::NoMemory));
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_device_that_breaks_down_ends_it() {
     let device = device(&arena);
     let mut entropy = open(&arena, &device).expect("a good device");
     device.break_down();
-    assert_eq!(entropy.look(), Err(DeviceError::NeedsReset.into()));
+    assert_eq!(entropy.look(), Err(DeviceError::NeedsReset));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::memory::NoMemory;
 use crate::registers::Area;
 
 /// Why a device cannot be used, or not any more. The driver says so and dies of it, or resets the device: after a
@@ -54,6 +55,10 @@ pub enum DeviceError {
     Answer(u8),
     /// It has had requests for long and does not answer.
     Silent,
+    /// It does not offer what its driver cannot do without.
+    Lacks(&'static str),
+    /// It answers, but gives nothing, again and again.
+    Empty,
 }
 
 impl fmt::Display for DeviceError {
@@ -85,6 +90,38 @@ impl fmt::Display for DeviceError {
             }
             DeviceError::Answer(answer) => write!(f, "the device answers {answer:#x}, which has no meaning"),
             DeviceError::Silent => f.write_str("the device does not answer"),
+            DeviceError::Lacks(what) => write!(f, "the device has no {what}"),
+            DeviceError::Empty => f.write_str("the device gives no bytes"),
+        }
+    }
+}
+
+/// Why a device cannot be begun with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BeginError {
+    /// It is not as it must be.
+    Device(DeviceError),
+    /// There is no memory for its queues.
+    NoMemory,
+}
+
+impl From<DeviceError> for BeginError {
+    fn from(error: DeviceError) -> BeginError {
+        BeginError::Device(error)
+    }
+}
+
+impl From<NoMemory> for BeginError {
+    fn from(_: NoMemory) -> BeginError {
+        BeginError::NoMemory
+    }
+}
+
+impl fmt::Display for BeginError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            BeginError::Device(error) => error.fmt(f),
+            BeginError::NoMemory => f.write_str("no memory is left for the device's queues"),
         }
     }
 }

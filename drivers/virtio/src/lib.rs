@@ -9,6 +9,7 @@
 //! the driver has the device reset. It can crash its driver at worst.
 #![cfg_attr(not(any(test, feature = "fake")), no_std)]
 
+pub mod component;
 pub mod error;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
@@ -17,13 +18,15 @@ pub mod features;
 pub mod fragile;
 pub mod guest;
 pub mod memory;
+pub mod patience;
 pub mod queue;
 pub mod registers;
 pub mod transport;
 
-pub use error::DeviceError;
+pub use error::{BeginError, DeviceError};
 pub use features::Features;
 pub use memory::{Dma, DmaMemory, NoMemory};
+pub use patience::Patience;
 pub use queue::{Queue, Segment, Used};
 pub use registers::{Area, Registers};
 pub use transport::Transport;

@@ -90,6 +90,11 @@ impl<'m, W: Word> End<'m, W> {
         self.words[self.mine()].write_release(self.pairing());
     }
 
+    /// The life of the peer that [`Self::update`] was last told of; 0 for none yet.
+    pub fn peer(&self) -> u32 {
+        self.peer
+    }
+
     /// Both sides use the rings.
     #[inline]
     pub fn is_together(&self) -> bool {

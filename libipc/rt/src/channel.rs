@@ -3,14 +3,17 @@
 //! What the two sides agree on is `proto::channel`'s affair (and crate `channel`'s), what they say to each other the
 //! protocol's. This module only brings the pieces together.
 
-use core::sync::atomic::AtomicU64;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::CPtr;
+use heapless::Vec;
 use proto::channel::HANDSHAKE_WORDS;
-use proto::start::{Channel, Memory};
+use proto::start::{Channel, MAX_CHANNELS, Memory};
 
 use crate::alloc::AllocError;
-use crate::{env, life, memory};
+use crate::work::World;
+use crate::{control, env, life, memory};
 
 /// One end of a channel.
 #[derive(Clone, Copy, Debug)]
@@ -77,10 +80,69 @@ pub fn client(name: &str) -> Result<Option<End>, AllocError> {
     channels.iter().find(|channel| channel.client && channel.name == name).map(End::map).transpose()
 }
 
-/// The component's ends, as the server, of channels called `name`: one for each client.
-pub fn servers(name: &str) -> impl Iterator<Item = Result<End, AllocError>> + use<'_> {
-    env::channels()
-        .into_iter()
-        .filter(move |channel| !channel.client && channel.name == name)
-        .map(|channel| End::map(&channel))
+/// The component's ends as a server: all of them, one for each client.
+#[derive(Debug)]
+pub struct Clients {
+    ends: Vec<End, MAX_CHANNELS>,
+    /// The rings that this side writes.
+    written: &'static [Range<usize>],
+}
+
+impl Clients {
+    /// Maps the ends. `written` are the rings of such a channel that a server writes: where nonsense goes, if it is
+    /// ordered to write some.
+    ///
+    /// # Panics
+    /// Where an end cannot be mapped: without it the component cannot do its work.
+    pub fn map(written: &'static [Range<usize>]) -> Clients {
+        let served = env::channels().into_iter().filter(|channel| !channel.client);
+        let map = |channel| match End::map(&channel) {
+            Ok(end) => end,
+            Err(error) => panic!("the channel {} cannot be mapped: {error}", channel.name),
+        };
+        Clients { ends: served.map(map).collect(), written }
+    }
+
+    /// The ends, by their place.
+    pub fn ends(&self) -> &[End] {
+        &self.ends
+    }
+
+    /// Writes nonsense into the rings, as a component out of its mind would, and has the clients look at it.
+    pub(crate) fn corrupt(&self) {
+        for end in &self.ends {
+            for ring in self.written {
+                let words = end.rings.get(ring.clone()).unwrap_or_default();
+                words.iter().for_each(|word| word.store(0x5a5a_5a5a_5a5a_5a5a, Ordering::Relaxed));
+            }
+            end.ring_bell();
+        }
+    }
+}
+
+impl World for Clients {
+    #[inline]
+    fn life(&self, client: usize) -> u32 {
+        self.ends[client].peer_life()
+    }
+
+    #[inline]
+    fn ring(&mut self, client: usize) {
+        self.ends[client].ring_bell();
+    }
+
+    #[inline]
+    fn begun(&mut self) {
+        life::begun();
+    }
+
+    #[inline]
+    fn served(&mut self) {
+        life::served();
+    }
+
+    fn report(&mut self, client: usize, what: u64) {
+        // init ends that life; where it does not, it knows better.
+        let _ = control::report(self.ends[client].peer as u64, what);
+    }
 }

@@ -6,7 +6,7 @@
 //! crash that init reports ([`panic`]).
 //!
 //! A component that dies and comes back has more: what it shares with init and others is in [`life`], its ends
-//! of channels in [`channel`]; who may look after others does so by [`control`].
+//! of channels in [`channel`], the loop of one that serves in [`work`]; who may look after others does so by [`control`].
 //!
 //! init itself, which nobody starts but the kernel, uses the same parts ([`root!`]).
 #![cfg_attr(not(test), no_std)]
@@ -24,6 +24,7 @@ pub mod memory;
 pub mod panic;
 pub mod start;
 pub mod thread;
+pub mod work;
 
 /// What only a program of its own needs and a test on the host has already. Programs are built without
 /// unwinding, host tests with it.

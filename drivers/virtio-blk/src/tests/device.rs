@@ -4,13 +4,14 @@ use std::sync::atomic::Ordering;
 
 use block::Request;
 use proto::block::{Op, segment};
+use rt::work::Work;
 use virtio::fake::{FakeDevice, Whims};
-use virtio::{DeviceError, Features, Transport};
+use virtio::{BeginError, DeviceError, Features, Transport};
 
 use super::fuse::StepRegisters;
 use super::medium::{ALL, RO, SECTOR, SECTORS, config};
 use super::rig::{Memory, PATIENCE, Rig, TestClient};
-use crate::disk::{Disk, OpenError};
+use crate::disk::Disk;
 use crate::server::Asked;
 
 /// Lets driver and client do what they have to do; the driver's error.
@@ -53,7 +54,7 @@ fn misbehaves(what: impl Fn(&FakeDevice, &[u32])) -> DeviceError {
     what(&rig.medium.device, &ids);
     let server = rig.server.as_mut().unwrap();
     let error = server
-        .configuration_changed(&mut &rig.outside)
+        .rung(u64::MAX, &mut &rig.outside)
         .and_then(|()| server.turn(&mut &rig.outside))
         .and_then(|_| server.deadline(7 * PATIENCE))
         .inspect(|until| {
@@ -171,7 +172,7 @@ fn a_read_that_is_done_with_less_than_it_was_to_read_is_noticed() {
     assert_eq!(go(&mut rig, &mut client, &mut 0), Err(short));
 }
 
-fn open(features: u64, config: &[u8], whims: Whims, queues: &[u16], identity: u16) -> Option<OpenError> {
+fn open(features: u64, config: &[u8], whims: Whims, queues: &[u16], identity: u16) -> Option<BeginError> {
     let memory = Memory::new(0);
     let device = FakeDevice::new(&memory.arena, features, queues, config);
     device.set_whims(whims);
@@ -179,7 +180,7 @@ fn open(features: u64, config: &[u8], whims: Whims, queues: &[u16], identity: u1
         Ok(transport) => transport,
         Err(error) => return Some(error.into()),
     };
-    Disk::<_, Asked>::open(transport, &mut &memory.arena, [0, 1]).err()
+    Disk::<_, Asked>::open(transport, &mut &memory.arena).err()
 }
 
 #[test]
@@ -187,7 +188,7 @@ fn a_device_that_does_not_come_up_is_no_disk() {
     let fine = || config(SECTORS, 512, 254, 64);
     let none = Whims::default();
     assert_eq!(open(ALL | RO, &fine(), none, &[256], 0x1042), None);
-    let device = |error| Some(OpenError::Device(error));
+    let device = |error| Some(BeginError::Device(error));
     assert_eq!(open(ALL, &fine(), none, &[256], 0x1041), device(DeviceError::WrongType(1)));
     assert_eq!(open(ALL, &fine(), none, &[], 0x1042), device(DeviceError::NoQueue(0)));
     assert_eq!(open(ALL, &[], none, &[256], 0x1042), device(DeviceError::Configuration));

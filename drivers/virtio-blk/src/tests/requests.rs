@@ -6,6 +6,7 @@ use block::{Failure, Geometry, Id, Refused, Request};
 use proto::block::{COMPLETIONS, MAX_SECTORS, Op, RECORD, SUBMISSIONS, Status, segment};
 use ring::records::{Consumer, Producer};
 use ring::{Begin, Word};
+use rt::work::Work;
 use virtio::fake::FakeDevice;
 
 use super::fuse::StepWord;
@@ -192,7 +193,7 @@ fn a_device_that_grows_has_more_sectors() {
     pair.rig.medium.device.set_config(&config(SECTORS, 512, 254, 64));
     assert_eq!(pair.rig.medium.device.interrupts() & 1, 1);
     let server = pair.rig.server.as_mut().unwrap();
-    server.configuration_changed(&mut &pair.rig.outside).unwrap();
+    server.rung(u64::MAX, &mut &pair.rig.outside).unwrap();
     assert_eq!(pair.ask(Op::Read, last, 1, &[segment(0, 1)]), Ok(()));
     assert_eq!(pair.client.geometry().unwrap().sectors, SECTORS);
 }
@@ -251,7 +252,7 @@ fn a_client_with_impossible_indexes_is_reported_and_the_others_are_served() {
         let _ = hostile(&mut rig);
         rig.rings(0)[SUBMISSIONS.start].write(index);
         rig.serve(0);
-        assert_eq!(*rig.outside.reports.borrow(), [(0, Wrong::Index)]);
+        assert_eq!(*rig.outside.reports.borrow(), [(0, Wrong::Index as u64)]);
         let mut other = rig.start_client(1);
         let mut answers = 0;
         other.submit(&Request { op: Op::Flush, sector: 0, sectors: 0, segments: &[] }).unwrap();
@@ -279,7 +280,7 @@ fn a_client_that_takes_no_answers_is_reported() {
         }
         rig.serve(0);
     }
-    assert_eq!(*rig.outside.reports.borrow(), [(0, Wrong::TooMany)]);
+    assert_eq!(*rig.outside.reports.borrow(), [(0, Wrong::TooMany as u64)]);
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 
-use crate::client::{Client, Data, Wrong};
-use crate::{Disk, Server, World};
+use crate::client::{Client, Data};
+use crate::{Disk, Server};
 use block::{Client as BlockClient, Peer};
 use proto::block::{RINGS_BITS, SECTOR};
+use rt::work::{Work, World};
 use virtio::fake::{Arena, FakeDevice};
 use virtio::{Dma, DmaMemory, Transport};
 
@@ -44,7 +45,7 @@ pub struct Outside {
     /// The bells of the clients, and the server's.
     pub rung: RefCell<Vec<bool>>,
     pub server_rung: Cell<bool>,
-    pub reports: RefCell<Vec<(usize, Wrong)>>,
+    pub reports: RefCell<Vec<(usize, u64)>>,
     pub served: Cell<u64>,
 }
 
@@ -55,8 +56,8 @@ impl Outside {
 }
 
 impl World for &Outside {
-    fn life(&self, place: u16) -> u32 {
-        self.clients.borrow()[usize::from(place)]
+    fn life(&self, client: usize) -> u32 {
+        self.clients.borrow()[client]
     }
 
     fn ring(&mut self, client: usize) {
@@ -72,8 +73,8 @@ impl World for &Outside {
         self.served.set(self.served.get() + 1);
     }
 
-    fn report(&mut self, client: usize, wrong: Wrong) {
-        self.reports.borrow_mut().push((client, wrong));
+    fn report(&mut self, client: usize, what: u64) {
+        self.reports.borrow_mut().push((client, what));
     }
 }
 
@@ -204,10 +205,10 @@ fn build<'m>(
     data: &[DmaMemory<'m>],
 ) -> TestServer<'m> {
     let transport = Transport::new(StepRegisters(medium.device.clone()), 0x1042).unwrap();
-    let disk = Disk::open(transport, &mut &memory.arena, [0, 1]).expect("a device that behaves");
+    let disk = Disk::open(transport, &mut &memory.arena).expect("a device that behaves");
     let client = |(place, data): (usize, &DmaMemory)| {
         let data = Data { address: data.address(), sectors: DATA };
-        Client::new(place as u16, &memory.rings[place], data, outside.server.get()).unwrap()
+        Client::new(&memory.rings[place], data, outside.server.get()).unwrap()
     };
     Server::new(disk, data.iter().enumerate().map(client).collect(), PATIENCE)
 }

@@ -5,13 +5,14 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 
 use proto::stream::RINGS_BITS;
+use rt::work::{Work, World};
 use stream::{Client, Update};
 use virtio::fake::{Arena, FakeDevice};
 use virtio::fragile::{Fragile, Fuse};
-use virtio::{DeviceError, Transport};
+use virtio::{BeginError, DeviceError, Transport};
 
-use crate::console::{BeginError, Console, HEAR, MULTIPORT, SAY};
-use crate::driver::{Driver, Lines, World};
+use crate::console::{Console, HEAR, MULTIPORT, SAY};
+use crate::driver::{Driver, Lines};
 use crate::line::Line;
 
 /// The names of the clients' channels; of their ports; and the ports' numbers.
@@ -182,7 +183,7 @@ impl World for Around {
         self.fuse.step();
     }
 
-    fn report(&mut self, line: usize) {
+    fn report(&mut self, line: usize, _: u64) {
         self.reported[line] += 1;
     }
 }

@@ -4,11 +4,12 @@ use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 use proto::stream::{IN, OUT};
-use virtio::DeviceError;
+use rt::work::Work;
 use virtio::fake::{FakeDevice, Whims};
+use virtio::{BeginError, DeviceError};
 
 use super::bench::{Bench, HOST, LOG, Memory, NAMES, rx};
-use crate::console::{BeginError, HEAR, MULTIPORT};
+use crate::console::{HEAR, MULTIPORT, NO_PORTS};
 
 #[test]
 fn what_the_device_says_and_cannot_mean_is_dropped_and_counted() {
@@ -68,7 +69,10 @@ fn a_device_that_lies_about_what_it_used_ends_the_life() {
     let memory = Memory::new();
     let mut bench = Bench::together(&memory);
     bench.qemu.device.break_down();
-    assert_eq!(bench.driver.take().expect("it lives").look(), Err(DeviceError::NeedsReset));
+    assert_eq!(
+        bench.driver.take().expect("it lives").rung(u64::MAX, &mut bench.around),
+        Err(DeviceError::NeedsReset)
+    );
 }
 
 #[test]
@@ -93,7 +97,7 @@ fn a_device_that_cannot_be_begun_with_is_said_to_be_so() {
     ] {
         let mut bench = Bench::new(&memory);
         bench.qemu.device = FakeDevice::new(&memory.arena, offered, queues, &config);
-        assert_eq!(bench.begin().err(), Some(BeginError::NoPorts));
+        assert_eq!(bench.begin().err(), Some(BeginError::Device(NO_PORTS)));
     }
 }
 

@@ -3,14 +3,15 @@
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 
-use crate::device::{BeginError, HEADER, Nic, Offer, RECEIVE, TRANSMIT};
-use crate::driver::{Client, Clients, Driver, World};
+use crate::device::{HEADER, Nic, Offer, RECEIVE, TRANSMIT};
+use crate::driver::{Client, Clients, Driver};
 use crate::port::{Counts, Port};
 use net::client::{self, LONGEST, Update, Wrong};
 use proto::net::{RINGS_BITS, RX_BUFFER};
+use rt::work::{Work, World};
 use virtio::fake::{Arena, FakeDevice};
 use virtio::fragile::{Fragile, Fuse};
-use virtio::{DeviceError, Dma, DmaMemory, Transport};
+use virtio::{BeginError, DeviceError, Dma, DmaMemory, Transport};
 
 /// Buffers each way.
 pub const BUFFERS: usize = 16;
@@ -69,7 +70,7 @@ impl World for Around {
         self.fuse.step();
     }
 
-    fn report(&mut self, _: usize) {
+    fn report(&mut self, _: usize, _: u64) {
         self.turn.wrong = true;
     }
 }
@@ -196,7 +197,7 @@ impl<'m> Bench<'m> {
     /// Lets the driver look at the device's configuration.
     pub fn look(&mut self) -> Result<Turn, DeviceError> {
         let mut around = self.around();
-        self.driver.as_mut().expect("it lives").look(&mut around)?;
+        self.driver.as_mut().expect("it lives").rung(u64::MAX, &mut around)?;
         Ok(around.turn)
     }
 

@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering;
 
 use super::bench::{BUFFERS, Bench, CONFIG, Memory};
-use crate::device::{BeginError, RECEIVE, TRANSMIT};
+use crate::device::{RECEIVE, TRANSMIT};
 use proptest::prelude::*;
 use proto::net::{RX_BUFFER, RX_DONE, RX_FREE, TX, TX_DONE};
-use virtio::DeviceError;
 use virtio::fake::Whims;
+use virtio::{BeginError, DeviceError};
 
 /// How a turn ends after the device has done `act`.
 fn after(act: impl FnOnce(&Bench)) -> Result<(), DeviceError> {

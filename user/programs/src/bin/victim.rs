@@ -5,29 +5,37 @@
 #![no_std]
 #![no_main]
 
+use core::convert::Infallible;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::CPtr;
 use channel::{End, Role, Step};
-use ipc::serve::{Serve, serve};
+use heapless::Vec;
 use ipc::{Message, Received};
 use proto::channel::HANDSHAKE_WORDS;
-use proto::life::bell;
+use proto::start::MAX_CHANNELS;
 use rt::alloc::AllocError;
-use rt::lock::Mutex;
-use rt::{env, life, memory};
+use rt::channel::Clients;
+use rt::work::{Answer, Work, World};
+use rt::{env, memory};
 
 rt::entry!(main);
 
 /// Behind the handshake: the client's number, and the server's echo of it.
 const ASKED: usize = HANDSHAKE_WORDS;
 const ECHOED: usize = HANDSHAKE_WORDS + 8;
+/// What it writes.
+const WRITTEN: Range<usize> = ECHOED..ECHOED + 1;
 
-/// Where nonsense is written when that is ordered.
-static ENDS: Mutex<heapless::Vec<rt::channel::End, 16>> = Mutex::new(heapless::Vec::new());
+/// A client's channel.
+struct Client {
+    words: &'static [AtomicU64],
+    end: End<'static>,
+}
 
 struct Victim {
-    ends: heapless::Vec<(rt::channel::End, End<'static>), 16>,
+    clients: Vec<Client, MAX_CHANNELS>,
     /// Calls answered in all lives.
     state: &'static [AtomicU64],
 }
@@ -37,74 +45,61 @@ fn main() -> Result<(), AllocError> {
         Some(frame) => memory::map_words(CPtr(frame.slot), u32::from(frame.bits))?,
         None => panic!("the manifest gives the victim no state"),
     };
-    let mut victim = Victim { ends: heapless::Vec::new(), state };
-    for mapped in rt::channel::servers("echo") {
-        let mapped = mapped?;
-        // A component has no more ends than there is room for.
-        let _ = ENDS.lock().push(mapped);
-        let _ = victim.ends.push((mapped, End::new(mapped.handshake(), Role::Server, env::life())));
-    }
-    life::bind_bell()?;
-    life::on_corrupt(corrupt);
-    victim.look_at_channels();
-    life::ready();
-    panic!("it cannot receive: {}", serve(env::required("victim"), &mut victim).name());
+    let channels = Clients::map(&[WRITTEN]);
+    let client = |end: &rt::channel::End| Client {
+        words: end.rings,
+        end: End::new(end.handshake(), Role::Server, env::life()),
+    };
+    let clients = channels.ends().iter().map(client).collect();
+    rt::work::answer(env::required("victim"), Victim { clients, state }, channels)
 }
 
-fn corrupt() {
-    for end in ENDS.lock().iter() {
-        end.rings[ECHOED].store(u64::MAX, Ordering::Release);
-        end.ring_bell();
+impl Work for Victim {
+    type Error = Infallible;
+
+    fn rung(&mut self, _: u64, _: &mut impl World) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn turn(&mut self, world: &mut impl World) -> Result<bool, Infallible> {
+        for (at, client) in self.clients.iter_mut().enumerate() {
+            client.meet(at, world);
+        }
+        Ok(true)
     }
 }
 
-impl Victim {
-    fn look_at_channels(&mut self) {
-        for (mapped, end) in &mut self.ends {
-            loop {
-                match end.update(mapped.peer_life()) {
-                    Step::Reset => {
-                        mapped.rings[ECHOED].store(0, Ordering::Relaxed);
-                        end.joined();
-                        mapped.ring_bell();
-                    }
-                    Step::Wait => break,
-                    Step::Begin => {}
-                    Step::Together => {
-                        echo(mapped);
-                        break;
-                    }
+impl Client {
+    fn meet(&mut self, at: usize, world: &mut impl World) {
+        loop {
+            match self.end.update(world.life(at)) {
+                Step::Reset => {
+                    self.words[ECHOED].store(0, Ordering::Relaxed);
+                    self.end.joined();
+                    world.ring(at);
                 }
+                Step::Wait => return,
+                Step::Begin => {}
+                Step::Together => return self.echo(at, world),
             }
         }
     }
-}
 
-fn echo(end: &rt::channel::End) {
-    let asked = end.rings[ASKED].load(Ordering::Acquire);
-    if end.rings[ECHOED].load(Ordering::Relaxed) < asked {
-        life::begun();
-        if end.rings[ECHOED].load(Ordering::Relaxed) < asked {
-            end.rings[ECHOED].store(asked, Ordering::Release);
-            end.ring_bell();
+    fn echo(&mut self, at: usize, world: &mut impl World) {
+        let asked = self.words[ASKED].load(Ordering::Acquire);
+        if self.words[ECHOED].load(Ordering::Relaxed) < asked {
+            world.begun();
+            self.words[ECHOED].store(asked, Ordering::Release);
+            world.ring(at);
+            world.served();
         }
-        life::served();
     }
 }
 
-impl Serve for Victim {
-    fn message(&mut self, received: &Received) -> Option<Message> {
-        life::begun();
+impl Answer for Victim {
+    fn answer(&mut self, received: &Received) -> Result<Option<Message>, Infallible> {
         let calls = self.state[0].load(Ordering::Relaxed) + 1;
         self.state[0].store(calls, Ordering::Relaxed);
-        life::served();
-        Some(Message::of(0, [received.message.words[0] + 1, calls, u64::from(env::life())]))
-    }
-
-    fn notified(&mut self, bits: u64) {
-        if bits & 1 << bell::ORDERS != 0 {
-            life::beat();
-        }
-        self.look_at_channels();
+        Ok(Some(Message::of(0, [received.message.words[0] + 1, calls, u64::from(env::life())])))
     }
 }
