@@ -1,10 +1,10 @@
 //! The driver, its client and a device of software in one process.
 
 mod device;
-mod fuse;
 mod medium;
 mod poison;
 mod program;
 mod recovery;
 mod requests;
 mod rig;
+mod word;

@@ -1,18 +1,25 @@
 //! What kills a driver at any step, for host tests.
+//!
+//! A test lights a [`Fuse`] for as long as somebody works; each access to [`Fragile`] registers burns some of it, and so does
+//! whatever else the test counts as a [`step`].
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::rc::Rc;
 
 use crate::registers::{Area, Registers};
+
+thread_local! {
+    /// What is left of the fuse that burns; 0: none does.
+    static LEFT: Cell<u64> = const { Cell::new(0) };
+}
 
 /// What a life ends by.
 struct Killed;
 
-/// Counts steps, and kills at one of them.
+/// How many more steps a life has.
 #[derive(Debug, Default)]
 pub struct Fuse {
-    /// Steps until then; 0: never.
+    /// 0: it does not end.
     left: Cell<u64>,
 }
 
@@ -22,22 +29,12 @@ impl Fuse {
         self.left.set(steps);
     }
 
-    /// A step.
-    pub fn step(&self) {
-        match self.left.get() {
-            0 => {}
-            1 => {
-                self.left.set(0);
-                // Without the message of a panic.
-                resume_unwind(Box::new(Killed));
-            }
-            left => self.left.set(left - 1),
-        }
-    }
-
-    /// Does it. None: it was killed meanwhile. Other panics go on.
+    /// Does it, with the fuse lit. None: it was killed meanwhile. Other panics go on.
     pub fn watch<R>(&self, act: impl FnOnce() -> R) -> Option<R> {
-        match catch_unwind(AssertUnwindSafe(act)) {
+        let outer = LEFT.replace(self.left.get());
+        let result = catch_unwind(AssertUnwindSafe(act));
+        self.left.set(LEFT.replace(outer));
+        match result {
             Ok(result) => Some(result),
             Err(killed) if killed.is::<Killed>() => None,
             Err(panic) => resume_unwind(panic),
@@ -45,41 +42,41 @@ impl Fuse {
     }
 }
 
-/// Registers of which each access is a step.
-#[derive(Debug)]
-pub struct Fragile<R> {
-    registers: R,
-    fuse: Rc<Fuse>,
-}
-
-impl<R> Fragile<R> {
-    /// The registers, with this fuse.
-    pub fn new(registers: R, fuse: Rc<Fuse>) -> Fragile<R> {
-        Fragile { registers, fuse }
+/// A step of whoever works.
+pub fn step() {
+    let left = LEFT.get();
+    LEFT.set(left.saturating_sub(1));
+    if left == 1 {
+        // Without the message of a panic.
+        resume_unwind(Box::new(Killed));
     }
 }
+
+/// Registers of which each access is a step.
+#[derive(Debug)]
+pub struct Fragile<R>(pub R);
 
 macro_rules! forward {
     ($($read:ident $write:ident $number:ty;)*) => { $(
         fn $read(&self, area: Area, offset: u32) -> $number {
-            self.fuse.step();
-            self.registers.$read(area, offset)
+            step();
+            self.0.$read(area, offset)
         }
 
         fn $write(&self, area: Area, offset: u32, value: $number) {
-            self.fuse.step();
-            self.registers.$write(area, offset, value);
+            step();
+            self.0.$write(area, offset, value);
         }
     )* };
 }
 
 impl<R: Registers> Registers for Fragile<R> {
     fn bytes(&self, area: Area) -> u32 {
-        self.registers.bytes(area)
+        self.0.bytes(area)
     }
 
     fn notify_multiplier(&self) -> u32 {
-        self.registers.notify_multiplier()
+        self.0.notify_multiplier()
     }
 
     forward! {
@@ -100,12 +97,25 @@ mod tests {
         let done = Cell::new(0);
         let steps = || {
             for _ in 0..5 {
-                fuse.step();
+                step();
                 done.set(done.get() + 1);
             }
         };
         assert_eq!(fuse.watch(steps), None);
         assert_eq!(done.get(), 2);
         assert_eq!(fuse.watch(steps), Some(()));
+    }
+
+    #[test]
+    fn it_burns_only_while_it_is_watched() {
+        let (first, second) = (Fuse::default(), Fuse::default());
+        first.set(3);
+        second.set(2);
+        step();
+        assert_eq!(first.watch(step), Some(()));
+        assert_eq!(second.watch(step), Some(()));
+        assert_eq!(second.watch(step), None);
+        assert_eq!(first.watch(|| second.watch(step)), Some(Some(())));
+        assert_eq!((first.watch(step), first.watch(step)), (Some(()), None));
     }
 }

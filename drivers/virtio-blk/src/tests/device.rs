@@ -6,9 +6,9 @@ use block::Request;
 use proto::block::{Op, segment};
 use rt::work::Work;
 use virtio::fake::{FakeDevice, Whims};
+use virtio::fragile::Fragile;
 use virtio::{BeginError, DeviceError, Features, Transport};
 
-use super::fuse::StepRegisters;
 use super::medium::{ALL, RO, SECTOR, SECTORS, config};
 use super::rig::{Memory, PATIENCE, Rig, TestClient};
 use crate::disk::Disk;
@@ -176,7 +176,7 @@ fn open(features: u64, config: &[u8], whims: Whims, queues: &[u16], identity: u1
     let memory = Memory::new(0);
     let device = FakeDevice::new(&memory.arena, features, queues, config);
     device.set_whims(whims);
-    let transport = match Transport::new(StepRegisters(device), identity) {
+    let transport = match Transport::new(Fragile(device), identity) {
         Ok(transport) => transport,
         Err(error) => return Some(error.into()),
     };

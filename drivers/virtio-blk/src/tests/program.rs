@@ -6,8 +6,8 @@ use block::{Answer, Id, Request};
 use proptest::test_runner::TestRng;
 use proto::block::{Op, segment};
 use virtio::DmaMemory;
+use virtio::fragile::Fuse;
 
-use super::fuse::{Killed, burning};
 use super::medium::SECTOR;
 use super::rig::{Outside, TestClient};
 
@@ -115,15 +115,15 @@ impl Program {
         self.under_way.push(UnderWay { id, op, buffer, sector, values });
     }
 
-    /// One turn of the client; `Killed` if it dies of its fuse in it.
+    /// One turn of the client; none if it dies of its fuse in it.
     pub fn turn(
         &mut self,
         client: &mut TestClient,
         outside: &Outside,
         data: &DmaMemory,
-        fuse: &mut u64,
-    ) -> Result<bool, Killed> {
-        burning(fuse, || {
+        fuse: &Fuse,
+    ) -> Option<bool> {
+        fuse.watch(|| {
             loop {
                 let turn = client.turn(|| outside.peer(), |answer| self.hear(answer, data));
                 assert_eq!(turn.wrong, None);

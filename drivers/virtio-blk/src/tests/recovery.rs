@@ -1,13 +1,11 @@
 //! Driver and clients die at any step; what was acknowledged is there, and nothing is asked for in vain.
 
 use proptest::test_runner::{RngAlgorithm, TestRng};
+use virtio::fragile::Fuse;
 
-use super::fuse::Killed;
 use super::medium::SECTORS;
 use super::program::{Program, below};
 use super::rig::{Memory, Rig, TestClient};
-
-const NEVER: u64 = u64::MAX;
 
 fn rng(seed: u64) -> TestRng {
     let mut bytes = [0; 32];
@@ -19,7 +17,7 @@ fn rng(seed: u64) -> TestRng {
 struct Side<'m> {
     client: TestClient<'m>,
     program: Program,
-    fuse: u64,
+    fuse: Fuse,
     deaths: u64,
 }
 
@@ -37,7 +35,7 @@ impl<'m> World<'m> {
         let side = |at: u64| Side {
             client: rig.start_client(at as usize),
             program: Program::new(at * part, part),
-            fuse: NEVER,
+            fuse: Fuse::default(),
             deaths: 0,
         };
         let sides = (0..clients).map(side).collect();
@@ -48,10 +46,9 @@ impl<'m> World<'m> {
     fn turn(&mut self, at: usize) -> bool {
         let side = &mut self.sides[at];
         let data = &self.rig.data[at];
-        match side.program.turn(&mut side.client, &self.rig.outside, data, &mut side.fuse) {
-            Ok(idle) => idle,
-            Err(Killed) => {
-                side.fuse = NEVER;
+        match side.program.turn(&mut side.client, &self.rig.outside, data, &side.fuse) {
+            Some(idle) => idle,
+            None => {
                 side.deaths += 1;
                 side.program.died();
                 side.client = self.rig.start_client(at);
@@ -130,7 +127,7 @@ fn nothing_is_lost_whichever_step_the_driver_dies_at() {
     for fuse in 1.. {
         let memory = Memory::new(1);
         let mut world = World::new(&memory, 1, 1);
-        world.rig.fuse = fuse;
+        world.rig.fuse.set(fuse);
         world.script();
         if world.rig.deaths == 0 {
             break;
@@ -146,7 +143,7 @@ fn nothing_is_lost_whichever_step_a_client_dies_at() {
     for fuse in 1.. {
         let memory = Memory::new(2);
         let mut world = World::new(&memory, 2, 2);
-        world.sides[0].fuse = fuse;
+        world.sides[0].fuse.set(fuse);
         world.script();
         if world.sides[0].deaths == 0 {
             break;
@@ -162,7 +159,7 @@ fn nothing_is_lost_whichever_step_the_driver_dies_at_when_it_comes_back() {
         for second in 1.. {
             let memory = Memory::new(1);
             let mut world = World::new(&memory, 1, 1);
-            world.rig.fuse = first;
+            world.rig.fuse.set(first);
             world.rig.next_fuse = second;
             world.script();
             assert!(world.rig.deaths > 0);
@@ -182,8 +179,8 @@ fn nothing_is_lost_in_random_schedules() {
         for _ in 0..1500 {
             let at = below(&mut world.rng, 2) as usize;
             match below(&mut world.rng, 40) {
-                0 => world.rig.fuse = 1 + below(&mut world.rng, 200),
-                1 => world.sides[at].fuse = 1 + below(&mut world.rng, 200),
+                0 => world.rig.fuse.set(1 + below(&mut world.rng, 200)),
+                1 => world.sides[at].fuse.set(1 + below(&mut world.rng, 200)),
                 2 => {
                     // Between a death and the stop of the device the clients learn of it.
                     world.rig.serve(0);

@@ -9,9 +9,9 @@ use ring::{Begin, Word};
 use rt::work::Work;
 use virtio::fake::FakeDevice;
 
-use super::fuse::StepWord;
 use super::medium::{ALL, FLUSH, RO, SECTOR, SECTORS, config};
 use super::rig::{DATA, Memory, Rig, TestClient};
+use super::word::FragileWord;
 use crate::client::Wrong;
 
 /// A machine with one client that is together with its server.
@@ -199,7 +199,7 @@ fn a_device_that_grows_has_more_sectors() {
 }
 
 /// A client of its own making.
-fn hostile<'m>(rig: &mut Rig<'m>) -> (Producer<'m, RECORD, StepWord>, Consumer<'m, 2, StepWord>) {
+fn hostile<'m>(rig: &mut Rig<'m>) -> (Producer<'m, RECORD, FragileWord>, Consumer<'m, 2, FragileWord>) {
     let mut client = rig.start_client(0);
     for _ in 0..3 {
         rig.serve(0);

@@ -8,29 +8,29 @@ use block::{Client as BlockClient, Peer};
 use proto::block::{RINGS_BITS, SECTOR};
 use rt::work::{Work, World};
 use virtio::fake::{Arena, FakeDevice};
+use virtio::fragile::{Fragile, Fuse, step};
 use virtio::{Dma, DmaMemory, Transport};
 
-use super::fuse::{Killed, StepRegisters, StepWord, burning, step};
 use super::medium::{ALL, Medium, SECTORS, config};
+use super::word::FragileWord;
 
 /// Sectors of a client's data.
 pub const DATA: u64 = 256;
 /// How long a device may be silent.
 pub const PATIENCE: u64 = 1000;
-const NEVER: u64 = u64::MAX;
 
-pub type TestServer<'m> = Server<'m, StepRegisters<'m>, StepWord>;
-pub type TestClient<'m> = BlockClient<'m, StepWord>;
+pub type TestServer<'m> = Server<'m, Fragile<FakeDevice<'m>>, FragileWord>;
+pub type TestClient<'m> = BlockClient<'m, FragileWord>;
 
 /// Memory that outlives everybody.
 pub struct Memory {
     pub arena: Arena,
-    rings: Vec<Vec<StepWord>>,
+    rings: Vec<Vec<FragileWord>>,
 }
 
 impl Memory {
     pub fn new(clients: usize) -> Memory {
-        let words = || (0..(1 << RINGS_BITS) / 8).map(|_| StepWord::default()).collect();
+        let words = || (0..(1 << RINGS_BITS) / 8).map(|_| FragileWord::default()).collect();
         Memory { arena: Arena::new(2 << 20), rings: (0..clients).map(|_| words()).collect() }
     }
 }
@@ -85,9 +85,9 @@ pub struct Rig<'m> {
     pub outside: Outside,
     pub data: Vec<DmaMemory<'m>>,
     pub server: Option<TestServer<'m>>,
-    /// The server dies when it has made so many steps.
-    pub fuse: u64,
-    /// And the next one when it has made so many.
+    /// What the server dies of.
+    pub fuse: Fuse,
+    /// The next one dies at this step; 0: at none.
     pub next_fuse: u64,
     pub deaths: u64,
 }
@@ -117,14 +117,14 @@ impl<'m> Rig<'m> {
             outside,
             data,
             server: None,
-            fuse: NEVER,
-            next_fuse: NEVER,
+            fuse: Fuse::default(),
+            next_fuse: 0,
             deaths: 0,
         }
     }
 
     /// The words of a client's rings.
-    pub fn rings(&self, client: usize) -> &'m [StepWord] {
+    pub fn rings(&self, client: usize) -> &'m [FragileWord] {
         &self.memory.rings[client]
     }
 
@@ -146,21 +146,20 @@ impl<'m> Rig<'m> {
         std::mem::take(&mut self.outside.rung.borrow_mut()[client])
     }
 
-    /// A server that does not live begins another life.
-    pub fn start_server(&mut self) -> Result<(), Killed> {
+    /// A server that does not live begins another life. None: it dies in it.
+    pub fn start_server(&mut self) -> Option<()> {
         if self.server.is_none() {
-            self.server = Some(burning(&mut self.fuse, || {
-                build(self.memory, &self.medium, &self.outside, &self.data)
-            })?);
+            let build = || build(self.memory, &self.medium, &self.outside, &self.data);
+            self.server = Some(self.fuse.watch(build)?);
         }
-        Ok(())
+        Some(())
     }
 
     /// The server is dead. Its device does not know yet.
     pub fn kill_server(&mut self, at_fault: bool) {
         self.server = None;
         self.deaths += 1;
-        self.fuse = std::mem::replace(&mut self.next_fuse, NEVER);
+        self.fuse.set(std::mem::take(&mut self.next_fuse));
         self.outside.faults.set(self.outside.faults.get() + u64::from(at_fault));
         self.outside.server.set(self.outside.server.get() + 1);
         self.outside.rung.borrow_mut().fill(true);
@@ -181,15 +180,16 @@ impl<'m> Rig<'m> {
         }
         loop {
             let done = self.start_server().and_then(|()| {
-                let (Some(server), mut outside) = (&mut self.server, &self.outside) else { return Ok(true) };
+                let (Some(server), mut outside) = (&mut self.server, &self.outside) else {
+                    return Some(true);
+                };
                 outside.server_rung.set(false);
-                burning(&mut self.fuse, || server.turn(&mut outside))
-                    .map(|result| result.expect("a device that behaves"))
+                self.fuse.watch(|| server.turn(&mut outside).expect("a device that behaves"))
             });
             match done {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(Killed) => {
+                Some(true) => return,
+                Some(false) => {}
+                None => {
                     self.kill_server(false);
                     self.fence(carried_out);
                 }
@@ -204,7 +204,7 @@ fn build<'m>(
     outside: &Outside,
     data: &[DmaMemory<'m>],
 ) -> TestServer<'m> {
-    let transport = Transport::new(StepRegisters(medium.device.clone()), 0x1042).unwrap();
+    let transport = Transport::new(Fragile(medium.device.clone()), 0x1042).unwrap();
     let disk = Disk::open(transport, &mut &memory.arena).expect("a device that behaves");
     let client = |(place, data): (usize, &DmaMemory)| {
         let data = Data { address: data.address(), sectors: DATA };

@@ -8,7 +8,7 @@ use proto::stream::RINGS_BITS;
 use rt::work::{Work, World};
 use stream::{Client, Update};
 use virtio::fake::{Arena, FakeDevice};
-use virtio::fragile::{Fragile, Fuse};
+use virtio::fragile::{Fragile, Fuse, step};
 use virtio::{BeginError, DeviceError, Transport};
 
 use crate::console::{Console, HEAR, MULTIPORT, SAY};
@@ -159,7 +159,6 @@ pub fn rx(port: u32) -> u16 {
 
 /// The world of the driver: who was rung for, who was reported.
 pub struct Around {
-    fuse: Rc<Fuse>,
     client_life: u32,
     pub rung: [u32; 2],
     pub reported: [u32; 2],
@@ -171,16 +170,16 @@ impl World for Around {
     }
 
     fn ring(&mut self, line: usize) {
-        self.fuse.step();
+        step();
         self.rung[line] += 1;
     }
 
     fn begun(&mut self) {
-        self.fuse.step();
+        step();
     }
 
     fn served(&mut self) {
-        self.fuse.step();
+        step();
     }
 
     fn report(&mut self, line: usize, _: u64) {
@@ -209,7 +208,7 @@ impl<'m> Bench<'m> {
             qemu: Qemu::new(&memory.arena),
             clients: clients(memory, 1),
             driver: None,
-            around: Around { fuse: fuse.clone(), client_life: 1, rung: [0; 2], reported: [0; 2] },
+            around: Around { client_life: 1, rung: [0; 2], reported: [0; 2] },
             fuse,
             driver_life: 1,
             begun: [false; 2],
@@ -248,7 +247,7 @@ impl<'m> Bench<'m> {
     }
 
     pub fn begin(&mut self) -> Result<Driver<'m, Fragile<FakeDevice<'m>>>, BeginError> {
-        let registers = Fragile::new(self.qemu.device.clone(), self.fuse.clone());
+        let registers = Fragile(self.qemu.device.clone());
         let console = Console::new(Transport::new(registers, IDENTITY)?, &mut &self.memory.arena)?;
         let mut lines = Lines::new();
         for (name, rings) in CHANNELS.into_iter().zip(&self.memory.rings) {

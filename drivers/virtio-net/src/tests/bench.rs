@@ -10,7 +10,7 @@ use net::client::{self, LONGEST, Update, Wrong};
 use proto::net::{RINGS_BITS, RX_BUFFER};
 use rt::work::{Work, World};
 use virtio::fake::{Arena, FakeDevice};
-use virtio::fragile::{Fragile, Fuse};
+use virtio::fragile::{Fragile, Fuse, step};
 use virtio::{BeginError, DeviceError, Dma, DmaMemory, Transport};
 
 /// Buffers each way.
@@ -47,7 +47,6 @@ pub struct Turn {
 
 /// The world of the driver, which can be killed at each record.
 pub struct Around {
-    fuse: Rc<Fuse>,
     client_life: u32,
     other_life: u32,
     turn: Turn,
@@ -63,11 +62,11 @@ impl World for Around {
     }
 
     fn begun(&mut self) {
-        self.fuse.step();
+        step();
     }
 
     fn served(&mut self) {
-        self.fuse.step();
+        step();
     }
 
     fn report(&mut self, _: usize, _: u64) {
@@ -131,7 +130,7 @@ impl<'m> Bench<'m> {
 
     /// A device with a driver in its first turn.
     pub fn begin(&mut self) -> Result<Driver<'m, Fragile<FakeDevice<'m>>>, BeginError> {
-        let registers = Fragile::new(self.device.clone(), self.fuse.clone());
+        let registers = Fragile(self.device.clone());
         let transport = Transport::new(registers, IDENTITY)?;
         let nic = Nic::new(transport, &mut &self.memory.arena, [2, 0, 0, 0, 0, 0])?;
         let other = self.other.map(|(rings, data, _)| (rings, data));
@@ -187,7 +186,6 @@ impl<'m> Bench<'m> {
 
     fn around(&self) -> Around {
         Around {
-            fuse: self.fuse.clone(),
             client_life: self.client_life,
             other_life: self.other.map_or(0, |other| other.2),
             turn: Turn::default(),
