@@ -157,7 +157,7 @@ fn seen(tool: &Tool) -> Outcome {
         &[
             "victim was killed; it runs, in life 2",
             "victim           runs         7",
-            "shoot reports 0xffffffffffffffff",
+            "shoot reports 0x5a5a5a5a5a5a5a5a",
             "ordered to (libipc/rt/src/life.rs",
             "rt::life::inject",
             "ipc::serve::serve",
