@@ -1,13 +1,16 @@
 //! The machine's two serial lines: ports and interrupts of [`Uart`]s.
 
+use core::fmt;
+
 use abi::boot::slots;
 use abi::{CPtr, Error, Rights};
-use ipc::{IoPort, IrqControl, IrqHandler};
+use ipc::{IrqControl, IrqHandler};
 use rt::alloc::AllocError;
 use rt::memory;
+use uart::{Gone, Ports};
 
 use crate::machine::CNODE;
-use crate::uart::{Registers, Uart};
+use crate::uart::Uart;
 
 /// COM1: the operator's terminal, which the kernel's log goes to, too.
 pub const COM1: Place = Place { port: 0x3f8, irq: 4 };
@@ -17,7 +20,7 @@ pub const COM2: Place = Place { port: 0x2f8, irq: 3 };
 /// Where a serial line is.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
-    port: u64,
+    port: u16,
     irq: u64,
 }
 
@@ -28,21 +31,39 @@ impl Place {
     }
 }
 
-/// The registers of a line.
-#[derive(Debug)]
-pub struct Ports(u64);
+/// Why a line cannot be used.
+#[derive(Clone, Copy, Debug)]
+pub enum OpenError {
+    /// Its interrupt cannot be had.
+    Interrupt(AllocError),
+    /// It is not there.
+    Gone(Gone),
+}
 
-/// All I/O ports.
-const PORTS: IoPort = IoPort(CPtr(slots::IO_PORT));
-
-impl Registers for Ports {
-    fn read(&mut self, number: u8) -> u8 {
-        // init has all ports, so nothing is refused. A port without a device reads as ones.
-        PORTS.read(self.0 + u64::from(number), 1).unwrap_or(0xff) as u8
+impl From<AllocError> for OpenError {
+    fn from(error: AllocError) -> OpenError {
+        OpenError::Interrupt(error)
     }
+}
 
-    fn write(&mut self, number: u8, value: u8) {
-        let _ = PORTS.write(self.0 + u64::from(number), 1, u64::from(value));
+impl From<Error> for OpenError {
+    fn from(error: Error) -> OpenError {
+        OpenError::Interrupt(error.into())
+    }
+}
+
+impl From<Gone> for OpenError {
+    fn from(gone: Gone) -> OpenError {
+        OpenError::Gone(gone)
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            OpenError::Interrupt(error) => error.fmt(f),
+            OpenError::Gone(gone) => gone.fmt(f),
+        }
     }
 }
 
@@ -56,14 +77,15 @@ pub struct Serial {
 
 impl Serial {
     /// Sets up the line at `place`; its interrupts signal `notification` with the place's badge.
-    pub fn open(place: Place, notification: CPtr) -> Result<Serial, AllocError> {
+    pub fn open(place: Place, notification: CPtr) -> Result<Serial, OpenError> {
         let [handler, badged] = memory::with(|objects| Ok([objects.take_slot()?, objects.take_slot()?]))?;
         let (control, from) = (IrqControl(CPtr(slots::IRQ_CONTROL)), u64::from(notification.0));
         control.handler(CNODE.0, u64::from(handler.0), place.irq, 0, 0)?;
         CNODE.mint(u64::from(badged.0), CNODE.0, from, Rights::WRITE, place.badge())?;
         let irq = IrqHandler(handler);
         irq.bind(badged)?;
-        let serial = Serial { uart: Uart::new(Ports(place.port)), irq };
+        let ports = Ports { ports: CPtr(slots::IO_PORT), base: place.port };
+        let serial = Serial { uart: Uart::open(ports)?, irq };
         serial.let_through()?;
         Ok(serial)
     }

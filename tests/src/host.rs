@@ -27,6 +27,7 @@ pub const TESTS: &[Test] = &[
     Test::many("host/edu", |tool, filter, suite| package("edu", &["--lib"], tool, filter, suite)),
     Test::many("host/pci", |tool, filter, suite| package("pci", &["--lib"], tool, filter, suite)),
     Test::many("host/serial", |tool, filter, suite| package("serial", &["--lib"], tool, filter, suite)),
+    Test::many("host/uart", |tool, filter, suite| package("uart", &[], tool, filter, suite)),
     Test::many("host/virtio-rng", |tool, filter, suite| {
         package("virtio-rng", &["--lib"], tool, filter, suite)
     }),

@@ -5,8 +5,6 @@
 #![no_std]
 #![no_main]
 
-mod hardware;
-
 use core::ops::Range;
 
 use ipc::IrqHandler;
@@ -15,9 +13,8 @@ use proto::stream::IN;
 use rt::channel::Clients;
 use rt::env;
 use rt::work::{Work, World, work};
-use serial::{Gone, Line, Port};
-
-use hardware::Ports;
+use serial::Port;
+use uart::{Gone, Line, Ports};
 
 rt::entry!(main);
 

@@ -10,9 +10,7 @@ use ring::index::{self, Role as Side};
 use ring::stream::{Reader, Writer};
 use ring::{Begin, Corrupt, Word};
 use rt::work::{Work, World};
-
-use crate::line::FIFO;
-use crate::{Gone, Line, Registers};
+use uart::{FIFO, Gone, Line, Registers};
 
 /// FIFOs that are served before others have their turn.
 const TURNS: usize = 8;

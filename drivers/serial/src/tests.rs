@@ -1,9 +1,6 @@
 //! The driver against a line of software that misbehaves, and a client of the stream.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::rc::Rc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proto::channel::{CLIENT, HANDSHAKE_WORDS, pairing};
@@ -11,86 +8,10 @@ use proto::stream::{BYTES, IN, OUT, RINGS_BITS};
 use ring::Begin;
 use ring::stream::{Reader, Writer};
 use rt::work::{Work, World};
+use uart::fake::Fake;
+use uart::{FIFO, Gone, Line};
 
-use crate::line::FIFO;
-use crate::{Gone, Line, Port, Registers};
-
-/// What a line does.
-#[derive(Debug, Default)]
-struct State {
-    sent: Vec<u8>,
-    in_transmitter: usize,
-    to_receive: VecDeque<u8>,
-    enabled: u8,
-    scratch: u8,
-    divisor_access: bool,
-    /// All its registers read as ones.
-    gone: bool,
-    /// It has always one more byte.
-    babbles: bool,
-    /// The driver dies when it has sent so many bytes more.
-    dies_after: Option<usize>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Fake(Rc<RefCell<State>>);
-
-impl Registers for Fake {
-    fn read(&mut self, number: u8) -> u8 {
-        let mut state = self.0.borrow_mut();
-        match number {
-            _ if state.gone => 0xff,
-            0 if state.babbles => 0x55,
-            0 => state.to_receive.pop_front().expect("read only when there is something"),
-            5 => {
-                let data = state.babbles || !state.to_receive.is_empty();
-                u8::from(data) | u8::from(state.in_transmitter == 0) << 5
-            }
-            7 => state.scratch,
-            _ => 0,
-        }
-    }
-
-    fn write(&mut self, number: u8, value: u8) {
-        let mut state = self.0.borrow_mut();
-        match number {
-            0 if !state.divisor_access => {
-                assert!(state.in_transmitter < FIFO, "the transmitter takes {FIFO} bytes");
-                if state.dies_after == Some(0) {
-                    drop(state);
-                    resume_unwind(Box::new(()));
-                }
-                state.dies_after = state.dies_after.map(|left| left - 1);
-                state.in_transmitter += 1;
-                state.sent.push(value);
-            }
-            1 if !state.divisor_access => state.enabled = value,
-            2 if value & 2 != 0 => state.to_receive.clear(),
-            3 => state.divisor_access = value & 0x80 != 0,
-            7 => state.scratch = value,
-            _ => {}
-        }
-    }
-}
-
-impl Fake {
-    fn sent(&self) -> Vec<u8> {
-        self.0.borrow().sent.clone()
-    }
-
-    /// The other side takes what was sent.
-    fn drain(&self) {
-        self.0.borrow_mut().in_transmitter = 0;
-    }
-
-    fn wants_to_send(&self) -> bool {
-        self.0.borrow().enabled & 2 != 0
-    }
-
-    fn listens(&self) -> bool {
-        self.0.borrow().enabled & 1 != 0
-    }
-}
+use crate::Port;
 
 /// The life of the client, in all tests but one.
 const LIFE: u32 = 4;

@@ -26,8 +26,9 @@ const CAN_TAKE: u8 = 0x20;
 /// Line control.
 const DIVISOR_ACCESS: u8 = 0x80;
 const EIGHT_BITS: u8 = 3;
-/// FIFOs on and emptied; an interrupt at 14 bytes, or when none has followed for the time of four.
-const FIFO_ON: u8 = 0xc7;
+/// FIFOs on; an interrupt at 14 bytes, or when none has followed for the time of four. What is in them stays: the last life
+/// of who drives it has said that it was sent.
+const FIFO_ON: u8 = 0xc1;
 /// Terminal ready, request to send, and OUT2, which lets interrupts out.
 const MODEM_READY: u8 = 0xb;
 /// What no status can be: all ones are read where there is no device.
@@ -55,7 +56,7 @@ pub struct Line<R> {
 }
 
 impl<R: Registers> Line<R> {
-    /// Sets the device up: 115,200 baud, 8 bits, no parity, FIFOs on, all interrupts off. Whatever it was doing ends.
+    /// Sets the device up: 115,200 baud, 8 bits, no parity, FIFOs on, all interrupts off.
     pub fn open(mut registers: R) -> Result<Line<R>, Gone> {
         registers.write(INTERRUPT_ENABLE, 0);
         for probe in [0x5a, 0xa5] {
@@ -121,5 +122,53 @@ impl<R: Registers> Line<R> {
     /// Takes back the transmitter's interrupt.
     pub fn interrupt(&mut self) {
         self.registers.read(INTERRUPT_ID);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::Fake;
+
+    #[test]
+    fn a_line_that_is_not_there_is_noticed() {
+        let fake = Fake::default();
+        fake.0.borrow_mut().gone = true;
+        assert_eq!(Line::open(fake).map(|_| ()), Err(Gone));
+    }
+
+    #[test]
+    fn it_sends_what_the_transmitter_takes_and_no_more() {
+        let fake = Fake::default();
+        let mut line = Line::open(fake.clone()).expect("a good line");
+        assert_eq!(line.send(&[7; FIFO + 1]), Ok(FIFO));
+        assert_eq!(line.send(&[8]), Ok(0));
+        fake.drain();
+        assert_eq!(line.send(&[8]), Ok(1));
+        assert_eq!(fake.sent(), [[7; FIFO].as_slice(), &[8]].concat());
+    }
+
+    #[test]
+    fn what_is_on_its_way_stays_there_when_another_life_opens_the_line() {
+        let fake = Fake::default();
+        let mut line = Line::open(fake.clone()).expect("a good line");
+        assert_eq!(line.send(b"sent"), Ok(4));
+        fake.0.borrow_mut().to_receive.extend(b"came");
+        let mut next = Line::open(fake.clone()).expect("a good line");
+        let mut place = [0; FIFO];
+        assert_eq!(next.receive(&mut place), Ok(4));
+        assert_eq!(&place[..4], b"came");
+        assert_eq!(fake.sent(), b"sent");
+    }
+
+    #[test]
+    fn it_interrupts_for_what_it_was_told_to() {
+        let fake = Fake::default();
+        let mut line = Line::open(fake.clone()).expect("a good line");
+        assert_eq!((fake.listens(), fake.wants_to_send()), (false, false));
+        line.listen(true, false, false);
+        assert_eq!((fake.listens(), fake.wants_to_send()), (true, false));
+        line.listen(false, true, true);
+        assert_eq!((fake.listens(), fake.wants_to_send()), (false, true));
     }
 }

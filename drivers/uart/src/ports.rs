@@ -1,9 +1,11 @@
 //! The registers themselves: eight I/O ports, by the kernel's leave.
 
 use ipc::{CPtr, IoPort};
-use serial::Registers;
+
+use crate::Registers;
 
 /// The registers from port `base` on.
+#[derive(Clone, Copy, Debug)]
 pub struct Ports {
     /// The right to them.
     pub ports: CPtr,
