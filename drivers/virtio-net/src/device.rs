@@ -108,6 +108,8 @@ pub struct Nic<'m, R> {
     properties: Properties,
     rx: Lane<'m>,
     tx: Lane<'m>,
+    /// Frames that it has sent.
+    sent: u64,
     /// What this driver's address is on a device that has none.
     substitute: [u8; 6],
 }
@@ -122,7 +124,7 @@ impl<'m, R: Registers> Nic<'m, R> {
         let (features, properties) = negotiate(&mut transport, substitute)?;
         let rx = Lane::new(&mut transport, dma, RECEIVE, features)?;
         let tx = Lane::new(&mut transport, dma, TRANSMIT, features)?;
-        let mut nic = Nic { transport, features, properties, rx, tx, substitute };
+        let mut nic = Nic { transport, features, properties, rx, tx, sent: 0, substitute };
         nic.start()?;
         Ok(nic)
     }
@@ -212,7 +214,14 @@ impl<'m, R: Registers> Nic<'m, R> {
     /// The next frame that was sent.
     #[inline]
     pub fn sent(&mut self) -> Result<Option<Frame>, DeviceError> {
-        Ok(self.tx.pop()?.map(|returned| returned.frame))
+        let Some(Returned { frame, .. }) = self.tx.pop()? else { return Ok(None) };
+        self.sent = self.sent.wrapping_add(1);
+        Ok(Some(frame))
+    }
+
+    /// Whether it has frames that it could send, and how many it has sent.
+    pub fn is_sending(&self) -> (bool, u64) {
+        (self.properties.link && self.tx.queue.under_way() > 0, self.sent)
     }
 
     /// Shows the device what it was given, and notifies it where it sleeps: once for each queue.

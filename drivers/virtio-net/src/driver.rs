@@ -4,7 +4,8 @@
 //! ring once, the device's queues once, the client's bell once at most. Then the driver asks to be woken, and looks once
 //! more.
 //!
-//! There can be channels to several components, but the device has one client at a time: the one that has come last.
+//! There can be channels to several components, but the device has one client at a time: the one that has come last. The one
+//! before it is shown that its link is down, and has the device again when it begins another life.
 
 use channel::Step;
 use heapless::Vec;
@@ -13,7 +14,7 @@ use proto::net::{DEPTH, HEADROOM};
 use proto::start::MAX_CHANNELS;
 use ring::Corrupt;
 use rt::work::{Work, World};
-use virtio::{DeviceError, Registers};
+use virtio::{DeviceError, Patience, Registers};
 
 use crate::device::{Arrival, Nic, vectors};
 use crate::port::{Frame, Port};
@@ -58,6 +59,7 @@ pub struct Driver<'m, R> {
     clients: Clients<'m>,
     /// The one whose buffers the device has.
     holder: Option<usize>,
+    patience: Patience,
 }
 
 impl<R: Registers> Work for Driver<'_, R> {
@@ -70,7 +72,7 @@ impl<R: Registers> Work for Driver<'_, R> {
         let before = self.nic.properties().link;
         self.nic.look()?;
         for (at, client) in self.clients.iter_mut().enumerate() {
-            client.port.show_link(self.nic.properties());
+            client.port.show_link(self.nic.properties(), self.holder == Some(at));
             if self.nic.properties().link != before {
                 world.ring(at);
             }
@@ -104,12 +106,18 @@ impl<R: Registers> Work for Driver<'_, R> {
         // What makes no sense is found out by the next turn.
         Ok(!more && sleep(&mut self.nic, &mut client.port).unwrap_or(false))
     }
+
+    fn deadline(&mut self, now: u64) -> Result<Option<u64>, DeviceError> {
+        let (sending, sent) = self.nic.is_sending();
+        self.patience.deadline(now, sending, sent)
+    }
 }
 
 impl<'m, R: Registers> Driver<'m, R> {
-    /// The driver of `nic` for these clients.
-    pub fn new(nic: Nic<'m, R>, clients: Clients<'m>) -> Driver<'m, R> {
-        Driver { nic, clients, holder: None }
+    /// The driver of `nic` for these clients. A device that has a link and frames to send, and sends none for `patience`
+    /// ticks, is given up.
+    pub fn new(nic: Nic<'m, R>, clients: Clients<'m>, patience: u64) -> Driver<'m, R> {
+        Driver { nic, clients, holder: None, patience: Patience::new(patience) }
     }
 
     /// The clients.
@@ -132,8 +140,13 @@ impl<'m, R: Registers> Driver<'m, R> {
             step = port.update(life);
         }
         if step == Step::Begin {
-            self.take_back()?;
+            if let Some(last) = self.holder {
+                self.take_back()?;
+                self.clients[last].port.show_link(self.nic.properties(), false);
+                world.ring(last);
+            }
             self.holder = Some(at);
+            self.clients[at].port.show_link(self.nic.properties(), true);
         }
         Ok(())
     }

@@ -6,8 +6,8 @@ use core::ops::Range;
 
 use proto::net::{RX_DONE, TX_DONE};
 use rt::channel::{Clients, End};
-use rt::env;
 use rt::work::work;
+use rt::{clock, env};
 use virtio::component::Given;
 use virtio_net::device::{Nic, vectors};
 use virtio_net::driver::{Client, Driver};
@@ -15,6 +15,8 @@ use virtio_net::port::Port;
 
 rt::entry!(main);
 
+/// How long a device may have frames to send and send none, in microseconds.
+const PATIENCE: u64 = 20_000_000;
 /// The rings it writes.
 const WRITTEN: &[Range<usize>] = &[RX_DONE, TX_DONE];
 
@@ -24,7 +26,7 @@ fn main() {
     let clients = channels.ends().iter().map(|end| client(&mut given, end)).collect();
     let nic = Nic::new(given.transport, &mut given.memory, substitute(given.address));
     let nic = nic.unwrap_or_else(|error| panic!("{error}"));
-    work(Driver::new(nic, clients), channels)
+    work(Driver::new(nic, clients, clock::microseconds(PATIENCE)), channels)
 }
 
 fn client(given: &mut Given, end: &End) -> Client<'static> {

@@ -130,14 +130,14 @@ impl<'m> Port<'m> {
         let [a, b, c, d, e, f] = device.mac;
         self.say(MAC, u64::from_le_bytes([a, b, c, d, e, f, 0, 0]));
         self.say(MTU, device.mtu.into());
-        self.show_link(device);
+        self.show_link(device, true);
         self.end.joined();
     }
 
-    /// Says whether there is a link.
-    pub fn show_link(&mut self, device: &Properties) {
+    /// Says whether there is a link: for a client that does not have the device there is none.
+    pub fn show_link(&mut self, device: &Properties, has_it: bool) {
         let flags = [
-            (LINK_UP, device.link),
+            (LINK_UP, device.link && has_it),
             (TX_CHECKSUM, device.offer.contains(Offer::CSUM)),
             (RX_CHECKSUM, device.offer.contains(Offer::GUEST_CSUM)),
         ];

@@ -56,7 +56,7 @@ pub mod properties {
     pub const FLAGS: usize = PROPERTIES + 1;
     /// Bytes of a frame's payload, at most.
     pub const MTU: usize = PROPERTIES + 2;
-    /// Flag: the link is up.
+    /// Flag: the link is up. It is down, too, for a client whose device another client has taken over.
     pub const LINK_UP: u64 = 1;
     /// Flag: the device computes checksums of frames to send.
     pub const TX_CHECKSUM: u64 = 1 << 1;

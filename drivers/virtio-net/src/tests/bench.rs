@@ -15,6 +15,8 @@ use virtio::{BeginError, DeviceError, Dma, DmaMemory, Transport};
 
 /// Buffers each way.
 pub const BUFFERS: usize = 16;
+/// Ticks that a device may send nothing.
+pub const PATIENCE: u64 = 1000;
 /// Identity of a network device (VirtIO 1.2, 4.1.2).
 const IDENTITY: u16 = 0x1041;
 /// The client's data, and what some fifty lives of the driver use: it is not used again.
@@ -57,8 +59,8 @@ impl World for Around {
         [self.client_life, self.other_life][client]
     }
 
-    fn ring(&mut self, _: usize) {
-        self.turn.ring = true;
+    fn ring(&mut self, client: usize) {
+        self.turn.ring |= client == 0;
     }
 
     fn begun(&mut self) {
@@ -140,7 +142,7 @@ impl<'m> Bench<'m> {
             let port = Port::new(rings, data.bytes() as u64, self.driver_life).expect("large enough");
             clients.push(Client { port, data: data.address() }).expect("there is room for two");
         }
-        Ok(Driver::new(nic, clients))
+        Ok(Driver::new(nic, clients, PATIENCE))
     }
 
     /// The driver is dead: what init does then.

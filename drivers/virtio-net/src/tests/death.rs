@@ -230,10 +230,15 @@ fn the_client_that_comes_last_has_the_device() {
     bench.other = Some((&rings, data, 1));
     let mut other = Client::new(&rings, data.words(), 1).expect("the memory is large enough");
     assert_eq!(other.update(1), Ok(Update::Apart));
-    bench.driver_step();
+    let turn = bench.driver_step();
     assert_eq!(other.update(1), Ok(Update::Begun));
     bench.driver_step();
     assert!(bench.device_sends().is_empty());
+    // The first one hears of it, and sees no link from now on, whatever the device says of it.
+    let up = |client: &mut Client| client.link().expect("a driver").up;
+    assert!(turn.ring && !up(&mut bench.client) && up(&mut other));
+    assert!(!bench.look().expect("an honest device").ring);
+    assert!(!up(&mut bench.client) && up(&mut other));
     assert!(bench.device_receives([0; 2], &[2; 60]));
     bench.driver_step();
     assert_eq!(bench.receive(), None);
@@ -241,6 +246,7 @@ fn the_client_that_comes_last_has_the_device() {
     // It ends, and the first one, which is started again, has the device.
     bench.next_client();
     bench.meet();
+    assert!(up(&mut bench.client) && !up(&mut other));
     assert!(bench.device_receives([0; 2], &[3; 60]));
     bench.driver_step();
     assert_eq!(bench.receive(), Some(vec![3; 60]));

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use super::bench::{BUFFERS, Bench, CONFIG, Memory};
+use super::bench::{BUFFERS, Bench, CONFIG, Memory, PATIENCE};
 use crate::device::{RECEIVE, TRANSMIT};
 use proptest::prelude::*;
 use proto::net::{RX_BUFFER, RX_DONE, RX_FREE, TX, TX_DONE};
+use rt::work::Work;
 use virtio::fake::Whims;
 use virtio::{BeginError, DeviceError};
 
@@ -41,6 +42,50 @@ fn a_device_that_lies_about_what_it_used_ends_the_life() {
     assert!(matches!(twice, Err(DeviceError::UsedId(_))));
     assert_eq!(after(|bench| bench.device.complete(TRANSMIT, 63, 0)), Err(DeviceError::UsedId(63)));
     assert!(matches!(after(|bench| bench.device.jump(RECEIVE, 60)), Err(DeviceError::UsedIndex { .. })));
+}
+
+#[test]
+fn a_device_that_sends_nothing_for_too_long_ends_the_life_and_the_next_one_sends_it() {
+    let memory = Memory::new();
+    let mut bench = Bench::together(&memory);
+    let deadline = |bench: &mut Bench, now| bench.driver.as_mut().expect("it lives").deadline(now);
+    assert_eq!(deadline(&mut bench, 5), Ok(None), "it has nothing to send");
+    bench.send(&[7; 60]);
+    bench.client_step();
+    bench.driver_step();
+    assert_eq!(deadline(&mut bench, 10), Ok(Some(10 + PATIENCE)));
+    // Frames that come do not show that it sends.
+    assert!(bench.device_receives([0; 2], &[1; 60]));
+    bench.driver_step();
+    assert_eq!(deadline(&mut bench, 9 + PATIENCE), Ok(Some(10 + PATIENCE)));
+    assert_eq!(deadline(&mut bench, 10 + PATIENCE), Err(DeviceError::Silent));
+    bench.bury_driver();
+    bench.meet();
+    assert!(bench.device_sends().iter().any(|(_, frame)| *frame == [7; 60]));
+}
+
+#[test]
+fn a_device_that_sends_or_cannot_is_waited_for() {
+    let memory = Memory::new();
+    let mut bench = Bench::together(&memory);
+    let deadline = |bench: &mut Bench, now| bench.driver.as_mut().expect("it lives").deadline(now);
+    let send = |bench: &mut Bench| {
+        bench.send(&[7; 60]);
+        bench.client_step();
+        bench.driver_step();
+    };
+    send(&mut bench);
+    send(&mut bench);
+    assert_eq!(deadline(&mut bench, 0), Ok(Some(PATIENCE)));
+    assert_eq!(bench.device_sends().len(), 2);
+    send(&mut bench);
+    assert_eq!(deadline(&mut bench, PATIENCE), Ok(Some(2 * PATIENCE)), "it has sent meanwhile");
+    // Without a link nothing can be sent.
+    let mut down = CONFIG;
+    down[6] = 0;
+    bench.device.set_config(&down);
+    bench.look().expect("an honest device");
+    assert_eq!(deadline(&mut bench, 9 * PATIENCE), Ok(None));
 }
 
 #[test]
