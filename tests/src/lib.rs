@@ -17,6 +17,7 @@ mod host;
 mod lines;
 mod options;
 mod selftest;
+mod serial;
 mod storm;
 mod supervision;
 mod survival;
@@ -31,7 +32,7 @@ use harness::{Report, Test};
 use tool::Tool;
 
 /// All there is, in the order it runs: what is quick and says most comes first.
-const SUITES: [&[Test]; 15] = [
+const SUITES: [&[Test]; 16] = [
     host::TESTS,
     options::TESTS,
     exec::TESTS,
@@ -40,6 +41,7 @@ const SUITES: [&[Test]; 15] = [
     drivers::TESTS,
     supervision::TESTS,
     devices::TESTS,
+    serial::TESTS,
     storm::TESTS,
     survival::TESTS,
     terminal::TESTS,

@@ -129,6 +129,9 @@ pub struct GuestOptions {
     /// Size of the scratch disk, which is zeros at first and goes with the guest
     #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = disk_size)]
     pub scratch: u64,
+    /// A third serial line (COM3), whose other end is the Unix socket SOCKET: somebody has to listen there
+    #[arg(long, value_name = "SOCKET")]
+    pub com3: Option<PathBuf>,
     /// Leave out the IOMMU: drivers are then trusted with memory
     #[arg(long)]
     pub no_iommu: bool,

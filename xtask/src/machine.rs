@@ -1,6 +1,7 @@
 //! The machine: what QEMU is told.
 
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
@@ -46,6 +47,8 @@ pub struct Machine {
     pub iommu: bool,
     /// What it has for drivers, if anything.
     pub devices: Option<Devices>,
+    /// Whoever listens at the other end of COM3, if it has one.
+    pub com3: Option<PathBuf>,
     /// The kernel's command line.
     pub append: String,
 }
@@ -67,6 +70,7 @@ impl Machine {
             iommu: !options.no_iommu,
             devices: (!options.no_devices)
                 .then(|| Devices { scratch: options.scratch, disk: options.disk.clone() }),
+            com3: options.com3.clone(),
             append: options.append.clone(),
         })
     }
@@ -111,8 +115,15 @@ impl Machine {
         if !self.append.is_empty() {
             arguments.extend(["-append", &self.append]);
         }
-        arguments.into_iter().map(str::to_owned).collect()
+        let arguments = arguments.into_iter().map(str::to_owned);
+        arguments.chain(self.com3.iter().flat_map(|socket| com3(socket))).collect()
     }
+}
+
+/// COM3, at its usual port, with the interrupt that the machine has free for it.
+fn com3(socket: &std::path::Path) -> [String; 4] {
+    let chardev = format!("socket,id=com3,path={}", quoted(socket));
+    ["-chardev", &chardev, "-device", "isa-serial,iobase=0x3e8,irq=5,chardev=com3"].map(str::to_owned)
 }
 
 /// A path as a value on QEMU's command line, where a comma ends the value unless doubled.
@@ -157,7 +168,8 @@ mod tests {
     fn machine(smp: u8, accel: Accel, icount: bool) -> String {
         let cpu = REFERENCE_CPU.to_owned();
         let (iommu, append) = (true, String::new());
-        let machine = Machine { smp, memory_mib: 512, accel, cpu, icount, iommu, devices: None, append };
+        let (devices, com3) = (None, None);
+        let machine = Machine { smp, memory_mib: 512, accel, cpu, icount, iommu, devices, com3, append };
         machine.arguments().join(" ")
     }
 
@@ -190,6 +202,16 @@ mod tests {
         assert!(shows_virtualisation("model name\t: x\nflags\t\t: fpu vmx sse\n"));
         assert!(shows_virtualisation("flags : svm"));
         assert!(!shows_virtualisation("flags : fpu svm_lock\nvmx flags : vnmi\n"));
+    }
+
+    #[test]
+    fn a_third_serial_line_has_its_socket_and_an_interrupt_of_its_own() {
+        let socket = com3(std::path::Path::new("/a,b")).join(" ");
+        assert_eq!(
+            socket,
+            "-chardev socket,id=com3,path=/a,,b -device isa-serial,iobase=0x3e8,irq=5,chardev=com3"
+        );
+        assert!(!machine(1, Accel::Tcg, false).contains("com3"));
     }
 
     #[test]

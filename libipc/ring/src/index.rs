@@ -144,6 +144,17 @@ pub fn clear<W: Word>(memory: &[W], role: Role) {
     }
 }
 
+/// Writes nonsense wherever the producer of the ring in `memory` writes, and nowhere else: what a producer does that is out
+/// of its mind. Its consumer is to notice.
+pub fn garble<W: Word>(memory: &[W]) {
+    const NONSENSE: u64 = 0x5a5a_5a5a_5a5a_5a5a;
+    for (at, word) in memory.iter().enumerate() {
+        if !(CONSUMER..HEADER_WORDS).contains(&at) {
+            word.write(NONSENSE);
+        }
+    }
+}
+
 const fn other(role: Role) -> Role {
     match role {
         Role::Producer => Role::Consumer,

@@ -4,12 +4,13 @@
 //! protocol's. This module only brings the pieces together.
 
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::AtomicU64;
 
 use abi::CPtr;
 use heapless::Vec;
 use proto::channel::HANDSHAKE_WORDS;
 use proto::start::{Channel, MAX_CHANNELS, Memory};
+use ring::index::garble;
 
 use crate::alloc::AllocError;
 use crate::work::World;
@@ -84,13 +85,13 @@ pub fn client(name: &str) -> Result<Option<End>, AllocError> {
 #[derive(Debug)]
 pub struct Clients {
     ends: Vec<End, MAX_CHANNELS>,
-    /// The rings that this side writes.
+    /// The rings that this side puts something into.
     written: &'static [Range<usize>],
 }
 
 impl Clients {
-    /// Maps the ends. `written` are the rings of such a channel that a server writes: where nonsense goes, if it is
-    /// ordered to write some.
+    /// Maps the ends. `written` are the rings of such a channel that a server puts something into: where nonsense goes, if
+    /// it is ordered to write some.
     ///
     /// # Panics
     /// Where an end cannot be mapped: without it the component cannot do its work.
@@ -112,8 +113,7 @@ impl Clients {
     pub(crate) fn corrupt(&self) {
         for end in &self.ends {
             for ring in self.written {
-                let words = end.rings.get(ring.clone()).unwrap_or_default();
-                words.iter().for_each(|word| word.store(0x5a5a_5a5a_5a5a_5a5a, Ordering::Relaxed));
+                garble(end.rings.get(ring.clone()).unwrap_or_default());
             }
             end.ring_bell();
         }

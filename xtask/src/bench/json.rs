@@ -89,6 +89,7 @@ mod tests {
             icount: true,
             iommu: true,
             devices: None,
+            com3: None,
             append: String::new(),
         };
         let results = [parse("result syscall.null instructions 40 40 40.5 41 9").expect("a result")];

@@ -5,7 +5,7 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::index::clear;
+use crate::index::{clear, garble};
 
 fn memory(words: usize) -> Vec<AtomicU64> {
     (0..words).map(|_| AtomicU64::new(0)).collect()
@@ -236,4 +236,20 @@ fn an_index_that_cannot_be_is_reported_and_not_followed() {
     assert_eq!(producer.push(&[7]), Ok(()), "one was taken out, says the other side");
     memory[16].write(5);
     assert_eq!(producer.push(&[7]), Err(PushError::Corrupt), "more was taken out than published");
+}
+
+#[test]
+fn a_producer_out_of_its_mind_is_noticed_and_does_not_notice_its_consumer() {
+    let memory = memory(words_for(4, 1));
+    let mut producer = Producer::<1>::new(&memory, Begin::New).expect("room");
+    let mut consumer = Consumer::<1>::new(&memory, Begin::New).expect("room");
+    for taken in 0..6 {
+        producer.push(&[taken]).expect("room");
+        let _ = producer.publish();
+        assert_eq!(consumer.pop(), Ok(Some([taken])));
+        let _ = consumer.publish();
+    }
+    garble(&memory);
+    assert_eq!(consumer.pop(), Err(Corrupt));
+    assert_eq!(producer.room(), Ok(4));
 }
