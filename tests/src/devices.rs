@@ -28,6 +28,7 @@ pub const TESTS: &[Test] = &[
         under_fire(tool, &[])
     }),
     Test::case("devices/so_it_does_on_two_cpus", |tool| under_fire(tool, &["--smp", "2"])),
+    Test::case("devices/so_it_does_when_it_dies_at_every_message", at_every_message),
     Test::case("devices/the_log_has_a_port_of_its_own", log_port),
     Test::case("devices/nothing_is_left_of_their_drivers_dead_lives", |tool| {
         let count = if tool.long() { "10000" } else { "100" };
@@ -79,14 +80,14 @@ fn under_fire(tool: &Tool, options: &[&str]) -> Outcome {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let log = folder.path().join("log");
     let every = EVERY.to_string();
-    let command = ["--", "underfire", "virtio-console", &every];
+    let command = ["--", "underfire", "virtio-console", "every", &every];
     let mut arguments: Vec<&OsStr> = ["exec", "--log"].map(OsStr::new).into();
     arguments.push(log.as_os_str());
     arguments.extend(options.iter().chain(&command).map(OsStr::new));
     let run = tool.run_with_input(arguments, text.clone().into_bytes())?;
     run.ended_with(0)?;
     if run.stdout != text {
-        return Err(run.told("what came back is not what was sent"));
+        return Err(format!("what came back is not what was sent:\n{}", run.stderr));
     }
     let died =
         run.stderr.lines().find_map(|line| line.strip_prefix("virtio-console died ")?.strip_suffix(" times"));
@@ -99,6 +100,22 @@ fn under_fire(tool: &Tool, options: &[&str]) -> Outcome {
         return Err(format!("the channel is not what was meant to be tested:\n{log}"));
     }
     Ok(())
+}
+
+/// Sends a text there and back, while the console's driver dies at one message after the other.
+fn at_every_message(tool: &Tool) -> Outcome {
+    let (last, bytes) = if tool.long() { (1000, 400 << 20) } else { (60, 4 << 20) };
+    let text: String =
+        (0u64..).flat_map(|line| format!("{line}\n").into_bytes()).map(char::from).take(bytes).collect();
+    let range = format!("1-{last}");
+    let arguments = ["exec", "--", "underfire", "virtio-console", "at-message", &range];
+    let run = tool.run_with_input(arguments, text.clone().into_bytes())?;
+    run.ended_with(0)?;
+    if run.stdout != text {
+        // Not what it printed: that is long.
+        return Err("what came back is not what was sent".into());
+    }
+    run.complained_of(&[&format!("virtio-console died {last} times")])
 }
 
 /// What comes by the port is what the kernel keeps, from its beginning on.
