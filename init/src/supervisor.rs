@@ -390,7 +390,8 @@ impl Supervisor {
         match (console, &mut self.host) {
             (Console::Host, Some(host)) => {
                 host.tell(&ToHost::Exited { status });
-                host.listen(true);
+                // What it has not read is in the way of the next command.
+                self.host_may_send();
             }
             (Console::Operator, _) => {
                 self.operators_program_ended(number, name, &how, by_itself && status == 0)
