@@ -1,14 +1,34 @@
 //! What the drivers promise on the machine itself: devices are found, used and fenced.
 
 use crate::harness::{Outcome, Test};
+use crate::supervision::{shows, under};
 use crate::tool::Tool;
 
 /// The promises, one by one.
 pub const TESTS: &[Test] = &[
     Test::case("drivers/a_device_reaches_what_its_driver_may_and_nothing_else", fence),
     Test::case("drivers/without_an_iommu_there_is_no_fence_and_it_is_said", no_fence),
+    Test::case("drivers/a_device_that_cannot_be_stopped_is_not_begun_with", no_stop),
     Test::case("drivers/random_bytes_come_and_differ", random),
 ];
+
+/// A bus, and the driver of a device.
+const EDU: &str = "
+component pci
+    start boot
+    restart always
+    priority 180
+    holds pci
+component edu
+    start boot
+    restart always
+    device 1234:11e8 vectors 1
+    serves edu
+component svc
+    holds supervise
+component inturn
+    holds control
+";
 
 fn fence(tool: &Tool) -> Outcome {
     let run = tool.run(["exec", "--timeout", "120", "--", "dma-fence"])?;
@@ -38,6 +58,14 @@ fn no_fence(tool: &Tool) -> Outcome {
         true => Ok(()),
         false => Err(run.told("it does not say that there is no IOMMU")),
     }
+}
+
+/// Not PCI Express, so without a reset of its own; and on the root bus, which other devices are on, too.
+fn no_stop(tool: &Tool) -> Outcome {
+    let options = ["exec", "--no-devices", "--device", "edu,addr=0x10"];
+    let run = under(tool, EDU, &options, &["inturn", "svc list", "svc log"])?;
+    run.ended_with(0)?;
+    shows(&run, &["edu              parked", "edu is not started: pci cannot start its device"])
 }
 
 fn random(tool: &Tool) -> Outcome {

@@ -132,6 +132,9 @@ pub struct GuestOptions {
     /// A third serial line (COM3), whose other end is the Unix socket SOCKET: somebody has to listen there
     #[arg(long, value_name = "SOCKET")]
     pub com3: Option<PathBuf>,
+    /// A further device, as QEMU's -device has it (repeatable)
+    #[arg(long, value_name = "SPEC")]
+    pub device: Vec<String>,
     /// Leave out the IOMMU: drivers are then trusted with memory
     #[arg(long)]
     pub no_iommu: bool,

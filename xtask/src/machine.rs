@@ -48,6 +48,8 @@ pub struct Machine {
     pub iommu: bool,
     /// What it has for drivers, if anything.
     pub devices: Option<Devices>,
+    /// Further devices, in QEMU's words.
+    pub further: Vec<String>,
     /// Whoever listens at the other end of COM3, if it has one.
     pub com3: Option<PathBuf>,
     /// The kernel's command line.
@@ -71,6 +73,7 @@ impl Machine {
             iommu: !options.no_iommu,
             devices: (!options.no_devices)
                 .then(|| Devices { scratch: options.scratch, disk: options.disk.clone() }),
+            further: options.device.clone(),
             com3: options.com3.clone(),
             append: options.append.clone(),
         })
@@ -125,7 +128,8 @@ impl Machine {
             arguments.extend(["-append", &command_line]);
         }
         let arguments = arguments.into_iter().map(str::to_owned);
-        arguments.chain(self.com3.iter().flat_map(|socket| com3(socket))).collect()
+        let further = self.further.iter().flat_map(|device| ["-device".to_owned(), device.clone()]);
+        arguments.chain(further).chain(self.com3.iter().flat_map(|socket| com3(socket))).collect()
     }
 }
 
@@ -175,10 +179,18 @@ mod tests {
     use super::*;
 
     fn machine(smp: u8, accel: Accel, icount: bool) -> String {
-        let cpu = REFERENCE_CPU.to_owned();
-        let (iommu, append) = (true, String::new());
-        let (devices, com3) = (None, None);
-        let machine = Machine { smp, memory_mib: 512, accel, cpu, icount, iommu, devices, com3, append };
+        let machine = Machine {
+            smp,
+            memory_mib: 512,
+            accel,
+            cpu: REFERENCE_CPU.to_owned(),
+            icount,
+            iommu: true,
+            devices: None,
+            further: vec!["edu,addr=0x10".to_owned()],
+            com3: None,
+            append: String::new(),
+        };
         machine.arguments().join(" ")
     }
 
@@ -221,6 +233,11 @@ mod tests {
             "-chardev socket,id=com3,path=/a,,b -device isa-serial,iobase=0x3e8,irq=5,chardev=com3"
         );
         assert!(!machine(1, Accel::Tcg, false).contains("com3"));
+    }
+
+    #[test]
+    fn further_devices_are_said_in_qemus_words() {
+        assert!(machine(1, Accel::Tcg, false).contains("-device edu,addr=0x10"));
     }
 
     #[test]

@@ -158,6 +158,7 @@ mod tests {
             icount: true,
             iommu: true,
             devices: None,
+            further: Vec::new(),
             com3: None,
             append: String::new(),
         }
