@@ -125,9 +125,10 @@ impl<W: Work> AtWork<W> {
         idle
     }
 
-    /// To be called when something is done: before, it would put right again what it publishes.
+    /// To be called whenever something is done: it would put right again what it publishes. So the life stays out of its
+    /// mind until a client notices.
     fn corrupt_if_ordered(&self) {
-        if CORRUPT.swap(false, Ordering::Relaxed) {
+        if CORRUPT.load(Ordering::Relaxed) {
             self.clients.corrupt();
         }
     }
