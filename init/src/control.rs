@@ -16,7 +16,7 @@ use rt::memory;
 
 use crate::durable::badged;
 use crate::machine::CNODE;
-use crate::manifest::{ANY, Budget, Right};
+use crate::manifest::{ANY, Budget, INIT, Right};
 use crate::records::Crash;
 use crate::requests::{Asked, refused};
 use crate::supervisor::{Ending, Supervisor};
@@ -70,7 +70,8 @@ impl Supervisor {
         let length = usize::try_from(asked.words[0]).map_err(|_| Refusal::Malformed)?;
         let name = asked.bytes.get(..length).ok_or(Refusal::Malformed)?;
         let name = core::str::from_utf8(name).map_err(|_| Refusal::Unknown)?;
-        let place = self.manifest.place(name).ok_or(Refusal::Unknown)?;
+        // init has a place only as a client of channels: there is nothing to be done to it.
+        let place = self.manifest.place(name).filter(|_| name != INIT).ok_or(Refusal::Unknown)?;
         Ok(Message::of(OK, [place as u64]))
     }
 
