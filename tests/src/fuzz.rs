@@ -13,8 +13,13 @@ const RUNS: [(&str, &str); 1] = [("7", "1000000")];
 const LONG_RUNS: [(&str, &str); 4] =
     [("7", "1000000"), ("8", "10000000"), ("9", "10000000"), ("10", "10000000")];
 
+/// How long one run may take, in seconds: some ten times what it needs on a busy host.
+const PATIENCE: &str = "900";
+/// The same with --long.
+const LONG_PATIENCE: &str = "7200";
+
 fn withstands_random_calls(tool: &Tool) -> Outcome {
-    let runs = if tool.long() { &LONG_RUNS[..] } else { &RUNS };
+    let (runs, patience) = if tool.long() { (&LONG_RUNS[..], LONG_PATIENCE) } else { (&RUNS[..], PATIENCE) };
     for (seed, calls) in runs {
         let manifest = crate::selftest::MANIFEST;
         tool.run([
@@ -22,7 +27,7 @@ fn withstands_random_calls(tool: &Tool) -> Outcome {
             "--manifest",
             manifest,
             "--timeout",
-            "3600",
+            patience,
             "--",
             "fuzz",
             "--seed",

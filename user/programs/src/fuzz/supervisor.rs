@@ -9,7 +9,7 @@ use core::cell::Cell;
 use abi::message::fault;
 use abi::object::PAGE_SIZE;
 use abi::{CPtr, Kind, MapFlags};
-use ipc::{IrqControl, SchedControl, System, Tcb, Untyped};
+use ipc::{IrqControl, Message, SchedControl, System, Tcb, Untyped};
 use proto::component::panic::MAGIC;
 use proto::start::names;
 use rt::alloc::AllocError;
@@ -33,6 +33,11 @@ const WINDOW: u64 = proto::start::FREE + (1 << 30);
 /// Where memory lies that no world has a capability to.
 const WITNESS: u64 = proto::start::FREE + (2 << 30);
 const WITNESS_BITS: u32 = 14;
+
+/// Labels of answers to faults: the thread goes on, or stays as it is.
+const RESUME: u32 = 0;
+/// See [`RESUME`].
+const STAY: u32 = 1;
 
 /// States that `Tcb.status` tells.
 const INACTIVE: u64 = 0;
@@ -233,20 +238,38 @@ impl Supervisor {
     /// Hears what happens, until the world is used up.
     fn watch(&mut self) {
         let tick = rt::clock::microseconds(2000);
+        let mut look = rt::clock::now() + tick;
         loop {
-            let verdict = match ipc::recv_until(self.means.endpoint, CPtr::NULL, rt::clock::now() + tick) {
+            let verdict = match ipc::recv_until(self.means.endpoint, CPtr::NULL, look) {
                 Ok(received) if received.notified().is_some() => self.standstill(true),
                 Ok(received) if received.badge == 1 => self.fault(&received.message.words),
                 Ok(received) => {
-                    self.fallen |= 1 << (received.badge - 1);
-                    Verdict::Keep
+                    self.other_fault(received.badge, received.message.words[fault::KIND]);
+                    // However many there are of these, they do not put off the next look.
+                    if rt::clock::now() < look {
+                        continue;
+                    }
+                    self.standstill(false)
                 }
                 Err(_) => self.standstill(false),
             };
             if verdict == Verdict::Replace {
                 return;
             }
+            look = rt::clock::now() + tick;
         }
+    }
+
+    /// One of the other threads faulted. It is always answered: left without an answer, it would run into its
+    /// fault again at the next receive, and so on for as long as its SchedContext has time, which can be for
+    /// ever: neither the fuzzing thread nor the one that looks out for standstill would get to run.
+    fn other_fault(&mut self, badge: u64, kind: u64) {
+        let label = if kind == fault::BUDGET { RESUME } else { STAY };
+        if label == STAY {
+            self.fallen |= 1 << (badge - 1);
+        }
+        // (Refused if the world has broken off its wait meanwhile.)
+        let _ = ipc::reply(Message::new(label));
     }
 
     /// The fuzzing thread faulted.

@@ -8,11 +8,11 @@ use abi::message::fault::FOREIGN_CALL;
 use abi::{MapFlags, Registers};
 
 use crate::arena;
-use crate::faults::{
-    FIXED_FLAGS, HERE, INVALID_OPCODE, PAGE_FAULT, SINGLE_STEP, Subject, TRAP_FLAG, USER, address, end,
-};
 use crate::row;
 use crate::snippets;
+use crate::subject::{
+    FIXED_FLAGS, HERE, INVALID_OPCODE, PAGE_FAULT, SINGLE_STEP, Subject, TRAP_FLAG, USER, address, end,
+};
 use crate::table::{Need, Test};
 use crate::world::{Must, READY, VSPACE, World};
 

@@ -15,151 +15,40 @@ use crate::world::{
 };
 
 /// The tests of this area.
+#[rustfmt::skip]
 pub const TESTS: &[Test] = &[
-    row!(
-        "capabilities",
-        rights_shrink_and_never_grow,
-        "a mint gives the rights that source and request share"
-    ),
+    row!("capabilities", rights_shrink_and_never_grow, "a mint gives the rights that source and request share"),
     row!("capabilities", a_copy_keeps_rights_and_badge, "a copy is like its source"),
-    row!(
-        "capabilities",
-        a_badge_is_given_once,
-        "a badged capability cannot be badged anew, and other kinds take no badge"
-    ),
-    row!(
-        "capabilities",
-        a_move_takes_along_what_was_derived,
-        "after a move, revoking the new slot takes back what was derived from the old one"
-    ),
+    row!("capabilities", a_badge_is_given_once, "a badged capability cannot be badged anew, and other kinds take no badge"),
+    row!("capabilities", a_move_takes_along_what_was_derived, "after a move, revoking the new slot takes back what was derived from the old one"),
     row!("capabilities", a_moved_away_slot_is_empty, "a move empties its source, which then names nothing"),
-    row!(
-        "capabilities",
-        deleting_a_link_leaves_the_rest_of_the_chain,
-        "what was derived from a deleted capability stays, derived from its parent"
-    ),
-    row!(
-        "capabilities",
-        deleting_the_owner_destroys_the_object,
-        "deleting the capability that retype gave ends all others for the object"
-    ),
-    row!(
-        "capabilities",
-        a_revoke_takes_all_that_was_derived_and_no_more,
-        "a revoke leaves its capability and its siblings alone"
-    ),
-    row!(
-        "capabilities",
-        a_long_chain_of_derivation_is_revoked_whole,
-        "a chain of 300 derived capabilities goes with one revoke"
-    ),
-    row!(
-        "capabilities",
-        identify_tells_objects_apart,
-        "identity is the same for one object's capabilities and differs for others"
-    ),
-    row!(
-        "capabilities",
-        identify_tells_kind_size_rights_and_badge,
-        "identify tells all that a restarted owner must know"
-    ),
-    row!(
-        "capabilities",
-        an_empty_slot_names_nothing,
-        "slots that are empty, reserved, or beyond the CSpace name no capability"
-    ),
-    row!(
-        "capabilities",
-        every_method_wants_a_capability,
-        "each method of the interface is refused on an empty slot"
-    ),
-    row!(
-        "capabilities",
-        every_method_wants_its_own_kind,
-        "each method of the interface is refused on every other kind of object"
-    ),
-    row!(
-        "capabilities",
-        every_method_wants_its_right,
-        "each method that changes or reads is refused to a capability without rights"
-    ),
-    row!(
-        "capabilities",
-        no_other_number_is_a_method,
-        "numbers that are in no table are no methods, on any kind"
-    ),
-    row!(
-        "capabilities",
-        a_spent_untyped_is_whole_again_after_a_revoke,
-        "an Untyped gives out its memory once, and all of it again after a revoke"
-    ),
-    row!(
-        "capabilities",
-        an_untyped_is_whole_again_when_its_last_object_goes,
-        "deleting the last object of an Untyped makes all of it free"
-    ),
-    row!(
-        "capabilities",
-        a_refused_retype_changes_nothing,
-        "a retype that is refused leaves memory and slots as they were"
-    ),
-    row!(
-        "capabilities",
-        a_retype_makes_up_to_64_objects,
-        "one retype makes 64 objects in 64 slots, and refuses 0 and 65"
-    ),
-    row!(
-        "capabilities",
-        objects_of_all_sizes_are_made_or_refused_by_one_rule,
-        "retype takes exactly the kinds and sizes of `object_bits`"
-    ),
+    row!("capabilities", deleting_a_link_leaves_the_rest_of_the_chain, "what was derived from a deleted capability stays, derived from its parent"),
+    row!("capabilities", deleting_the_owner_destroys_the_object, "deleting the capability that retype gave ends all others for the object"),
+    row!("capabilities", a_revoke_takes_all_that_was_derived_and_no_more, "a revoke leaves its capability and its siblings alone"),
+    row!("capabilities", a_long_chain_of_derivation_is_revoked_whole, "a chain of 300 derived capabilities goes with one revoke"),
+    row!("capabilities", identify_tells_objects_apart, "identity is the same for one object's capabilities and differs for others"),
+    row!("capabilities", identify_tells_kind_size_rights_and_badge, "identify tells all that a restarted owner must know"),
+    row!("capabilities", an_empty_slot_names_nothing, "slots that are empty, reserved, or beyond the CSpace name no capability"),
+    row!("capabilities", every_method_wants_a_capability, "each method of the interface is refused on an empty slot"),
+    row!("capabilities", every_method_wants_its_own_kind, "each method of the interface is refused on every other kind of object"),
+    row!("capabilities", every_method_wants_its_right, "each method that changes or reads is refused to a capability without rights"),
+    row!("capabilities", no_other_number_is_a_method, "numbers that are in no table are no methods, on any kind"),
+    row!("capabilities", a_spent_untyped_is_whole_again_after_a_revoke, "an Untyped gives out its memory once, and all of it again after a revoke"),
+    row!("capabilities", an_untyped_is_whole_again_when_its_last_object_goes, "deleting the last object of an Untyped makes all of it free"),
+    row!("capabilities", a_refused_retype_changes_nothing, "a retype that is refused leaves memory and slots as they were"),
+    row!("capabilities", a_retype_makes_up_to_64_objects, "one retype makes 64 objects in 64 slots, and refuses 0 and 65"),
+    row!("capabilities", objects_of_all_sizes_are_made_or_refused_by_one_rule, "retype takes exactly the kinds and sizes of `object_bits`"),
     row!("capabilities", objects_do_not_overlap, "Frames made of one Untyped lie side by side within it"),
-    row!(
-        "capabilities",
-        memory_is_cleared_before_it_is_used_again,
-        "a Frame made of used memory holds only zeros"
-    ),
-    row!(
-        "capabilities",
-        nested_untypeds_go_with_the_outermost,
-        "revoking an Untyped destroys what was made of Untypeds made of it"
-    ),
-    row!(
-        "capabilities",
-        an_untyped_cannot_be_copied,
-        "two capabilities for the same unused memory cannot be had"
-    ),
-    row!(
-        "capabilities",
-        a_cnode_that_holds_itself_can_be_destroyed,
-        "a CNode whose own capability lies within it goes with its memory"
-    ),
-    row!(
-        "capabilities",
-        cnodes_that_hold_each_other_can_be_destroyed,
-        "a cycle of CNodes goes with its memory"
-    ),
-    row!(
-        "capabilities",
-        a_nest_of_full_cnodes_is_emptied,
-        "deleting a CNode deletes the CNodes that it owns, and what these own"
-    ),
-    row!(
-        "capabilities",
-        a_thread_whose_cspace_goes_has_no_capability_left,
-        "after its CSpace is deleted a thread runs on, and every capability is refused"
-    ),
-    row!(
-        "capabilities",
-        a_ceiling_of_priorities_can_only_be_lowered,
-        "a SchedControl gives priorities up to its badge, which a mint only lowers"
-    ),
+    row!("capabilities", memory_is_cleared_before_it_is_used_again, "a Frame made of used memory holds only zeros"),
+    row!("capabilities", nested_untypeds_go_with_the_outermost, "revoking an Untyped destroys what was made of Untypeds made of it"),
+    row!("capabilities", an_untyped_cannot_be_copied, "two capabilities for the same unused memory cannot be had"),
+    row!("capabilities", a_cnode_that_holds_itself_can_be_destroyed, "a CNode whose own capability lies within it goes with its memory"),
+    row!("capabilities", cnodes_that_hold_each_other_can_be_destroyed, "a cycle of CNodes goes with its memory"),
+    row!("capabilities", a_nest_of_full_cnodes_is_emptied, "deleting a CNode deletes the CNodes that it owns, and what these own"),
+    row!("capabilities", a_thread_whose_cspace_goes_has_no_capability_left, "after its CSpace is deleted a thread runs on, and every capability is refused"),
+    row!("capabilities", a_ceiling_of_priorities_can_only_be_lowered, "a SchedControl gives priorities up to its badge, which a mint only lowers"),
     row!("capabilities", a_port_range_can_only_be_narrowed, "an IoPort derived from another lies within it"),
-    row!(
-        "capabilities",
-        the_count_of_capabilities_follows_what_is_made,
-        "System.verify counts each capability once"
-    ),
+    row!("capabilities", the_count_of_capabilities_follows_what_is_made, "System.verify counts each capability once"),
 ];
 
 fn look(slot: CPtr) -> Identity {

@@ -10,63 +10,19 @@ use crate::table::{Need, Test};
 use crate::world::{CNODE, Must, PRIORITY, SCHED_CONTROL, Slot, VSPACE, World, count, finish, slots};
 
 /// The tests of this area.
+#[rustfmt::skip]
 pub const TESTS: &[Test] = &[
-    row!(
-        "components",
-        a_component_is_built_run_and_destroyed_2000_times,
-        "memory and slots are the same after 2,000 cycles of build, run and revoke"
-    ),
-    row!(
-        "components",
-        a_component_without_capabilities_can_do_nothing,
-        "with an empty CSpace every system call that names anything is refused"
-    ),
-    row!(
-        "components",
-        a_component_cannot_touch_others_memory,
-        "addresses that are mapped elsewhere only are faults"
-    ),
-    row!(
-        "components",
-        a_component_cannot_name_others_capabilities,
-        "slot numbers of another CSpace name nothing in one's own"
-    ),
-    row!(
-        "components",
-        a_component_cannot_use_up_others_memory,
-        "one that takes all memory it has leaves the others theirs"
-    ),
-    row!(
-        "components",
-        a_component_cannot_signal_what_it_may_only_wait_for,
-        "rights of a shared object are each holder's own"
-    ),
-    row!(
-        "components",
-        a_component_cannot_give_itself_more,
-        "from its own capabilities nothing derives more rights, priority, time or memory"
-    ),
-    row!(
-        "components",
-        a_revoked_component_is_gone_at_once,
-        "after the revoke none of its threads runs, none of its capabilities works, its partners hear of it"
-    ),
-    row!(
-        "components",
-        a_component_that_waits_for_its_death_does_not_delay_it,
-        "a component with threads in all states is revoked whole"
-    ),
-    row!(
-        "components",
-        a_component_revoked_while_it_deletes_itself_is_gone,
-        "a component that deletes and revokes its own capabilities while it is revoked"
-    ),
-    row!(
-        "components",
-        a_component_on_all_cpus_is_revoked_while_it_runs,
-        "revoke stops threads that run on other CPUs",
-        Need::Cpus(2)
-    ),
+    row!("components", a_component_is_built_run_and_destroyed_2000_times, "memory and slots are the same after 2,000 cycles of build, run and revoke"),
+    row!("components", a_component_without_capabilities_can_do_nothing, "with an empty CSpace every system call that names anything is refused"),
+    row!("components", a_component_cannot_touch_others_memory, "addresses that are mapped elsewhere only are faults"),
+    row!("components", a_component_cannot_name_others_capabilities, "slot numbers of another CSpace name nothing in one's own"),
+    row!("components", a_component_cannot_use_up_others_memory, "one that takes all memory it has leaves the others theirs"),
+    row!("components", a_component_cannot_signal_what_it_may_only_wait_for, "rights of a shared object are each holder's own"),
+    row!("components", a_component_cannot_give_itself_more, "from its own capabilities nothing derives more rights, priority, time or memory"),
+    row!("components", a_revoked_component_is_gone_at_once, "after the revoke none of its threads runs, none of its capabilities works, its partners hear of it"),
+    row!("components", a_component_that_waits_for_its_death_does_not_delay_it, "a component with threads in all states is revoked whole"),
+    row!("components", a_component_revoked_while_it_deletes_itself_is_gone, "a component that deletes and revokes its own capabilities while it is revoked"),
+    row!("components", a_component_on_all_cpus_is_revoked_while_it_runs, "revoke stops threads that run on other CPUs", Need::Cpus(2)),
 ];
 
 /// log2 of a small component's memory.

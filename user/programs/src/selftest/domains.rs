@@ -9,9 +9,9 @@ use abi::{CPtr, Kind, MsgInfo, Registers, Rights, Syscall};
 use ipc::{Message, SchedContext, Tcb};
 
 use crate::arena;
-use crate::faults::{FIXED_FLAGS, HERE, INVALID_OPCODE, Subject, X87_ERROR, address, end};
 use crate::row;
 use crate::snippets;
+use crate::subject::{FIXED_FLAGS, HERE, INVALID_OPCODE, Subject, X87_ERROR, address, end};
 use crate::table::{Need, Test};
 use crate::world::{CNODE, Must, SCHED_CONTROL, Slot, World, now};
 

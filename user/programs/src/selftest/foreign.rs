@@ -9,79 +9,27 @@ use ipc::Message;
 use crate::arena;
 use crate::row;
 use crate::table::{Need, Test};
-use crate::vectors::{Call, State, across};
+use crate::vector_state::{Call, State, across};
 use crate::world::{Must, SYSTEM, TCB, Thread, World, finish};
 
 /// The tests of this area.
+#[rustfmt::skip]
 pub const TESTS: &[Test] = &[
-    row!(
-        "foreign",
-        a_foreign_call_enters_the_library_with_all_registers,
-        "the library finds every register but rcx and r11 as it was, return address and flags in the buffer, and itself inside"
-    ),
-    row!(
-        "foreign",
-        a_foreign_call_preserves_vector_state,
-        "a foreign call there and back leaves ymm, MXCSR and x87 state as they were"
-    ),
+    row!("foreign", a_foreign_call_enters_the_library_with_all_registers, "the library finds every register but rcx and r11 as it was, return address and flags in the buffer, and itself inside"),
+    row!("foreign", a_foreign_call_preserves_vector_state, "a foreign call there and back leaves ymm, MXCSR and x87 state as they were"),
     row!("foreign", a_foreign_call_works_without_the_fast_path, "the same while system calls are traced"),
-    row!(
-        "foreign",
-        only_eax_says_which_call_it_is,
-        "numbers are judged by eax alone: what is beyond 32 bits is the library's affair"
-    ),
-    row!(
-        "foreign",
-        a_foreign_call_takes_any_stack_and_flags,
-        "a foreign call with a hostile stack pointer and flags reaches the library with them"
-    ),
-    row!(
-        "foreign",
-        native_calls_do_not_enter_the_library,
-        "a thread with a library makes native system calls as before"
-    ),
-    row!(
-        "foreign",
-        a_thread_without_its_library_faults,
-        "after set_foreign(0, 0) a foreign call is a fault again"
-    ),
-    row!(
-        "foreign",
-        losing_the_buffer_loses_the_library,
-        "when the IPC buffer's Frame goes, so do library and kick entry"
-    ),
-    row!(
-        "foreign",
-        a_kick_redirects_user_code,
-        "a kick enters the library at its kick entry, with the place it struck in the buffer"
-    ),
-    row!(
-        "foreign",
-        a_kick_inside_the_library_only_leaves_word,
-        "a thread inside its library is not redirected, but told"
-    ),
-    row!(
-        "foreign",
-        a_kick_of_a_blocked_thread_only_leaves_word,
-        "a thread that waits in the kernel goes on waiting, and is told"
-    ),
-    row!(
-        "foreign",
-        a_kick_of_a_stopped_thread_strikes_when_it_runs,
-        "a suspended thread that was in user code starts at its kick entry"
-    ),
+    row!("foreign", only_eax_says_which_call_it_is, "numbers are judged by eax alone: what is beyond 32 bits is the library's affair"),
+    row!("foreign", a_foreign_call_takes_any_stack_and_flags, "a foreign call with a hostile stack pointer and flags reaches the library with them"),
+    row!("foreign", native_calls_do_not_enter_the_library, "a thread with a library makes native system calls as before"),
+    row!("foreign", a_thread_without_its_library_faults, "after set_foreign(0, 0) a foreign call is a fault again"),
+    row!("foreign", losing_the_buffer_loses_the_library, "when the IPC buffer's Frame goes, so do library and kick entry"),
+    row!("foreign", a_kick_redirects_user_code, "a kick enters the library at its kick entry, with the place it struck in the buffer"),
+    row!("foreign", a_kick_inside_the_library_only_leaves_word, "a thread inside its library is not redirected, but told"),
+    row!("foreign", a_kick_of_a_blocked_thread_only_leaves_word, "a thread that waits in the kernel goes on waiting, and is told"),
+    row!("foreign", a_kick_of_a_stopped_thread_strikes_when_it_runs, "a suspended thread that was in user code starts at its kick entry"),
     row!("foreign", a_second_kick_is_latched, "a kick that follows a kick leaves word"),
-    row!(
-        "foreign",
-        a_kick_keeps_all_other_registers,
-        "at the kick entry every register but rip is as it was, vector state, too"
-    ),
-    row!(
-        "foreign",
-        a_kick_strikes_on_another_cpu,
-        "a kick strikes a thread that is running on another CPU",
-        Need::Cpus(2)
-    ),
+    row!("foreign", a_kick_keeps_all_other_registers, "at the kick entry every register but rip is as it was, vector state, too"),
+    row!("foreign", a_kick_strikes_on_another_cpu, "a kick strikes a thread that is running on another CPU", Need::Cpus(2)),
 ];
 
 /// Offset in an IPC buffer of what a foreign call leaves.

@@ -11,136 +11,35 @@ use crate::table::{Need, Test};
 use crate::world::{CNODE, EMPTY, Must, Slot, Thread, World, now};
 
 /// The tests of this area.
+#[rustfmt::skip]
 pub const TESTS: &[Test] = &[
-    row!(
-        "ipc",
-        a_call_brings_eight_words_there_and_back,
-        "a call carries label and eight words to another address space, and the answer's back"
-    ),
-    row!(
-        "ipc",
-        a_call_works_within_one_address_space,
-        "a call and its answer between threads of one address space carry all words"
-    ),
-    row!(
-        "ipc",
-        a_thousand_calls_all_arrive_in_order,
-        "each of a thousand calls is answered once, with its own answer"
-    ),
-    row!(
-        "ipc",
-        words_beyond_the_registers_travel_in_the_buffers,
-        "64 further words travel through the IPC buffers, both ways"
-    ),
-    row!(
-        "ipc",
-        no_more_words_arrive_than_were_sent,
-        "words of the receiver's buffer beyond those sent stay as they were"
-    ),
-    row!(
-        "ipc",
-        a_buffer_that_is_not_mapped_works_all_the_same,
-        "the kernel reaches an IPC buffer that its thread cannot"
-    ),
-    row!(
-        "ipc",
-        without_its_buffer_a_thread_sends_plain_messages_only,
-        "a thread whose IPC buffer's Frame is gone is refused all but plain messages"
-    ),
-    row!(
-        "ipc",
-        the_receiver_sees_the_badge_of_the_capability,
-        "the badge that arrives is that of the capability used, and cannot be chosen by its holder"
-    ),
-    row!(
-        "ipc",
-        a_send_waits_for_its_receiver_and_wants_no_answer,
-        "a send ends when it is received, and there is nobody to answer"
-    ),
-    row!(
-        "ipc",
-        a_try_send_reaches_a_receiver_that_waits,
-        "try_send delivers to a waiting receiver and is refused otherwise"
-    ),
-    row!(
-        "ipc",
-        a_try_recv_takes_a_message_that_waits,
-        "try_recv takes the message of a waiting sender and is refused otherwise"
-    ),
-    row!(
-        "ipc",
-        senders_are_served_first_come_first_served,
-        "messages are received in the order in which their senders came"
-    ),
-    row!(
-        "ipc",
-        receivers_are_served_first_come_first_served,
-        "messages go to receivers in the order in which they came"
-    ),
-    row!(
-        "ipc",
-        a_capability_travels_with_grant,
-        "a capability sent along arrives in the named slot, badged as it was"
-    ),
-    row!(
-        "ipc",
-        no_capability_travels_without_grant,
-        "over a capability without GRANT no capability travels; the message does"
-    ),
-    row!(
-        "ipc",
-        a_capability_travels_back_with_the_answer,
-        "the answer to a call carries a capability if the caller's own had GRANT, else none"
-    ),
-    row!(
-        "ipc",
-        three_capabilities_travel_at_most_as_far_as_there_are_slots,
-        "capabilities arrive in order until a slot is missing or occupied"
-    ),
-    row!(
-        "ipc",
-        a_capability_that_travelled_has_no_more_rights,
-        "what arrives has the rights of what was sent, and dies with it"
-    ),
-    row!(
-        "ipc",
-        a_deadline_ends_a_receive_and_no_earlier,
-        "a receive with a deadline ends with TimedOut, not before its time"
-    ),
-    row!(
-        "ipc",
-        a_message_before_the_deadline_is_received,
-        "a receive with a deadline takes a message that comes in time, and the deadline is void then"
-    ),
-    row!(
-        "ipc",
-        a_deadline_in_the_past_ends_at_once,
-        "a receive whose deadline has passed still takes what waits, and else ends at once"
-    ),
-    row!(
-        "ipc",
-        all_who_wait_on_a_deleted_endpoint_are_told,
-        "deleting an Endpoint ends every wait on it with Cancelled"
-    ),
-    row!(
-        "ipc",
-        a_refused_call_tells_nothing_but_its_error,
-        "after a refused call the registers are zero or as the caller had them"
-    ),
+    row!("ipc", a_call_brings_eight_words_there_and_back, "a call carries label and eight words to another address space, and the answer's back"),
+    row!("ipc", a_call_works_within_one_address_space, "a call and its answer between threads of one address space carry all words"),
+    row!("ipc", a_thousand_calls_all_arrive_in_order, "each of a thousand calls is answered once, with its own answer"),
+    row!("ipc", words_beyond_the_registers_travel_in_the_buffers, "64 further words travel through the IPC buffers, both ways"),
+    row!("ipc", no_more_words_arrive_than_were_sent, "words of the receiver's buffer beyond those sent stay as they were"),
+    row!("ipc", a_buffer_that_is_not_mapped_works_all_the_same, "the kernel reaches an IPC buffer that its thread cannot"),
+    row!("ipc", without_its_buffer_a_thread_sends_plain_messages_only, "a thread whose IPC buffer's Frame is gone is refused all but plain messages"),
+    row!("ipc", the_receiver_sees_the_badge_of_the_capability, "the badge that arrives is that of the capability used, and cannot be chosen by its holder"),
+    row!("ipc", a_send_waits_for_its_receiver_and_wants_no_answer, "a send ends when it is received, and there is nobody to answer"),
+    row!("ipc", a_try_send_reaches_a_receiver_that_waits, "try_send delivers to a waiting receiver and is refused otherwise"),
+    row!("ipc", a_try_recv_takes_a_message_that_waits, "try_recv takes the message of a waiting sender and is refused otherwise"),
+    row!("ipc", senders_are_served_first_come_first_served, "messages are received in the order in which their senders came"),
+    row!("ipc", receivers_are_served_first_come_first_served, "messages go to receivers in the order in which they came"),
+    row!("ipc", a_capability_travels_with_grant, "a capability sent along arrives in the named slot, badged as it was"),
+    row!("ipc", no_capability_travels_without_grant, "over a capability without GRANT no capability travels; the message does"),
+    row!("ipc", a_capability_travels_back_with_the_answer, "the answer to a call carries a capability if the caller's own had GRANT, else none"),
+    row!("ipc", three_capabilities_travel_at_most_as_far_as_there_are_slots, "capabilities arrive in order until a slot is missing or occupied"),
+    row!("ipc", a_capability_that_travelled_has_no_more_rights, "what arrives has the rights of what was sent, and dies with it"),
+    row!("ipc", a_deadline_ends_a_receive_and_no_earlier, "a receive with a deadline ends with TimedOut, not before its time"),
+    row!("ipc", a_message_before_the_deadline_is_received, "a receive with a deadline takes a message that comes in time, and the deadline is void then"),
+    row!("ipc", a_deadline_in_the_past_ends_at_once, "a receive whose deadline has passed still takes what waits, and else ends at once"),
+    row!("ipc", all_who_wait_on_a_deleted_endpoint_are_told, "deleting an Endpoint ends every wait on it with Cancelled"),
+    row!("ipc", a_refused_call_tells_nothing_but_its_error, "after a refused call the registers are zero or as the caller had them"),
     row!("ipc", words_of_refused_messages_do_not_arrive, "a refused send leaves no message behind"),
     row!("ipc", a_call_reaches_a_server_on_another_cpu, "call and answer work between CPUs", Need::Cpus(2)),
-    row!(
-        "ipc",
-        senders_on_all_cpus_reach_one_server,
-        "no message is lost or doubled when all CPUs call one server at once",
-        Need::Cpus(2)
-    ),
-    row!(
-        "ipc",
-        buffers_and_capabilities_travel_between_cpus,
-        "buffer words and capabilities travel between CPUs as within one",
-        Need::Cpus(2)
-    ),
+    row!("ipc", senders_on_all_cpus_reach_one_server, "no message is lost or doubled when all CPUs call one server at once", Need::Cpus(2)),
+    row!("ipc", buffers_and_capabilities_travel_between_cpus, "buffer words and capabilities travel between CPUs as within one", Need::Cpus(2)),
     row!("ipc", a_deadline_on_another_cpu_holds, "deadlines work on every CPU", Need::Cpus(2)),
 ];
 

@@ -12,46 +12,18 @@ use crate::table::{Need, Test};
 use crate::world::{CNODE, Must, SPACE_BITS, SYSTEM, Slot, UNTYPED, World, now};
 
 /// The tests of this area.
+#[rustfmt::skip]
 pub const TESTS: &[Test] = &[
-    row!(
-        "latency",
-        a_revoke_of_100_000_capabilities_gives_way,
-        "revoking an Untyped with 100,000 derived capabilities lets interrupts in, and a higher thread keeps its times"
-    ),
-    row!(
-        "latency",
-        a_deletion_of_a_space_with_100_000_pages_gives_way,
-        "so does deleting a VSpace with 100,000 pages"
-    ),
+    row!("latency", a_revoke_of_100_000_capabilities_gives_way, "revoking an Untyped with 100,000 derived capabilities lets interrupts in, and a higher thread keeps its times"),
+    row!("latency", a_deletion_of_a_space_with_100_000_pages_gives_way, "so does deleting a VSpace with 100,000 pages"),
     row!("latency", mapping_100_000_pages_gives_way, "so do map, protect and unmap of 100,000 pages"),
-    row!(
-        "latency",
-        pages_of_many_mappings_go_one_by_one,
-        "so does deleting a Frame that is mapped in a thousand places"
-    ),
+    row!("latency", pages_of_many_mappings_go_one_by_one, "so does deleting a Frame that is mapped in a thousand places"),
     row!("latency", clearing_a_large_frame_gives_way, "so does a retype that clears many megabytes"),
     row!("latency", a_full_cnode_is_emptied_in_steps, "so does deleting a CNode of 65,536 full slots"),
-    row!(
-        "latency",
-        an_endpoint_with_hundreds_of_waiters_is_deleted_in_steps,
-        "so do deleting an Endpoint and a Notification that hundreds of threads wait on"
-    ),
-    row!(
-        "latency",
-        hundreds_of_deadlines_at_one_moment_end_in_steps,
-        "so do hundreds of waits that end at the same time"
-    ),
-    row!(
-        "latency",
-        a_deep_tree_is_revoked_in_steps,
-        "so does revoking chains of thousands of capabilities derived from each other"
-    ),
-    row!(
-        "latency",
-        unmapping_of_pages_in_use_everywhere_is_short,
-        "shooting down translations on all CPUs is short",
-        Need::Cpus(2)
-    ),
+    row!("latency", an_endpoint_with_hundreds_of_waiters_is_deleted_in_steps, "so do deleting an Endpoint and a Notification that hundreds of threads wait on"),
+    row!("latency", hundreds_of_deadlines_at_one_moment_end_in_steps, "so do hundreds of waits that end at the same time"),
+    row!("latency", a_deep_tree_is_revoked_in_steps, "so does revoking chains of thousands of capabilities derived from each other"),
+    row!("latency", unmapping_of_pages_in_use_everywhere_is_short, "shooting down translations on all CPUs is short", Need::Cpus(2)),
 ];
 
 const HERE: u64 = 0x30_0000_0000;

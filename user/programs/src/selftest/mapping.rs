@@ -7,154 +7,42 @@ use ipc::{Frame, Message, Untyped, VSpace};
 
 use crate::arena;
 use crate::row;
+use crate::subject::{FETCH, HERE, KERNEL_ADDRESSES, NOT_CANONICAL, PAGE_FAULT, PRESENT, USER, WRITE};
 use crate::table::{Need, Test};
 use crate::world::{CNODE, Must, Slot, Thread, VSPACE, World, slots};
 
 /// The tests of this area.
+#[rustfmt::skip]
 pub const TESTS: &[Test] = &[
-    row!(
-        "mapping",
-        a_mapped_page_holds_what_is_written,
-        "a mapped Frame is zero at first and keeps what is written"
-    ),
-    row!(
-        "mapping",
-        a_frame_mapped_twice_is_one_memory,
-        "what is written through one mapping is read through another, in any address space"
-    ),
+    row!("mapping", a_mapped_page_holds_what_is_written, "a mapped Frame is zero at first and keeps what is written"),
+    row!("mapping", a_frame_mapped_twice_is_one_memory, "what is written through one mapping is read through another, in any address space"),
     row!("mapping", address_spaces_are_apart, "the same address in two address spaces is two memories"),
-    row!(
-        "mapping",
-        a_part_of_a_frame_can_be_mapped,
-        "pages from an offset on appear at the address, and no others"
-    ),
-    row!(
-        "mapping",
-        a_thousand_pages_map_in_one_call,
-        "a range over several tables is mapped, used and unmapped by one call each"
-    ),
-    row!(
-        "mapping",
-        writable_and_executable_is_refused,
-        "no page is mapped writable and executable, by map or protect"
-    ),
-    row!(
-        "mapping",
-        a_frames_rights_bound_how_it_is_mapped,
-        "write and execute take the Frame capability's rights, and read does, too"
-    ),
-    row!(
-        "mapping",
-        a_write_to_a_read_only_page_faults,
-        "a write to a page mapped for reading is a page fault of that address"
-    ),
-    row!(
-        "mapping",
-        running_a_page_without_execute_faults,
-        "an instruction fetch from a page mapped without EXECUTE faults"
-    ),
-    row!(
-        "mapping",
-        an_executable_page_runs_and_cannot_be_written,
-        "code in a page mapped for execution runs, and a write to it faults"
-    ),
-    row!(
-        "mapping",
-        protect_takes_effect_at_once,
-        "after protect the old access faults, and the new one works"
-    ),
-    row!(
-        "mapping",
-        protect_of_a_hole_is_refused_and_changes_nothing,
-        "protect over a range with a hole leaves all of it as it was"
-    ),
-    row!(
-        "mapping",
-        an_unmapped_page_faults_at_once,
-        "after unmap an access faults although it has just worked"
-    ),
-    row!(
-        "mapping",
-        another_frame_at_the_same_address_is_seen_at_once,
-        "a new mapping in the place of an old one shows its own memory"
-    ),
-    row!(
-        "mapping",
-        the_middle_of_a_mapping_can_be_unmapped,
-        "unmapping some pages of a mapping leaves the others; holes are no error"
-    ),
-    row!(
-        "mapping",
-        deleting_a_frame_unmaps_it,
-        "deleting the capability a mapping was made with takes the mapping away, and no other"
-    ),
-    row!(
-        "mapping",
-        a_refused_map_leaves_nothing_behind,
-        "a map that meets a mapped page, or lacks tables, maps nothing"
-    ),
+    row!("mapping", a_part_of_a_frame_can_be_mapped, "pages from an offset on appear at the address, and no others"),
+    row!("mapping", a_thousand_pages_map_in_one_call, "a range over several tables is mapped, used and unmapped by one call each"),
+    row!("mapping", writable_and_executable_is_refused, "no page is mapped or becomes writable and executable at once, and none that was executable stays so when it is made writable"),
+    row!("mapping", a_frames_rights_bound_how_it_is_mapped, "write and execute take the Frame capability's rights, and read does, too"),
+    row!("mapping", an_executable_page_runs_and_cannot_be_written, "code in a page mapped for execution runs, and a write to it faults"),
+    row!("mapping", protect_takes_effect_at_once, "after protect the old access faults, and the new one works"),
+    row!("mapping", protect_of_a_hole_is_refused_and_changes_nothing, "protect over a range with a hole leaves all of it as it was"),
+    row!("mapping", an_unmapped_page_faults_at_once, "after unmap an access faults although it has just worked"),
+    row!("mapping", another_frame_at_the_same_address_is_seen_at_once, "a new mapping in the place of an old one shows its own memory"),
+    row!("mapping", the_middle_of_a_mapping_can_be_unmapped, "unmapping some pages of a mapping leaves the others; holes are no error"),
+    row!("mapping", deleting_a_frame_unmaps_it, "deleting the capability a mapping was made with takes the mapping away, and no other"),
+    row!("mapping", a_refused_map_leaves_nothing_behind, "a map that meets a mapped page, or lacks tables, maps nothing"),
     row!("mapping", large_pages_go_whole_or_not, "2 MiB pages are mapped as such, and are not split"),
-    row!(
-        "mapping",
-        large_pages_must_be_aligned,
-        "address, offset and length of a 2 MiB mapping are multiples of it"
-    ),
-    row!(
-        "mapping",
-        huge_pages_map_a_gigabyte,
-        "a 1 GiB page is mapped, queried and unmapped whole",
-        Need::Device
-    ),
-    row!(
-        "mapping",
-        device_memory_is_never_cached,
-        "Frames of device memory are mapped uncached, whatever the flags",
-        Need::Device
-    ),
-    row!(
-        "mapping",
-        device_memory_becomes_no_kernel_object,
-        "of device memory only Untypeds and Frames are made",
-        Need::Device
-    ),
+    row!("mapping", large_pages_must_be_aligned, "address, offset and length of a 2 MiB mapping are multiples of it"),
+    row!("mapping", huge_pages_map_a_gigabyte, "a 1 GiB page is mapped, queried and unmapped whole", Need::Device),
+    row!("mapping", device_memory_is_never_cached, "Frames of device memory are mapped uncached, whatever the flags; memory only when asked for", Need::Device),
+    row!("mapping", device_memory_becomes_no_kernel_object, "of device memory only Untypeds and Frames are made, and no IPC buffer or table lies in it", Need::Device),
     row!("mapping", query_tells_flags_address_and_size, "query tells how an address is mapped"),
-    row!(
-        "mapping",
-        an_address_space_without_tables_takes_a_donation,
-        "a map that lacks tables succeeds after a donation, which is no longer the giver's"
-    ),
-    row!(
-        "mapping",
-        a_donation_comes_back_with_its_memory,
-        "revoking donated memory takes the address space's tables with it, and nothing else"
-    ),
+    row!("mapping", an_address_space_without_tables_takes_a_donation, "a map that lacks tables succeeds after a donation, which is no longer the giver's"),
+    row!("mapping", a_donation_comes_back_with_its_memory, "revoking donated memory takes the address space's tables with it, and nothing else"),
     row!("mapping", tables_are_given_back, "a table whose whole range is unmapped can be used elsewhere"),
-    row!("mapping", the_top_page_is_never_mapped, "nothing is mapped at or above USER_TOP, nor across it"),
-    row!(
-        "mapping",
-        the_kernels_memory_cannot_be_touched,
-        "reads, writes and jumps to kernel addresses fault in user code"
-    ),
-    row!(
-        "mapping",
-        an_address_that_is_not_canonical_faults,
-        "a non-canonical address is a general protection fault"
-    ),
-    row!("mapping", address_zero_faults_like_any_hole, "a null pointer faults with its address"),
-    row!(
-        "mapping",
-        a_deleted_address_space_stops_its_threads,
-        "a thread stops when its VSpace is deleted, and can be given another"
-    ),
-    row!(
-        "mapping",
-        a_frames_physical_pages_are_contiguous,
-        "physical tells the first byte, and pages follow each other"
-    ),
+    row!("mapping", the_top_page_is_never_mapped, "nothing is mapped at or above USER_TOP, nor across it, and nothing runs there"),
+    row!("mapping", a_deleted_address_space_stops_its_threads, "a thread stops when its VSpace is deleted, and can be given another"),
+    row!("mapping", a_frames_physical_pages_are_contiguous, "physical tells the first byte, and pages follow each other"),
 ];
 
-/// Where tests map.
-const HERE: u64 = 0x30_0000_0000;
 /// Elsewhere: under other tables.
 const THERE: u64 = 0x7000_0000_0000;
 const LARGE_PAGE: u64 = 2 << 20;
@@ -187,12 +75,15 @@ fn fault_of<F: Fn() + Copy + Send + 'static>(w: &mut World, space: VSpace, act: 
     (!ended).then(|| [heard[fault::KIND], heard[fault::CODE], heard[fault::ADDRESS]])
 }
 
-/// Error codes of page faults (SDM vol. 3, 4.7): the page is present, it was a write, by the user, a fetch.
-const PRESENT: u64 = 1;
-const WRITE: u64 = 2;
-const USER: u64 = 4;
-const FETCH: u64 = 16;
-const PAGE_FAULT: u64 = 14;
+/// `ret`.
+const RETURN: u64 = 0xc3;
+
+/// Jumps to an address.
+fn run_at(address: u64) {
+    // SAFETY: what lies there is a `ret`, or the fault is what the test is about.
+    let function: extern "C" fn() = unsafe { core::mem::transmute(address) };
+    function();
+}
 
 fn a_mapped_page_holds_what_is_written(w: &mut World) {
     let frame = w.frame(4);
@@ -273,12 +164,27 @@ fn writable_and_executable_is_refused(w: &mut World) {
     let frame = w.frame(1);
     let both = MapFlags::WRITE.or(MapFlags::EXECUTE);
     assert_eq!(VSPACE.map(frame, HERE, 0, 1, both), Err(Error::InvalidArgument));
-    map(frame, HERE, 0, 1, MapFlags::WRITE);
-    assert_eq!(VSPACE.protect(HERE, 1, both), Err(Error::InvalidArgument));
+    assert_eq!(VSPACE.query(HERE), Err(Error::NotMapped));
+    for flags in [MapFlags::WRITE, MapFlags::EXECUTE] {
+        map(frame, HERE, 0, 1, flags);
+        assert_eq!(VSPACE.protect(HERE, 1, both), Err(Error::InvalidArgument));
+        assert_eq!(VSPACE.query(HERE).must("a look")[0], MapFlags::READ.or(flags).0);
+        unmap(HERE, 1);
+    }
     for unknown in [1 << 2, 1 << 7, 1 << 63] {
-        let refused = VSPACE.map(frame, HERE + PAGE_SIZE, 0, 1, MapFlags(unknown));
+        let refused = VSPACE.map(frame, HERE, 0, 1, MapFlags(unknown));
         assert_eq!(refused, Err(Error::InvalidArgument));
     }
+    // Nor does a page that was executable, and ran, stay so when it becomes writable.
+    map(frame, HERE, 0, 1, MapFlags::WRITE);
+    write(HERE, RETURN);
+    VSPACE.protect(HERE, 1, MapFlags::EXECUTE).must("making it executable");
+    let fault = fault_of(w, VSPACE, || {
+        run_at(HERE);
+        VSPACE.protect(HERE, 1, MapFlags::WRITE).must("making it writable");
+        run_at(HERE);
+    });
+    assert_eq!(fault, Some([PAGE_FAULT, PRESENT | USER | FETCH, HERE]));
 }
 
 fn a_frames_rights_bound_how_it_is_mapped(w: &mut World) {
@@ -302,33 +208,10 @@ fn a_frames_rights_bound_how_it_is_mapped(w: &mut World) {
     }
 }
 
-fn a_write_to_a_read_only_page_faults(w: &mut World) {
-    let frame = w.frame(1);
-    map(frame, HERE, 0, 1, MapFlags::READ);
-    assert_eq!(fault_of(w, VSPACE, || assert_eq!(read(HERE + 8), 0)), None);
-    let fault = fault_of(w, VSPACE, || write(HERE + 8, 1));
-    assert_eq!(fault, Some([PAGE_FAULT, PRESENT | WRITE | USER, HERE + 8]));
-}
-
-/// Jumps to an address.
-fn run_at(address: u64) {
-    // SAFETY: what lies there is a `ret`, or the fault is what the test is about.
-    let function: extern "C" fn() = unsafe { core::mem::transmute(address) };
-    function();
-}
-
-fn running_a_page_without_execute_faults(w: &mut World) {
-    let frame = w.frame(1);
-    map(frame, HERE, 0, 1, MapFlags::WRITE);
-    write(HERE, 0xc3);
-    let fault = fault_of(w, VSPACE, || run_at(HERE));
-    assert_eq!(fault, Some([PAGE_FAULT, PRESENT | USER | FETCH, HERE]));
-}
-
 fn an_executable_page_runs_and_cannot_be_written(w: &mut World) {
     let frame = w.frame(1);
     map(frame, HERE, 0, 1, MapFlags::WRITE);
-    write(HERE, 0xc3);
+    write(HERE, RETURN);
     map(frame, THERE, 0, 1, MapFlags::EXECUTE);
     assert_eq!(fault_of(w, VSPACE, || run_at(THERE)), None);
     let fault = fault_of(w, VSPACE, || write(THERE, 1));
@@ -483,10 +366,20 @@ fn huge_pages_map_a_gigabyte(w: &mut World) {
 }
 
 fn device_memory_is_never_cached(w: &mut World) {
-    let frame = device_frame(w, 12);
-    map(frame, HERE, 0, 1, MapFlags::WRITE);
-    assert!(MapFlags(VSPACE.query(HERE).must("a look")[0]).has(MapFlags::UNCACHED));
+    let page = device_frame(w, 12);
+    for flags in [MapFlags::READ, MapFlags::WRITE, MapFlags::WRITE.or(MapFlags::UNCACHED)] {
+        map(page, HERE, 0, 1, flags);
+        let [found, physical, size] = VSPACE.query(HERE).must("a look");
+        assert_eq!(found, flags.or(MapFlags::READ).or(MapFlags::UNCACHED).0);
+        assert_eq!((Frame(page).physical(), size), (Ok(physical), PAGE_SIZE));
+        VSPACE.protect(HERE, 1, MapFlags::READ).must("a protect");
+        assert_eq!(VSPACE.query(HERE).must("a look")[0], MapFlags::READ.or(MapFlags::UNCACHED).0);
+        unmap(HERE, 1);
+    }
+    // Memory is mapped uncached only when asked for.
     let memory = w.frame(1);
+    map(memory, HERE, 0, 1, MapFlags::READ);
+    assert_eq!(VSPACE.query(HERE).must("a look")[0], MapFlags::READ.0);
     map(memory, THERE, 0, 1, MapFlags::WRITE.or(MapFlags::UNCACHED));
     assert!(MapFlags(VSPACE.query(THERE).must("a look")[0]).has(MapFlags::UNCACHED));
     write(THERE, 1);
@@ -496,7 +389,10 @@ fn device_memory_becomes_no_kernel_object(w: &mut World) {
     let slot = w.slot().into_slot();
     let device = Untyped(CPtr(slots::DEVICE));
     for &kind in Kind::ALL.iter().filter(|kind| !matches!(kind, Kind::Untyped | Kind::Frame)) {
-        assert_eq!(device.retype(kind, 14, CNODE.0, slot, 1), Err(Error::InvalidArgument));
+        for bits in [0, 14] {
+            let refused = device.retype(kind, bits, CNODE.0, slot, 1);
+            assert_eq!(refused, Err(Error::InvalidArgument), "{kind:?}");
+        }
     }
     device.retype(Kind::Untyped, 14, CNODE.0, slot, 1).must("an Untyped");
     assert_eq!(VSPACE.donate(CPtr(slot as u32)), Err(Error::InvalidArgument));
@@ -552,48 +448,31 @@ fn tables_are_given_back(w: &mut World) {
 }
 
 fn the_top_page_is_never_mapped(w: &mut World) {
-    let frame = w.frame(2);
-    map(frame, USER_TOP - PAGE_SIZE, 0, 1, MapFlags::READ);
-    for address in [USER_TOP, USER_TOP - PAGE_SIZE, 1 << 47, 1 << 63, u64::MAX - 4095, u64::MAX - 8191] {
-        let refused = VSPACE.map(frame, address, 0, 2, MapFlags::READ);
-        assert_eq!(refused, Err(Error::OutOfRange), "{address:#x}");
-    }
-    assert_eq!(VSPACE.map(frame, HERE, 0, 1 << 37, MapFlags::READ), Err(Error::OutOfRange));
-    assert_eq!(VSPACE.map(frame, HERE, 0, u64::MAX, MapFlags::READ), Err(Error::OutOfRange));
-    assert_eq!(VSPACE.map(frame, HERE, u64::MAX - 4095, 2, MapFlags::READ), Err(Error::OutOfRange));
-}
-
-/// Addresses of the kernel: its window on memory, its image.
-const KERNEL: [u64; 2] = [0xffff_8000_0000_0000, 0xffff_ffff_8010_0000];
-
-fn the_kernels_memory_cannot_be_touched(w: &mut World) {
-    for address in KERNEL {
-        let acts: [(fn(u64), u64); 3] = [
-            (|address| arena::set(1, read(address)), 0),
-            (|address| write(address, 1), WRITE),
-            (run_at, FETCH),
-        ];
-        for (act, code) in acts {
-            let Some(fault) = fault_of(w, VSPACE, move || act(address)) else { panic!("no fault") };
-            // Whether a page is there is nobody's business, but TCG tells.
-            assert_eq!([fault[0], fault[1] & !PRESENT, fault[2]], [PAGE_FAULT, USER | code, address]);
+    let frame = w.frame(4);
+    for (place, pages) in [(USER_TOP, 1), (USER_TOP - PAGE_SIZE, 2), (USER_TOP - 3 * PAGE_SIZE, 4)] {
+        for flags in [MapFlags::READ, MapFlags::WRITE, MapFlags::EXECUTE] {
+            assert_eq!(VSPACE.map(frame, place, 0, pages, flags), Err(Error::OutOfRange));
         }
     }
-    assert_eq!(arena::get(1), 0);
-}
-
-fn an_address_that_is_not_canonical_faults(w: &mut World) {
-    let fault = fault_of(w, VSPACE, || arena::set(1, read(1 << 47)));
-    assert_eq!(fault.map(|fault| fault[0]), Some(13));
-    let fault = fault_of(w, VSPACE, || write(0x8000_0000_0000_0000, 1));
-    assert_eq!(fault.map(|fault| fault[0]), Some(13));
-}
-
-fn address_zero_faults_like_any_hole(w: &mut World) {
-    for address in [0, 8, 4096, 0x7fff_ffff_eff8] {
-        let fault = fault_of(w, VSPACE, move || arena::set(1, read(address)));
-        assert_eq!(fault, Some([PAGE_FAULT, USER, address]));
+    assert_eq!(VSPACE.query(USER_TOP - PAGE_SIZE), Err(Error::NotMapped));
+    assert_eq!(VSPACE.query(USER_TOP), Err(Error::OutOfRange));
+    let beyond = [NOT_CANONICAL, 1 << 63, KERNEL_ADDRESSES[0], KERNEL_ADDRESSES[2] & !0xfff];
+    for place in beyond.into_iter().chain([u64::MAX - 0x1fff, u64::MAX - 0xfff]) {
+        for pages in [1, 2] {
+            assert_eq!(VSPACE.map(frame, place, 0, pages, MapFlags::READ), Err(Error::OutOfRange));
+            assert_eq!(VSPACE.unmap(place, pages), Err(Error::OutOfRange));
+            assert_eq!(VSPACE.protect(place, pages, MapFlags::WRITE), Err(Error::OutOfRange));
+        }
     }
+    for pages in [1 << 37, u64::MAX] {
+        assert_eq!(VSPACE.map(frame, HERE, 0, pages, MapFlags::READ), Err(Error::OutOfRange));
+    }
+    assert_eq!(VSPACE.map(frame, HERE, u64::MAX - 4095, 2, MapFlags::READ), Err(Error::OutOfRange));
+    for place in [USER_TOP - 1, USER_TOP] {
+        let fault = fault_of(w, VSPACE, move || run_at(place));
+        assert_eq!(fault, Some([PAGE_FAULT, USER | FETCH, place]));
+    }
+    map(frame, USER_TOP - PAGE_SIZE, 0, 1, MapFlags::READ);
 }
 
 fn a_deleted_address_space_stops_its_threads(w: &mut World) {

@@ -9,75 +9,22 @@ use crate::table::{Need, Test};
 use crate::world::{Must, TCB, Thread, World, now};
 
 /// The tests of this area.
+#[rustfmt::skip]
 pub const TESTS: &[Test] = &[
-    row!(
-        "notifications",
-        signals_add_up_until_they_are_taken,
-        "bits of several signals add up, and a wait takes all of them"
-    ),
-    row!(
-        "notifications",
-        a_badge_of_zero_counts_as_bit_zero,
-        "a signal over an unbadged capability sets bit 0"
-    ),
+    row!("notifications", signals_add_up_until_they_are_taken, "bits of several signals add up, and a wait takes all of them"),
+    row!("notifications", a_badge_of_zero_counts_as_bit_zero, "a signal over an unbadged capability sets bit 0"),
     row!("notifications", a_poll_takes_bits_or_is_refused, "a poll takes what there is and never waits"),
-    row!(
-        "notifications",
-        a_signal_wakes_one_waiter_and_hands_it_the_bits,
-        "each signal wakes the waiter that came first, and no other"
-    ),
-    row!(
-        "notifications",
-        a_wait_with_a_deadline_ends_in_time,
-        "a wait ends with TimedOut at its deadline and not before"
-    ),
-    row!(
-        "notifications",
-        a_signal_before_the_deadline_ends_the_wait,
-        "a wait with a deadline takes bits that come in time"
-    ),
-    row!(
-        "notifications",
-        a_bound_notification_ends_a_receive,
-        "a signal ends the receive of the thread it is bound to"
-    ),
-    row!(
-        "notifications",
-        bits_that_wait_end_the_next_receive,
-        "bits signalled before a bound thread receives end that receive at once"
-    ),
-    row!(
-        "notifications",
-        a_bound_notification_ends_a_reply_recv_that_comes_later,
-        "the fast path of reply_recv does not pass over a bound notification's bits"
-    ),
-    row!(
-        "notifications",
-        a_thread_that_unbinds_is_left_alone,
-        "after unbinding, signals no longer end receives, and the bits stay"
-    ),
-    row!(
-        "notifications",
-        a_bound_notification_does_not_disturb_a_call,
-        "a signal does not end a call of the thread it is bound to"
-    ),
-    row!(
-        "notifications",
-        deleting_a_notification_unbinds_it_and_tells_waiters,
-        "deleting a Notification cancels its waiters and frees its thread for another one"
-    ),
-    row!(
-        "notifications",
-        a_signal_wakes_a_thread_on_another_cpu,
-        "signals between CPUs wake their waiters",
-        Need::Cpus(2)
-    ),
-    row!(
-        "notifications",
-        no_signal_of_any_cpu_is_lost,
-        "signals from all CPUs at once lose none",
-        Need::Cpus(2)
-    ),
+    row!("notifications", a_signal_wakes_one_waiter_and_hands_it_the_bits, "each signal wakes the waiter that came first, and no other"),
+    row!("notifications", a_wait_with_a_deadline_ends_in_time, "a wait ends with TimedOut at its deadline and not before"),
+    row!("notifications", a_signal_before_the_deadline_ends_the_wait, "a wait with a deadline takes bits that come in time"),
+    row!("notifications", a_bound_notification_ends_a_receive, "a signal ends the receive of the thread it is bound to"),
+    row!("notifications", bits_that_wait_end_the_next_receive, "bits signalled before a bound thread receives end that receive at once"),
+    row!("notifications", a_bound_notification_ends_a_reply_recv_that_comes_later, "the fast path of reply_recv does not pass over a bound notification's bits"),
+    row!("notifications", a_thread_that_unbinds_is_left_alone, "after unbinding, signals no longer end receives, and the bits stay"),
+    row!("notifications", a_bound_notification_does_not_disturb_a_call, "a signal does not end a call of the thread it is bound to"),
+    row!("notifications", deleting_a_notification_unbinds_it_and_tells_waiters, "deleting a Notification cancels its waiters and frees its thread for another one"),
+    row!("notifications", a_signal_wakes_a_thread_on_another_cpu, "signals between CPUs wake their waiters", Need::Cpus(2)),
+    row!("notifications", no_signal_of_any_cpu_is_lost, "signals from all CPUs at once lose none", Need::Cpus(2)),
 ];
 
 fn signals_add_up_until_they_are_taken(w: &mut World) {

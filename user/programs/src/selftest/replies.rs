@@ -9,90 +9,25 @@ use crate::table::{Need, Test};
 use crate::world::{CNODE, Must, Slot, Thread, World};
 
 /// The tests of this area.
+#[rustfmt::skip]
 pub const TESTS: &[Test] = &[
-    row!(
-        "replies",
-        a_caller_hears_that_its_server_was_deleted,
-        "a caller gets PeerDied when the thread that serves it is deleted"
-    ),
-    row!(
-        "replies",
-        a_caller_hears_that_its_servers_memory_was_revoked,
-        "a caller gets PeerDied when its server's Untyped is revoked"
-    ),
-    row!(
-        "replies",
-        a_caller_hears_that_the_reply_was_deleted,
-        "a caller gets PeerDied when the Reply object its call waits on is deleted"
-    ),
-    row!(
-        "replies",
-        a_caller_hears_that_its_server_turned_away,
-        "a caller gets PeerDied when its server receives again without an answer"
-    ),
-    row!(
-        "replies",
-        a_caller_hears_that_its_server_died_of_a_fault,
-        "a caller gets PeerDied when the faulted server is taken down by its supervisor"
-    ),
-    row!(
-        "replies",
-        a_caller_in_a_chain_hears_only_of_its_own_server,
-        "when the last server of a chain dies, the middle one gets PeerDied and can still answer the first"
-    ),
-    row!(
-        "replies",
-        a_caller_before_the_receive_hears_when_the_endpoint_goes,
-        "a call that nobody has received yet is cancelled with the Endpoint, not by servers that come and go"
-    ),
-    row!(
-        "replies",
-        calls_wait_for_the_next_server,
-        "a call that was not in service when its server died is received by the next one"
-    ),
+    row!("replies", a_caller_hears_that_its_server_was_deleted, "a caller gets PeerDied when the thread that serves it is deleted"),
+    row!("replies", a_caller_hears_that_its_servers_memory_was_revoked, "a caller gets PeerDied when its server's Untyped is revoked"),
+    row!("replies", a_caller_hears_that_the_reply_was_deleted, "a caller gets PeerDied when the Reply object its call waits on is deleted"),
+    row!("replies", a_caller_hears_that_its_server_turned_away, "a caller gets PeerDied when its server receives again without an answer"),
+    row!("replies", a_caller_hears_that_its_server_died_of_a_fault, "a caller gets PeerDied when the faulted server is taken down by its supervisor"),
+    row!("replies", a_caller_in_a_chain_hears_only_of_its_own_server, "when the last server of a chain dies, the middle one gets PeerDied and can still answer the first"),
+    row!("replies", a_caller_before_the_receive_hears_when_the_endpoint_goes, "a call that nobody has received yet is cancelled with the Endpoint, not by servers that come and go"),
+    row!("replies", calls_wait_for_the_next_server, "a call that was not in service when its server died is received by the next one"),
     row!("replies", an_answer_is_given_once, "a second answer finds nobody"),
-    row!(
-        "replies",
-        a_reply_object_keeps_the_call_for_later,
-        "with Reply objects a server answers calls in any order, after other receives"
-    ),
-    row!(
-        "replies",
-        any_holder_of_the_reply_can_answer,
-        "another thread with the Reply capability answers in the server's stead"
-    ),
-    row!(
-        "replies",
-        a_caller_that_is_gone_cannot_be_answered,
-        "an answer to a deleted caller is refused with NoCaller"
-    ),
-    row!(
-        "replies",
-        a_caller_that_was_stopped_hears_cancelled,
-        "a suspend breaks off a call: NoCaller for the server, Cancelled for the caller"
-    ),
-    row!(
-        "replies",
-        a_server_that_is_stopped_keeps_its_caller,
-        "suspending a server is not its death: resumed, it answers"
-    ),
-    row!(
-        "replies",
-        the_answer_of_a_dead_call_reaches_no_later_call,
-        "a late answer does not reach the caller's next call"
-    ),
-    row!(
-        "replies",
-        callers_on_other_cpus_hear_of_the_death,
-        "PeerDied reaches callers on other CPUs",
-        Need::Cpus(2)
-    ),
-    row!(
-        "replies",
-        a_server_that_runs_on_another_cpu_can_be_deleted,
-        "a server is deleted while it is at work on another CPU, and its caller hears of it",
-        Need::Cpus(2)
-    ),
+    row!("replies", a_reply_object_keeps_the_call_for_later, "with Reply objects a server answers calls in any order, after other receives"),
+    row!("replies", any_holder_of_the_reply_can_answer, "another thread with the Reply capability answers in the server's stead"),
+    row!("replies", a_caller_that_is_gone_cannot_be_answered, "an answer to a deleted caller is refused with NoCaller"),
+    row!("replies", a_caller_that_was_stopped_hears_cancelled, "a suspend breaks off a call: NoCaller for the server, Cancelled for the caller"),
+    row!("replies", a_server_that_is_stopped_keeps_its_caller, "suspending a server is not its death: resumed, it answers"),
+    row!("replies", the_answer_of_a_dead_call_reaches_no_later_call, "a late answer does not reach the caller's next call"),
+    row!("replies", callers_on_other_cpus_hear_of_the_death, "PeerDied reaches callers on other CPUs", Need::Cpus(2)),
+    row!("replies", a_server_that_runs_on_another_cpu_can_be_deleted, "a server is deleted while it is at work on another CPU, and its caller hears of it", Need::Cpus(2)),
 ];
 
 const QUESTION: Message = Message::of(1, [10]);

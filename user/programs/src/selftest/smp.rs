@@ -10,103 +10,24 @@ use crate::table::{Need, Test};
 use crate::world::{CNODE, INACTIVE, Must, READY, SCHED_CONTROL, Slot, Thread, VSPACE, World, now};
 
 /// The tests of this area.
+#[rustfmt::skip]
 pub const TESTS: &[Test] = &[
-    row!(
-        "smp",
-        a_thread_that_runs_elsewhere_is_stopped_at_once,
-        "after a suspend from another CPU the thread has done its last instruction, and goes on where it was",
-        Need::Cpus(2)
-    ),
-    row!(
-        "smp",
-        a_thread_that_runs_elsewhere_is_deleted_at_once,
-        "a running thread is deleted from another CPU, and its memory is free",
-        Need::Cpus(2)
-    ),
-    row!(
-        "smp",
-        a_priority_is_changed_under_a_running_thread,
-        "priorities of threads that run on other CPUs can be changed",
-        Need::Cpus(2)
-    ),
-    row!(
-        "smp",
-        a_sched_context_is_taken_from_a_running_thread,
-        "unbinding from another CPU stops the thread",
-        Need::Cpus(2)
-    ),
-    row!(
-        "smp",
-        a_cspace_is_taken_from_a_running_thread,
-        "a CNode is deleted while a thread on another CPU makes system calls with it",
-        Need::Cpus(2)
-    ),
-    row!(
-        "smp",
-        an_address_space_is_destroyed_under_a_running_thread,
-        "a VSpace is deleted while threads run in it on all CPUs",
-        Need::Cpus(2)
-    ),
-    row!(
-        "smp",
-        an_unmapped_page_is_gone_on_every_cpu,
-        "after an unmap no CPU reaches the page any more",
-        Need::Cpus(2)
-    ),
-    row!(
-        "smp",
-        a_protected_page_is_protected_on_every_cpu,
-        "after protect no CPU writes the page any more",
-        Need::Cpus(2)
-    ),
-    row!(
-        "smp",
-        frames_are_reused_from_all_cpus_at_once,
-        "all CPUs map, use, unmap and reuse frames of one address space; each sees its own only",
-        Need::Cpus(2)
-    ),
-    row!(
-        "smp",
-        freed_memory_is_written_by_nobody,
-        "a Frame that was deleted while all CPUs wrote to it stays as it was when it is made anew",
-        Need::Cpus(2)
-    ),
-    row!(
-        "smp",
-        all_cpus_make_and_destroy_objects,
-        "objects are made and destroyed on all CPUs at once without loss",
-        Need::Cpus(2)
-    ),
-    row!(
-        "smp",
-        all_cpus_derive_and_revoke_one_tree,
-        "capabilities of one object are derived, moved and revoked on all CPUs at once",
-        Need::Cpus(2)
-    ),
-    row!(
-        "smp",
-        all_cpus_call_within_themselves,
-        "fast calls on all CPUs at once do not disturb each other",
-        Need::Cpus(2)
-    ),
-    row!(
-        "smp",
-        threads_meet_at_one_endpoint_from_all_cpus,
-        "callers and servers on all CPUs at one Endpoint exchange every message once",
-        Need::Cpus(2)
-    ),
-    row!(
-        "smp",
-        a_deadline_and_a_message_from_elsewhere_do_not_both_win,
-        "a receive ends with the message or with TimedOut, and no message is lost or doubled",
-        Need::Cpus(2)
-    ),
-    row!(
-        "smp",
-        resume_and_suspend_from_all_cpus_are_survived,
-        "threads are stopped, resumed, kicked and re-prioritised by all CPUs at once",
-        Need::Cpus(2)
-    ),
+    row!("smp", a_thread_that_runs_elsewhere_is_stopped_at_once, "after a suspend from another CPU the thread has done its last instruction, and goes on where it was", Need::Cpus(2)),
+    row!("smp", a_thread_that_runs_elsewhere_is_deleted_at_once, "a running thread is deleted from another CPU, and its memory is free", Need::Cpus(2)),
+    row!("smp", a_priority_is_changed_under_a_running_thread, "priorities of threads that run on other CPUs can be changed", Need::Cpus(2)),
+    row!("smp", a_sched_context_is_taken_from_a_running_thread, "unbinding from another CPU stops the thread", Need::Cpus(2)),
+    row!("smp", a_cspace_is_taken_from_a_running_thread, "a CNode is deleted while a thread on another CPU makes system calls with it", Need::Cpus(2)),
+    row!("smp", an_address_space_is_destroyed_under_a_running_thread, "a VSpace is deleted while threads run in it on all CPUs", Need::Cpus(2)),
+    row!("smp", an_unmapped_page_is_gone_on_every_cpu, "after an unmap no CPU reaches the page any more", Need::Cpus(2)),
+    row!("smp", a_protected_page_is_protected_on_every_cpu, "after protect no CPU writes the page any more", Need::Cpus(2)),
+    row!("smp", frames_are_reused_from_all_cpus_at_once, "all CPUs map, use, unmap and reuse frames of one address space; each sees its own only", Need::Cpus(2)),
+    row!("smp", freed_memory_is_written_by_nobody, "a Frame that was deleted while all CPUs wrote to it stays as it was when it is made anew", Need::Cpus(2)),
+    row!("smp", all_cpus_make_and_destroy_objects, "objects are made and destroyed on all CPUs at once without loss", Need::Cpus(2)),
+    row!("smp", all_cpus_derive_and_revoke_one_tree, "capabilities of one object are derived, moved and revoked on all CPUs at once", Need::Cpus(2)),
+    row!("smp", all_cpus_call_within_themselves, "fast calls on all CPUs at once do not disturb each other", Need::Cpus(2)),
+    row!("smp", threads_meet_at_one_endpoint_from_all_cpus, "callers and servers on all CPUs at one Endpoint exchange every message once", Need::Cpus(2)),
+    row!("smp", a_deadline_and_a_message_from_elsewhere_do_not_both_win, "a receive ends with the message or with TimedOut, and no message is lost or doubled", Need::Cpus(2)),
+    row!("smp", resume_and_suspend_from_all_cpus_are_survived, "threads are stopped, resumed, kicked and re-prioritised by all CPUs at once", Need::Cpus(2)),
 ];
 
 const HERE: u64 = 0x30_0000_0000;

@@ -1,186 +1,172 @@
-//! Vector state: what a thread has of it, to be compared.
+//! Vector registers: kept where they must be, and never passed on.
 
-use core::mem::offset_of;
+use abi::message::fault;
+use abi::{CPtr, MapFlags, Registers, Syscall};
+use ipc::Message;
 
-/// A value of everything that vector instructions use: ymm0 to 15, MXCSR, the x87 control word, st0 to st2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C, align(64))]
-pub struct State {
-    /// ymm0 to ymm15.
-    pub ymm: [[u64; 4]; 16],
-    /// The top of the x87 stack, as integers.
-    pub x87: [u64; 3],
-    /// MXCSR.
-    pub mxcsr: u32,
-    /// The x87 control word.
-    pub control: u16,
-    /// The x87 tag word in FXSAVE's short form: which registers are in use.
-    pub tags: u16,
+use crate::arena;
+use crate::row;
+use crate::subject::HERE;
+use crate::table::{Need, Test};
+use crate::vector_state::{Call, FOUND_BYTES, State, across, tell_first_state};
+use crate::world::{Must, SYSTEM, Thread, VSPACE, World};
+
+/// The tests of this area.
+#[rustfmt::skip]
+pub const TESTS: &[Test] = &[
+    row!("vectors", vector_registers_survive_preemption, "ymm, MXCSR and x87 state of competing threads survive preemption"),
+    row!("vectors", vector_registers_survive_preemption_on_every_cpu, "the same on all CPUs at once", Need::Cpus(2)),
+    row!("vectors", vector_registers_survive_a_fault, "a fault that is handled leaves the vector state as it was"),
+    row!("vectors", a_new_thread_finds_the_initial_vector_state, "a new thread's vector state is initial, whatever ran before"),
+    row!("vectors", a_call_passes_no_vector_state, "a server of another domain finds the initial vector state, not its caller's, and the caller not the server's"),
+    row!("vectors", a_call_of_the_slow_path_passes_no_vector_state, "the same with a message that takes the slow path"),
+    row!("vectors", a_traced_call_passes_no_vector_state, "the same with the fast path out of service"),
+    row!("vectors", a_switch_after_a_signal_passes_no_vector_state, "a thread that wakes from a wait finds none of the signaller's vector state"),
+    row!("vectors", a_fault_handler_finds_no_vector_state, "a fault handler finds none of the faulting thread's vector state"),
+    row!("vectors", a_call_between_cpus_passes_no_vector_state, "between CPUs, too, no vector state passes", Need::Cpus(2)),
+];
+
+/// Threads of an address space each that spin with a vector state of their own, and must find it afterwards.
+fn spin_with_vectors(w: &mut World, cpus: u64) {
+    let turn = w.microseconds(200);
+    let threads: [Thread; 4] = core::array::from_fn(|at| {
+        let space = w.space();
+        let cpu = at as u64 % cpus;
+        w.thread().cpu(cpu).priority(50).budget(turn, turn).space(space).start(move || {
+            for round in 0..20 {
+                let state = State::of(16 * at as u64 + round);
+                assert_eq!(across(state, Call::spin(100_000)).0, state);
+            }
+        })
+    });
+    threads.iter().for_each(|thread| w.join(thread));
 }
 
-/// MXCSR as a thread finds it first.
-pub const INITIAL_MXCSR: u32 = 0x1f80;
-/// The x87 control word likewise (SDM vol. 1, 8.1.5).
-pub const INITIAL_CONTROL: u16 = 0x37f;
+fn vector_registers_survive_preemption(w: &mut World) {
+    spin_with_vectors(w, 1);
+}
 
-impl State {
-    /// What a thread finds first, and after every switch between protection domains.
-    pub const INITIAL: State =
-        State { ymm: [[0; 4]; 16], x87: [0; 3], mxcsr: INITIAL_MXCSR, control: INITIAL_CONTROL, tags: 0 };
+fn vector_registers_survive_preemption_on_every_cpu(w: &mut World) {
+    let cpus = w.cpus();
+    spin_with_vectors(w, cpus);
+}
 
-    /// A state that tells `seed`.
-    pub fn of(seed: u64) -> State {
-        let word = |at: usize| seed << 32 | 0x5a00 | at as u64;
-        State {
-            ymm: core::array::from_fn(|at| core::array::from_fn(|part| word(at * 4 + part))),
-            // All exceptions masked; rounding by the seed.
-            x87: [seed, seed + 1, seed + 2],
-            mxcsr: INITIAL_MXCSR | (seed as u32 & 3) << 13,
-            control: INITIAL_CONTROL & !0xc00 | (seed as u16 & 3) << 10,
-            tags: 0b1110_0000,
+/// Number of a system call that is not this kernel's: without a library it is a fault.
+const FOREIGN: u64 = 39;
+
+fn foreign() -> Call {
+    Call { number: FOREIGN, capability: 0, info: 0, rounds: 0 }
+}
+
+fn vector_registers_survive_a_fault(w: &mut World) {
+    let faults = w.endpoint();
+    let space = w.space();
+    w.thread().space(space).start(move || {
+        ipc::recv(faults, CPtr::NULL).must("a fault");
+        loop {
+            across(State::of(77), Call::spin(10));
+            let received = ipc::reply_recv(faults, Message::new(0)).must("a fault");
+            if received.message.words[fault::KIND] != 3 {
+                // Its end.
+                let _ = ipc::reply(Message::new(1));
+                break;
+            }
         }
+    });
+    let thread = w.thread().faults_to(faults).start(|| {
+        let state = State::of(5);
+        // A loop of one round, in the midst of which a breakpoint is.
+        for _ in 0..20 {
+            assert_eq!(across(state, Call::BREAKPOINT).0, state);
+        }
+    });
+    w.join(&thread);
+}
+
+fn a_new_thread_finds_the_initial_vector_state(w: &mut World) {
+    let frame = w.frame(1);
+    const { assert!(FOUND_BYTES <= 4096) };
+    VSPACE.map(frame, HERE, 0, 1, MapFlags::WRITE).must("a map");
+    across(State::of(3), Call::spin(10));
+    let thread = w.thread().prepare();
+    let registers = thread.entry(|| ());
+    let registers = Registers { rip: tell_first_state as *const () as u64, rdi: HERE, ..registers };
+    rt::thread::write_registers(thread.tcb, &registers, true).must("starting it");
+    across(State::of(4), Call::spin(10));
+    w.until("it is through", || thread.state() == crate::world::INACTIVE);
+    // SAFETY: the thread has left a `State` there.
+    let found = unsafe { (HERE as *const State).read_volatile() };
+    assert_eq!(found, State::INITIAL);
+}
+
+/// A server of another domain and a caller, each with a vector state of its own in each call, find the initial
+/// one each time. `info` is that of the messages.
+fn call_with_vectors(w: &mut World, cpu: u64, info: u64) {
+    let endpoint = w.endpoint();
+    let space = w.space();
+    w.thread().cpu(cpu).space(space).start(move || {
+        let (found, _) = across(State::of(9), Call::of(Syscall::recv, endpoint, 0));
+        assert_eq!(found, State::INITIAL, "first call");
+        loop {
+            let (found, status) = across(State::of(10), Call::of(Syscall::reply_recv, endpoint, info));
+            assert_eq!((found, status), (State::INITIAL, 0), "further call");
+            arena::add(0, 1);
+        }
+    });
+    for round in 0..20 {
+        let (found, status) = across(State::of(round), Call::of(Syscall::call, endpoint, info));
+        assert_eq!((found, status), (State::INITIAL, 0), "answer");
+    }
+    w.until("all came", || arena::get(0) >= 19);
+}
+
+fn a_call_passes_no_vector_state(w: &mut World) {
+    call_with_vectors(w, 0, 5 << 32);
+    // With words in the buffer, too.
+    arena::set(0, 0);
+    call_with_vectors(w, 0, 5 << 32 | 8);
+}
+
+fn a_call_of_the_slow_path_passes_no_vector_state(w: &mut World) {
+    ipc::buffer().send_caps(&[CPtr::NULL]);
+    call_with_vectors(w, 0, 5 << 32 | 1 << 8);
+}
+
+fn a_traced_call_passes_no_vector_state(w: &mut World) {
+    SYSTEM.trace(1 << abi::trace::Event::Ipc as u64).must("tracing");
+    call_with_vectors(w, 0, 5 << 32);
+    SYSTEM.trace(0).must("tracing no more");
+}
+
+fn a_switch_after_a_signal_passes_no_vector_state(w: &mut World) {
+    let [ping, pong] = [w.notification(), w.notification()];
+    let space = w.space();
+    w.thread().space(space).priority(120).start(move || {
+        loop {
+            let (found, _) = across(State::of(9), Call::of(Syscall::wait, ping, 0));
+            assert_eq!(found, State::INITIAL);
+            ipc::signal(pong).must("a pong");
+        }
+    });
+    for round in 0..20 {
+        let (found, _) = across(State::of(round), Call::of(Syscall::signal, ping, 0));
+        // Back in the signaller, which was switched away from and to.
+        assert!(found == State::INITIAL || found == State::of(round), "{found:x?}");
+        ipc::wait(pong).must("a pong");
     }
 }
 
-/// Moves ymm0 to ymm15 between registers and memory at rdi.
-macro_rules! all_ymm {
-    (load) => {
-        "vmovups ymm0, [rdi]\nvmovups ymm1, [rdi+32]\nvmovups ymm2, [rdi+64]\nvmovups ymm3, [rdi+96]
-        vmovups ymm4, [rdi+128]\nvmovups ymm5, [rdi+160]\nvmovups ymm6, [rdi+192]\nvmovups ymm7, [rdi+224]
-        vmovups ymm8, [rdi+256]\nvmovups ymm9, [rdi+288]\nvmovups ymm10, [rdi+320]\nvmovups ymm11, [rdi+352]
-        vmovups ymm12, [rdi+384]\nvmovups ymm13, [rdi+416]\nvmovups ymm14, [rdi+448]\nvmovups ymm15, [rdi+480]"
-    };
-    (store) => {
-        "vmovups [rdi], ymm0\nvmovups [rdi+32], ymm1\nvmovups [rdi+64], ymm2\nvmovups [rdi+96], ymm3
-        vmovups [rdi+128], ymm4\nvmovups [rdi+160], ymm5\nvmovups [rdi+192], ymm6\nvmovups [rdi+224], ymm7
-        vmovups [rdi+256], ymm8\nvmovups [rdi+288], ymm9\nvmovups [rdi+320], ymm10\nvmovups [rdi+352], ymm11
-        vmovups [rdi+384], ymm12\nvmovups [rdi+416], ymm13\nvmovups [rdi+448], ymm14\nvmovups [rdi+480], ymm15"
-    };
+fn a_fault_handler_finds_no_vector_state(w: &mut World) {
+    let faults = w.endpoint();
+    let space = w.space();
+    let thread = w.thread().priority(90).faults_to(faults).space(space).prepare();
+    thread.run(|| {
+        across(State::of(6), foreign());
+    });
+    let (found, status) = across(State::of(7), Call::of(Syscall::recv, faults, 0));
+    assert_eq!((found, status), (State::INITIAL, 0));
 }
 
-/// A state as it was found, and the image it was read from.
-#[derive(Debug)]
-#[repr(C, align(64))]
-struct Found {
-    state: State,
-    image: [u8; 512],
-}
-
-/// Instead of a system call's number: an `int3`.
-const BREAKPOINT: u64 = 3;
-
-/// A system call to make with a vector state; with number 0, so many rounds of a loop instead.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct Call {
-    /// The number in rax.
-    pub number: u64,
-    /// rdx.
-    pub capability: u64,
-    /// rsi.
-    pub info: u64,
-    /// Rounds.
-    pub rounds: u64,
-}
-
-/// In: rdi = the state to load, rsi = where to leave what is found (`Found`), rdx = what to do (`Call`).
-/// Out: eax = the status. All words of the call are 0.
-#[unsafe(naked)]
-unsafe extern "C" fn load_call_store(before: *const State, after: *mut Found, call: *const Call) -> u64 {
-    core::arch::naked_asm!(
-        "push rbx", "push rbp", "push r12", "push r13", "push r14", "push r15",
-        "mov rbx, rsi",
-        "mov rbp, rdx",
-        "fninit",
-        "cmp word ptr [rdi + {tags}], 0",
-        "je 2f",
-        "fild qword ptr [rdi + {x87} + 16]",
-        "fild qword ptr [rdi + {x87} + 8]",
-        "fild qword ptr [rdi + {x87}]",
-        "2: fldcw [rdi + {control}]",
-        "ldmxcsr [rdi + {mxcsr}]",
-        all_ymm!(load),
-        "mov rax, [rbp]",
-        "mov rdx, [rbp + 8]",
-        "mov rsi, [rbp + 16]",
-        "mov rcx, [rbp + 24]",
-        "test eax, eax",
-        "jz 3f",
-        "cmp eax, {breakpoint}",
-        "je 5f",
-        "xor edi, edi", "xor r8d, r8d", "xor r9d, r9d", "xor r10d, r10d",
-        "xor r12d, r12d", "xor r13d, r13d", "xor r14d, r14d", "xor r15d, r15d",
-        "syscall",
-        "jmp 4f",
-        "3: dec rcx",
-        "jnz 3b",
-        "4: mov rdi, rbx",
-        "call {store}",
-        "pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx",
-        "ret",
-        "5: int3",
-        "jmp 4b",
-        tags = const offset_of!(State, tags), x87 = const offset_of!(State, x87),
-        control = const offset_of!(State, control), mxcsr = const offset_of!(State, mxcsr),
-        store = sym store, breakpoint = const BREAKPOINT,
-    )
-}
-
-/// In: rdi = where to leave what is found (`Found`). Keeps rax. The vector state is initial then.
-#[unsafe(naked)]
-unsafe extern "C" fn store(after: *mut Found) {
-    core::arch::naked_asm!(
-        all_ymm!(store),
-        "stmxcsr [rdi + {mxcsr}]",
-        "fnstcw [rdi + {control}]",
-        "fxsave64 [rdi + {image}]",
-        "movzx ecx, byte ptr [rdi + {image} + 4]",
-        "mov [rdi + {tags}], cx",
-        "test ecx, ecx",
-        "jz 2f",
-        "fistp qword ptr [rdi + {x87}]",
-        "fistp qword ptr [rdi + {x87} + 8]",
-        "fistp qword ptr [rdi + {x87} + 16]",
-        "2: fninit",
-        "push {initial}",
-        "ldmxcsr [rsp]",
-        "pop rcx",
-        "ret",
-        tags = const offset_of!(State, tags), x87 = const offset_of!(State, x87),
-        control = const offset_of!(State, control), mxcsr = const offset_of!(State, mxcsr),
-        image = const offset_of!(Found, image), initial = const INITIAL_MXCSR,
-    )
-}
-
-/// Where a thread begins that tells the state it begins with: rdi = where to (`FOUND_BYTES`).
-#[unsafe(naked)]
-pub extern "C" fn tell_first_state() -> ! {
-    core::arch::naked_asm!("call {store}", "jmp {finish}", store = sym store, finish = sym crate::world::finish)
-}
-
-/// Bytes that `tell_first_state` needs; a `State` is at their start.
-pub const FOUND_BYTES: usize = size_of::<Found>();
-
-/// Loads a state, makes the call, and gives the state found behind it, and the status.
-pub fn across(before: State, call: Call) -> (State, u64) {
-    let mut found = Found { state: State::INITIAL, image: [0; 512] };
-    // SAFETY: all places are on this stack, as large as the function wants them. It keeps what the C ABI keeps;
-    // control words are initial at its end. The call changes no memory of Rust's but the IPC buffer.
-    let status = unsafe { load_call_store(&raw const before, &raw mut found, &raw const call) };
-    (found.state, status)
-}
-
-impl Call {
-    /// No call, but a loop.
-    pub const fn spin(rounds: u64) -> Call {
-        Call { number: 0, capability: 0, info: 0, rounds }
-    }
-
-    /// No call, but a breakpoint.
-    pub const BREAKPOINT: Call = Call { number: BREAKPOINT, capability: 0, info: 0, rounds: 0 };
-
-    /// A system call.
-    pub fn of(number: abi::Syscall, capability: abi::CPtr, info: u64) -> Call {
-        Call { number: number.number().into(), capability: capability.0.into(), info, rounds: 0 }
-    }
+fn a_call_between_cpus_passes_no_vector_state(w: &mut World) {
+    call_with_vectors(w, 1, 5 << 32);
 }

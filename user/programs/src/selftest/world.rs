@@ -457,13 +457,6 @@ impl Builder<'_> {
         thread.run(body);
         thread
     }
-
-    /// Makes it and lets it run with these registers.
-    pub fn start_at(self, registers: &Registers) -> Thread {
-        let thread = self.prepare();
-        rt::thread::write_registers(thread.tcb, registers, true).must("starting a thread");
-        thread
-    }
 }
 
 impl Thread {

@@ -1,0 +1,165 @@
+//! What the kernel's entry code does on a real machine (microkernel/src/entry.rs, asm/fastpath.s), step for step.
+
+use objects::tcb::State;
+use objects::{Cpu, Ref, Tcb};
+
+use super::World;
+
+impl World {
+    /// What every entry ends with.
+    fn leave(&self, here: &Cpu) {
+        self.leave_from(here, here.root.get());
+    }
+
+    /// The same where the root table `root` is the one loaded.
+    pub fn leave_from(&self, here: &Cpu, root: u64) {
+        let (number, wanted) = (here.number.get(), here.thread().cr3.get());
+        if root != wanted {
+            self.machine.load_root_on(number, wanted);
+        }
+        assert_eq!(self.machine.roots[number].get(), wanted, "an address space that is not the thread's");
+    }
+
+    /// The CPU takes the lock and finds out whether its thread is still its own.
+    fn lock(&self, number: usize) -> (&'static Cpu, bool) {
+        let here = &self.cpus[number];
+        self.machine.here.set(number);
+        self.machine.pokes.set(self.machine.pokes.get() & !(1 << number));
+        let abandoned = here.abandoned.replace(false);
+        (here, abandoned)
+    }
+
+    pub(super) fn begin(&self, number: usize) -> (&'static Cpu, bool) {
+        let (here, abandoned) = self.lock(number);
+        let halted = self.machine.halted.get();
+        if !abandoned || here.is_idle() {
+            self.kernel.enter(here);
+            if halted & 1 << number != 0 {
+                here.root.set(self.kernel.root.get());
+            }
+        }
+        self.machine.halted.set(halted & !(1 << number));
+        (here, abandoned)
+    }
+
+    pub(super) fn end(&self, here: &Cpu) {
+        self.kernel.schedule(here);
+        self.leave(here);
+    }
+
+    /// The CPU looks at its queues (an IPI).
+    pub fn look(&self, cpu: usize) {
+        let asked = (self.machine.pokes.get() | self.machine.halted.get()) & 1 << cpu != 0;
+        let (here, _) = self.begin(cpu);
+        if asked {
+            self.kernel.arm(here);
+        }
+        self.end(here);
+    }
+
+    /// Every CPU that was asked to look does so.
+    pub fn answer_pokes(&self) {
+        let mut looks = 0;
+        while let Some(cpu) = self.poked() {
+            self.look(cpu);
+            looks += 1;
+            assert!(looks < 1_000, "CPUs that poke each other for ever");
+        }
+    }
+
+    pub fn poked(&self) -> Option<usize> {
+        let asked = self.machine.pokes.get() | self.machine.halted.get();
+        (asked != 0).then(|| asked.trailing_zeros() as usize)
+    }
+
+    /// The timer of `cpu` strikes.
+    pub fn tick(&self, cpu: usize) {
+        let (here, _) = self.begin(cpu);
+        self.machine.timers[cpu].set(u64::MAX);
+        self.kernel.tick(here);
+        self.end(here);
+    }
+
+    /// Time goes by; each timer that is due strikes, on its time.
+    pub fn pass(&self, ticks: u64) {
+        let until = self.machine.now.get() + ticks;
+        for strikes in 0.. {
+            assert!(strikes < 100_000, "a timer that strikes for ever");
+            let due = (0..self.cpus.len()).min_by_key(|&cpu| self.machine.timers[cpu].get()).unwrap();
+            let at = self.machine.timers[due].get();
+            if at > until {
+                break;
+            }
+            self.machine.now.set(self.machine.now.get().max(at));
+            self.tick(due);
+            self.answer_pokes();
+        }
+        self.machine.now.set(until);
+    }
+
+    /// A device interrupts `cpu`.
+    pub fn interrupt(&self, cpu: usize, vector: u8) {
+        let (here, _) = self.begin(cpu);
+        self.kernel.interrupt(here, vector);
+        self.end(here);
+    }
+
+    /// The current thread of `cpu` meets an exception.
+    pub fn fault(&self, cpu: usize, what: [u64; 3]) {
+        let (here, abandoned) = self.begin(cpu);
+        assert!(!here.is_idle(), "a fault on an idle CPU");
+        here.thread().interrupted.set(true);
+        if !abandoned {
+            self.kernel.fault(here, what);
+        }
+        self.end(here);
+    }
+
+    /// The current thread of `cpu` makes the system call that is in its registers. True: it gave way, and the
+    /// thread stands before the call again.
+    pub fn trap(&self, cpu: usize) -> bool {
+        let here = &self.cpus[cpu];
+        let me = here.thread();
+        assert!(!here.is_idle(), "a system call on an idle CPU");
+        me.context.rip.set(me.context.rip.get() + 2);
+        if here.abandoned.get() {
+            // Another CPU took the thread away while it waited for the lock: the call was never made.
+            me.context.rip.set(me.context.rip.get() - 2);
+            self.look(cpu);
+            return true;
+        }
+        if self.fast.get() && crate::fastpath::take(self, here) {
+            return false;
+        }
+        self.lock(cpu);
+        let gave_way = self.kernel.syscall(here);
+        if gave_way {
+            if !here.is_idle() {
+                self.kernel.enter(here);
+                self.kernel.give_way(here);
+            }
+            here.root.set(self.kernel.root.get());
+            self.machine.load_root_on(cpu, self.kernel.root.get());
+            self.look(cpu);
+        } else {
+            self.leave(here);
+        }
+        gave_way
+    }
+
+    /// Makes `tcb` the current thread of its CPU, past its turn; no more urgent thread may be ready.
+    pub fn run(&self, tcb: Ref<Tcb>) {
+        self.answer_pokes();
+        let here = &self.cpus[tcb.cpu()];
+        if here.thread() == tcb {
+            return;
+        }
+        assert_eq!(tcb.state.get(), State::Ready, "a thread that cannot run");
+        let (here, _) = self.begin(here.number.get());
+        self.kernel.give_way(here);
+        here.dequeue(tcb);
+        here.current.set(Some(tcb));
+        self.end(here);
+        assert_eq!(here.thread(), tcb, "a thread of higher priority is ready");
+    }
+}

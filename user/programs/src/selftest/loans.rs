@@ -1,0 +1,161 @@
+//! Loans: a call lends its caller's time to the server.
+//!
+//! Times are bounds with room: what is compared are shares and orders, not speeds.
+
+use abi::CPtr;
+use ipc::Message;
+
+use crate::arena;
+use crate::row;
+use crate::table::{Need, Test};
+use crate::world::{BLOCKED, Must, READY, SCHED_CONTEXT, THROTTLED, Thread, World, now};
+
+/// The tests of this area.
+#[rustfmt::skip]
+pub const TESTS: &[Test] = &[
+    row!("loans", a_passive_server_runs_on_its_callers_time, "a server without a SchedContext works on its caller's, which is charged"),
+    row!("loans", a_passive_server_returns_what_was_lent, "after the answer a passive server has nothing to run on, and its caller has it back"),
+    row!("loans", a_chain_of_passive_servers_runs_on_the_first_callers_time, "the loan goes along a chain of calls and comes back"),
+    row!("loans", an_active_server_goes_on_when_the_loan_runs_out, "when a caller's budget runs out within an active server, the server continues on its own"),
+    row!("loans", a_passive_server_waits_when_the_loan_runs_out, "a passive server stops with its caller's budget and goes on with the next one"),
+    row!("loans", a_callers_time_pays_for_the_server, "work an active server does for a caller on the same CPU is charged to the caller"),
+    row!("loans", a_passive_server_comes_to_its_callers_cpu, "a passive server works on the CPU of each of its callers", Need::Cpus(2)),
+];
+
+/// A passive server that spins so many ticks for each call, and its Thread.
+fn passive_server(w: &mut World, endpoint: CPtr, ticks: u64) -> Thread {
+    let server = w.thread().start(move || {
+        let mut received = ipc::recv(endpoint, CPtr::NULL).must("a call");
+        loop {
+            let start = now();
+            while now() < start + ticks {
+                arena::add(5, 1);
+            }
+            received = ipc::reply_recv(endpoint, received.message).must("a call");
+        }
+    });
+    w.until_blocked(&server);
+    server.context.unbind().must("unbinding");
+    server
+}
+
+fn a_passive_server_runs_on_its_callers_time(w: &mut World) {
+    let endpoint = w.endpoint();
+    let work = w.milliseconds(5);
+    passive_server(w, endpoint, work);
+    SCHED_CONTEXT.consumed().must("its time");
+    assert_eq!(ipc::call(endpoint, Message::of(3, [4])), Ok(Message::of(3, [4])));
+    let own = SCHED_CONTEXT.consumed().must("its time");
+    assert!(own >= work, "{own} of {work}");
+}
+
+fn a_passive_server_returns_what_was_lent(w: &mut World) {
+    let endpoint = w.endpoint();
+    let server = passive_server(w, endpoint, 0);
+    for round in 0..20 {
+        assert_eq!(ipc::call(endpoint, Message::of(3, [round])), Ok(Message::of(3, [round])));
+        assert_eq!(server.state(), BLOCKED);
+    }
+    // Without a caller's time it cannot go on: a send does not lend any.
+    let before = arena::get(5);
+    ipc::send(endpoint, Message::new(1)).must("a send");
+    w.sleep(5);
+    assert_eq!(arena::get(5), before);
+    assert_eq!(server.state(), READY);
+}
+
+fn a_chain_of_passive_servers_runs_on_the_first_callers_time(w: &mut World) {
+    let [first, second] = [w.endpoint(), w.endpoint()];
+    let work = w.milliseconds(3);
+    passive_server(w, second, work);
+    let middle = w.thread().start(move || {
+        let mut received = ipc::recv(first, CPtr::NULL).must("a call");
+        loop {
+            let answer = ipc::call(second, received.message).must("a call further on");
+            received = ipc::reply_recv(first, answer).must("a call");
+        }
+    });
+    w.until_blocked(&middle);
+    middle.context.unbind().must("unbinding");
+    SCHED_CONTEXT.consumed().must("its time");
+    for round in 0..3 {
+        assert_eq!(ipc::call(first, Message::of(1, [round])), Ok(Message::of(1, [round])));
+    }
+    let own = SCHED_CONTEXT.consumed().must("its time");
+    assert!(own >= 3 * work, "{own} of {work} three times");
+}
+
+fn an_active_server_goes_on_when_the_loan_runs_out(w: &mut World) {
+    let endpoint = w.endpoint();
+    let work = w.milliseconds(4);
+    let server = w.thread().priority(110).start(move || {
+        let mut received = ipc::recv(endpoint, CPtr::NULL).must("a call");
+        loop {
+            let start = now();
+            while now() < start + work {}
+            arena::set(1, now() - start);
+            received = ipc::reply_recv(endpoint, received.message).must("a call");
+        }
+    });
+    w.until_blocked(&server);
+    let (budget, period) = (w.microseconds(500), w.milliseconds(200));
+    let caller = w.thread().budget(budget, period).start(move || {
+        assert_eq!(ipc::call(endpoint, Message::new(5)), Ok(Message::new(5)));
+    });
+    w.until("it is answered", || arena::get(1) != 0);
+    // It did not wait for the caller's next period.
+    assert!(arena::get(1) < period * 9 / 10, "{} ticks for {work}", arena::get(1));
+    w.join(&caller);
+    let own = server.context.consumed().must("its time");
+    assert!(own > 0 && (own > work / 2 || !w.setup.icount), "{own} of {work} on its own");
+}
+
+fn a_passive_server_waits_when_the_loan_runs_out(w: &mut World) {
+    let endpoint = w.endpoint();
+    let work = w.milliseconds(4);
+    let server = passive_server(w, endpoint, work);
+    let (budget, period) = (w.milliseconds(1), w.milliseconds(30));
+    let caller = w.thread().priority(90).budget(budget, period).start(move || {
+        let start = now();
+        ipc::call(endpoint, Message::new(5)).must("a call");
+        arena::set(1, now() - start);
+    });
+    w.until("the loan runs out", || server.state() == THROTTLED);
+    w.join(&caller);
+    // Spinning until a time has passed: at least one whole period went by.
+    assert!(arena::get(1) >= period / 2, "{} ticks", arena::get(1));
+}
+
+fn a_callers_time_pays_for_the_server(w: &mut World) {
+    let endpoint = w.endpoint();
+    let work = w.milliseconds(2);
+    let server = w.thread().start(move || {
+        let mut received = ipc::recv(endpoint, CPtr::NULL).must("a call");
+        loop {
+            let start = now();
+            while now() < start + work {}
+            received = ipc::reply_recv(endpoint, received.message).must("a call");
+        }
+    });
+    w.until_blocked(&server);
+    server.context.consumed().must("its time");
+    SCHED_CONTEXT.consumed().must("its time");
+    ipc::call(endpoint, Message::new(5)).must("a call");
+    let own = SCHED_CONTEXT.consumed().must("its time");
+    let of_server = server.context.consumed().must("its time");
+    assert!(own >= work && of_server < work / 2, "{own} and {of_server} for {work}");
+}
+
+fn a_passive_server_comes_to_its_callers_cpu(w: &mut World) {
+    let endpoint = w.endpoint();
+    let server = passive_server(w, endpoint, 0);
+    for round in 0..20 {
+        let cpu = round % w.cpus();
+        let tcb = server.tcb;
+        let caller = w.thread().cpu(cpu).start(move || {
+            assert_eq!(ipc::call(endpoint, Message::of(2, [round])), Ok(Message::of(2, [round])));
+            assert_eq!(tcb.status().must("a status")[1], cpu);
+        });
+        w.join(&caller);
+    }
+}
