@@ -40,7 +40,6 @@ pub struct Port {
     /// Which life the driver is in.
     life: &'static AtomicU64,
     waiting: VecDeque<u8>,
-    lost: u64,
     is_corrupt: bool,
     /// There was more to move than [`MOST_AT_A_TIME`].
     has_more: bool,
@@ -98,18 +97,15 @@ impl Port {
             link: Link::new(Side::Guest, patience, buffer(), buffer()),
             life,
             waiting: VecDeque::new(),
-            lost: 0,
             is_corrupt: false,
             has_more: false,
         })
     }
 
-    /// Sends `bytes`, now or when there is room.
+    /// Sends `bytes`, now or when there is room. What memory does not suffice for is lost.
     pub fn send(&mut self, bytes: &[u8]) {
         if self.waiting.try_reserve(bytes.len()).is_ok() {
             self.waiting.extend(bytes);
-        } else {
-            self.lost = self.lost.saturating_add(bytes.len() as u64);
         }
         self.turn();
     }
@@ -117,11 +113,6 @@ impl Port {
     /// Whether the other end keeps up; who can wait sends only then.
     pub fn has_room(&self) -> bool {
         self.waiting.len() < LIMIT
-    }
-
-    /// Bytes that memory did not suffice for.
-    pub fn lost(&self) -> u64 {
-        self.lost
     }
 
     /// Takes bytes that have come in.

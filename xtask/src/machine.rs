@@ -4,10 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use proto::host::HOST_BY_PORT;
 
 use crate::cli::{AccelChoice, GuestOptions};
 use crate::devices::Devices;
-use proto::host::HOST_BY_PORT;
 
 /// The CPU under TCG. TCG runs REP MOVSB one byte at a time, so announcing ERMS only slows guests down.
 pub const REFERENCE_CPU: &str = "max,-erms,-fsrm";

@@ -1,98 +1,90 @@
 //! Either side dies at every step there is, and a stream over the line loses and doubles nothing.
 
-use net::wire::frame::{Frame, Mac};
-use net::wire::line::{LineReader, most_bytes, write};
-use net::wire::stream::{Ends, Patience, Stream};
+use net::wire::link::{Link, Side};
+use net::wire::stream::Patience;
 
 use super::bench::{Bench, HOST, Memory};
 
-const HERE: Mac = Mac([2, 0, 0, 0, 0, 1]);
-const THERE: Mac = Mac([2, 0, 0, 0, 0, 2]);
 /// Bytes that the stream passes each way.
 const BYTES: usize = 30_000;
-/// Bytes of a frame, at most.
-const FRAME: usize = 600;
 
-/// One end of a stream over a line.
+/// One end of a link, and who uses it.
 struct End {
-    stream: Stream<Vec<u8>>,
-    reader: LineReader<Vec<u8>>,
+    link: Link<Vec<u8>>,
     to_write: Vec<u8>,
     written: usize,
     read: Vec<u8>,
-    /// Bytes that wait for the line.
-    waiting: Vec<u8>,
 }
 
 impl End {
-    fn new(own: Mac, peer: Mac, salt: u32) -> End {
-        let patience = Patience { first: 1, most: 1 };
-        let ends = Ends { own, peer, session: 1 };
+    fn new(side: Side, salt: u32) -> End {
         End {
-            stream: Stream::new(ends, patience, vec![0; 4096], vec![0; 4096]),
-            reader: LineReader::new(vec![0; most_bytes(FRAME)]),
+            link: Link::new(side, Patience { first: 1, most: 1 }, vec![0; 4096], vec![0; 4096]),
             to_write: (0..BYTES as u32)
                 .map(|at| ((at + salt).wrapping_mul(0x9e37_79b9) >> 13) as u8)
                 .collect(),
             written: 0,
             read: Vec::new(),
-            waiting: Vec::new(),
         }
     }
 
-    /// Takes what came on the line, and makes what goes there. The clock stands still.
+    /// Takes what came on the line, reads, and writes on. The clock stands still.
     fn work(&mut self, came: &[u8]) {
-        for byte in came {
-            if let Some(Ok(frame)) = self.reader.push(*byte).map(Frame::parse) {
-                self.stream.receive(0, &frame);
+        self.link.arrived(0, came);
+        let mut place = [0; 3000];
+        let count = self.link.stream().read(&mut place);
+        self.read.extend(&place[..count]);
+        self.written += self.link.stream().write(&self.to_write[self.written..]);
+        if self.written == BYTES {
+            self.link.stream().end();
+        }
+    }
+
+    /// Puts on the line what there is to send, as far as that takes it.
+    fn send(&mut self, mut line: impl FnMut(&[u8]) -> usize) {
+        while let bytes @ [_, ..] = self.link.to_send(0) {
+            let count = line(bytes);
+            self.link.sent(count);
+            if count == 0 {
+                return;
             }
         }
-        let mut place = [0; 3000];
-        let count = self.stream.read(&mut place);
-        self.read.extend(&place[..count]);
-        self.written += self.stream.write(&self.to_write[self.written..]);
-        if self.written == BYTES {
-            self.stream.end();
-        }
-        let (mut frame, mut room) = ([0; FRAME], [0; most_bytes(FRAME)]);
-        while let Some(length) = self.stream.poll(0, &mut frame) {
-            let length = write(&frame[..length], &mut room).expect("there is room");
-            self.waiting.extend(&room[..length]);
-        }
     }
 
-    fn is_done(&self) -> bool {
-        self.stream.is_delivered() && self.stream.is_at_end()
+    fn is_done(&mut self) -> bool {
+        let stream = self.link.stream();
+        stream.is_delivered() && stream.is_at_end()
     }
 }
 
 /// Passes a stream each way between the client and the host, until both have everything. The clock stands still, so
 /// no timer expires: whatever is lost is made up for by what the client does at a new driver's beginning.
 fn pass_streams(bench: &mut Bench) {
-    let mut here = End::new(HERE, THERE, 1);
-    let mut there = End::new(THERE, HERE, 2);
+    let mut here = End::new(Side::Guest, 1);
+    let mut there = End::new(Side::Host, 2);
     for _ in 0..1000 {
         bench.step();
         if std::mem::take(&mut bench.begun[0]) {
-            // What waits was made for the rings of a dead driver.
-            here.waiting.clear();
-            here.stream.resume();
+            here.link.resume();
         }
         let came = bench.read(0);
         here.work(&came);
-        // Who reads or writes may have met the next driver by that; it has nothing of what waits either.
-        let count = bench.write(0, &here.waiting);
-        here.waiting.drain(..count);
+        // Who reads or writes may have met the next driver by that; it has nothing of what was sent before.
+        here.send(|bytes| bench.write(0, bytes));
         let side = &mut bench.qemu.sides[HOST as usize];
         there.work(&std::mem::take(&mut side.from_guest));
-        side.to_guest.extend(there.waiting.drain(..));
+        there.send(|bytes| {
+            side.to_guest.extend(bytes);
+            bytes.len()
+        });
         if here.is_done() && there.is_done() {
             assert!(here.read == there.to_write && there.read == here.to_write);
-            assert_eq!((here.stream.counts().timeouts, there.stream.counts().timeouts), (0, 0));
+            let timeouts = [&mut here, &mut there].map(|end| end.link.stream().counts().timeouts);
+            assert_eq!(timeouts, [0, 0]);
             return;
         }
     }
-    panic!("the streams stand still: {:?} {:?}", here.stream.counts(), there.stream.counts());
+    panic!("the streams stand still: {:?} {:?}", here.link, there.link);
 }
 
 #[test]
