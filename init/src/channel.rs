@@ -1,13 +1,15 @@
-//! The channel to the host's tool: frames of `proto::host` over COM2.
+//! The channel to the host's tool: frames of `proto::host` over a port of the console, or over COM2.
 
 extern crate alloc;
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use proto::host::{self, FrameReader, MAX_FRAME, ToGuest, ToHost};
 
 use crate::log;
+use crate::port::Port;
 use crate::serial::Serial;
 
 /// What the host asks.
@@ -23,35 +25,107 @@ pub enum Command {
     Shutdown,
 }
 
+/// What the channel goes over.
+enum Way {
+    /// COM2: a line that loses nothing.
+    Serial(Serial),
+    /// A port of the console.
+    Port(Box<Port>),
+}
+
 /// The channel.
 pub struct Channel {
-    /// The line it goes over.
-    pub serial: Serial,
+    way: Way,
     reader: FrameReader,
+    /// What has come in and was not looked at yet.
+    unread: heapless::Deque<u8, 256>,
+    listening: bool,
 }
 
 impl Channel {
-    /// Opens the channel and greets the host.
-    pub fn new(serial: Serial) -> Channel {
-        let mut channel = Channel { serial, reader: FrameReader::new() };
+    /// Opens the channel over COM2, and greets the host.
+    pub fn over_serial(serial: Serial) -> Channel {
+        let mut channel = Channel::over(Way::Serial(serial));
         // Ends whatever stood on the line before.
-        channel.serial.uart.send(&[0]);
-        channel.tell(&ToHost::Hello { version: host::VERSION });
-        channel
+        channel.send(&[0]);
+        channel.greeting()
+    }
+
+    /// Opens the channel over a port, and greets the host.
+    pub fn over_port(port: Port) -> Channel {
+        Channel::over(Way::Port(Box::new(port))).greeting()
+    }
+
+    fn over(way: Way) -> Channel {
+        Channel { way, reader: FrameReader::new(), unread: heapless::Deque::new(), listening: true }
+    }
+
+    fn greeting(mut self) -> Channel {
+        self.tell(&ToHost::Hello { version: host::VERSION });
+        self
     }
 
     /// Sends a message.
     pub fn tell(&mut self, message: &ToHost) {
         let mut buffer = [0; MAX_FRAME];
         match host::encode(message, &mut buffer) {
-            Ok(frame) => self.serial.uart.send(frame),
+            Ok(frame) => self.send(frame),
             Err(host::TooLong) => log!("init: a message for the host was too long and is lost"),
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        match &mut self.way {
+            Way::Serial(serial) => serial.uart.send(bytes),
+            Way::Port(port) => port.send(bytes),
+        }
+    }
+
+    /// Whether the host keeps up; who can wait tells it something only then.
+    pub fn has_room(&self) -> bool {
+        match &self.way {
+            Way::Serial(serial) => serial.uart.has_room(),
+            Way::Port(port) => port.has_room(),
+        }
+    }
+
+    /// Whether to take commands. While not, what the host sends waits on its side.
+    pub fn listen(&mut self, listening: bool) {
+        self.listening = listening;
+        if let Way::Serial(serial) = &mut self.way {
+            serial.uart.listen(listening);
+        }
+    }
+
+    /// The line that it goes over, if it is a serial one.
+    pub fn serial(&mut self) -> Option<&mut Serial> {
+        match &mut self.way {
+            Way::Serial(serial) => Some(serial),
+            Way::Port(_) => None,
+        }
+    }
+
+    /// The port that it goes over, if it is one.
+    pub fn port(&mut self) -> Option<&mut Port> {
+        match &mut self.way {
+            Way::Port(port) => Some(port),
+            Way::Serial(_) => None,
+        }
+    }
+
+    /// When the port, if it goes over one, is to be looked at at the latest.
+    pub fn deadline(&self) -> Option<u64> {
+        match &self.way {
+            Way::Port(port) => port.deadline(),
+            Way::Serial(_) => None,
         }
     }
 
     /// The next command that has come whole.
     pub fn take(&mut self) -> Option<Command> {
-        while let Some(byte) = self.serial.uart.receive() {
+        while self.listening
+            && let Some(byte) = self.receive()
+        {
             match self.reader.push::<ToGuest>(byte) {
                 None => {}
                 Some(Ok(message)) => return Some(owned(&message)),
@@ -59,6 +133,21 @@ impl Channel {
             }
         }
         None
+    }
+
+    fn receive(&mut self) -> Option<u8> {
+        match &mut self.way {
+            Way::Serial(serial) => serial.uart.receive(),
+            Way::Port(port) => {
+                if self.unread.is_empty() {
+                    let mut bytes = [0; 256];
+                    let count = port.receive(&mut bytes);
+                    // As many places as bytes.
+                    self.unread.extend(bytes[..count].iter().copied());
+                }
+                self.unread.pop_front()
+            }
+        }
     }
 }
 

@@ -5,10 +5,14 @@ extern crate alloc;
 use abi::CPtr;
 use abi::boot::slots;
 use ipc::System;
+use proto::control::Cause;
 use proto::host::{EXIT_SHUTDOWN, ToHost};
 
 use crate::channel::{Channel, Command};
 use crate::log;
+use crate::log_port::LogPort;
+use crate::port::Port;
+use crate::serial::Serial;
 use crate::supervisor::{Console, INPUT_LIMIT, RunError, Supervisor};
 
 /// The exit status reported of a program that could not be started: as a shell has it.
@@ -31,30 +35,66 @@ impl Supervisor {
         let full = component.input.len() >= INPUT_LIMIT;
         component.wake();
         if let (Console::Host, true, Some(host)) = (console, full, &mut self.host) {
-            host.serial.uart.listen(false);
+            host.listen(false);
         }
     }
 
     /// There is room for more of the host's input.
     pub fn host_may_send(&mut self) {
         if let Some(host) = &mut self.host {
-            host.serial.uart.listen(true);
+            host.listen(true);
+        }
+        // Where no interrupt tells of what waits, it is looked at here; a serial line tells of it itself.
+        if self.host.as_mut().and_then(Channel::port).is_some() {
+            self.take_commands();
         }
     }
 
-    /// The line to the host's tool has interrupted.
+    /// The serial line to the host's tool has interrupted.
     pub fn host_interrupted(&mut self) {
-        let Some(host) = &mut self.host else { return };
-        host.serial.uart.interrupt();
+        let serial = |host: &mut Option<Channel>, act: fn(&mut Serial)| {
+            if let Some(serial) = host.as_mut().and_then(Channel::serial) {
+                act(serial);
+            }
+        };
+        serial(&mut self.host, |serial| serial.uart.interrupt());
         self.take_commands();
-        let Some(host) = &mut self.host else { return };
-        if let Err(error) = host.serial.let_through() {
-            log!("init: COM2's interrupt stays off: {}", error.name());
-        }
-        // What came between the last look and here made no edge that anyone saw.
-        host.serial.uart.interrupt();
+        serial(&mut self.host, |serial| {
+            if let Err(error) = serial.let_through() {
+                log!("init: COM2's interrupt stays off: {}", error.name());
+            }
+            // What came between the last look and here made no edge that anyone saw.
+            serial.uart.interrupt();
+        });
         self.take_commands();
         self.wake_writers(Console::Host);
+    }
+
+    /// A port's driver has something, or begins another life, or a port's timer is due.
+    pub fn turn_ports(&mut self) {
+        if let Some(log) = &mut self.log_port {
+            log.turn(&self.machine);
+        }
+        if let Some(port) = self.host.as_mut().and_then(Channel::port) {
+            port.turn();
+            self.take_commands();
+            self.wake_writers(Console::Host);
+        }
+        let accused = [
+            self.log_port.as_mut().and_then(LogPort::accused),
+            self.host.as_mut().and_then(Channel::port).and_then(Port::accused),
+        ];
+        // Both ports have the same driver, which has one death to die.
+        if let Some(place) = accused.into_iter().flatten().next() {
+            self.end_halted(place, Cause::Corrupt, "init reports its rings");
+        }
+    }
+
+    /// When to look at the ports at the latest.
+    pub fn ports_due(&self) -> Option<u64> {
+        let log = self.log_port.as_ref().and_then(LogPort::deadline);
+        let host = self.host.as_ref().and_then(Channel::deadline);
+        log.into_iter().chain(host).min()
     }
 
     fn take_commands(&mut self) {

@@ -79,9 +79,8 @@ impl Supervisor {
         let mut words = [0; 8];
         let running = self.running_at(place).and_then(|number| self.component(u64::from(number)));
         let (runs, bits) = (running.is_some(), running.as_ref().map(|each| each.parts.memory_bits));
-        let consumed = running.and_then(|each| each.parts.context.consumed().ok()).unwrap_or(0);
-        let fate = &mut self.fates[place];
-        fate.time += consumed;
+        let time = self.time_used(place);
+        let fate = &self.fates[place];
         let state = match (fate.state, runs) {
             // Of what is not supervised only this is known.
             (State::Idle, true) => State::Runs,
@@ -97,7 +96,7 @@ impl Supervisor {
         let kept = self.durable.kept(place);
         let durable = entry.durable.map_or(0, |bits| 1 << bits) + entry.state.map_or(0, |bits| 1u64 << bits);
         words[about::MEMORY] = u64::from(bits.or(given).unwrap_or(0)) | durable << 8;
-        words[about::TIME] = fate.time;
+        words[about::TIME] = time;
         words[about::MESSAGES] = kept.map_or(0, |kept| kept.status.read(status::MESSAGES));
         words[about::SERVED] = kept.map_or(0, |kept| kept.status.read(status::SERVED));
         words[7] = entry.name.len() as u64;

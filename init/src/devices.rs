@@ -41,9 +41,9 @@ use crate::restart::Why;
 use crate::supervisor::{Console, Ending, Supervisor};
 
 /// Bits of init's Notification: `pci` has written; the IOMMU has stopped a device.
-pub const PCI_BIT: u8 = 0;
+pub const PCI_BIT: u8 = bell::OWN;
 /// Likewise.
-pub const IOMMU_BIT: u8 = 1;
+pub const IOMMU_BIT: u8 = bell::OWN + 1;
 /// log2 of the bytes of the table and of the orders of `proto::pci`.
 const TABLE_BITS: u32 = 15;
 const ORDERS_BITS: u32 = 14;

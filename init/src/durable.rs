@@ -17,7 +17,7 @@ use rt::alloc::AllocError;
 use rt::memory;
 
 use crate::machine::CNODE;
-use crate::manifest::{Entry, Manifest};
+use crate::manifest::{Entry, INIT, Manifest};
 use crate::wiring::{Wire, wires};
 
 /// Everything that outlives components.
@@ -97,8 +97,8 @@ struct Reserve {
 }
 
 impl Durable {
-    /// Makes what the manifest names.
-    pub fn make(manifest: &Manifest<'static>) -> Result<Durable, AllocError> {
+    /// Makes what the manifest names; init's own bell is there.
+    pub fn make(manifest: &Manifest<'static>, own_bell: CPtr) -> Result<Durable, AllocError> {
         let mut durable = Durable {
             served: Vec::new(),
             reserves: Vec::new(),
@@ -107,16 +107,19 @@ impl Durable {
             lives: Page::make(PAGE_BITS)?,
         };
         for entry in &manifest.components {
-            durable.add(entry)?;
+            durable.add(entry, own_bell)?;
         }
         for wire in wires(manifest) {
             let [rings, data] = [wire.rings, wire.data].map(|bits| memory::make(Kind::Frame, bits));
             durable.channels.push(Channel { wire, rings: rings?, data: data? });
         }
+        if let Some(place) = manifest.place(INIT) {
+            durable.set_life(place, 1);
+        }
         Ok(durable)
     }
 
-    fn add(&mut self, entry: &Entry<'static>) -> Result<(), AllocError> {
+    fn add(&mut self, entry: &Entry<'static>, own_bell: CPtr) -> Result<(), AllocError> {
         for &name in &entry.serves {
             self.served.push((name, memory::make(Kind::Endpoint, 0)?));
         }
@@ -129,7 +132,12 @@ impl Durable {
             Some(bits) => Some((memory::make(Kind::Frame, bits)?, bits)),
             None => None,
         };
-        let kept = if entry.is_supervised() { Some(Kept::make(state)?) } else { None };
+        let kept = if entry.is_supervised() {
+            let bell = if entry.name == INIT { own_bell } else { memory::make(Kind::Notification, 0)? };
+            Some(Kept::make(bell, state)?)
+        } else {
+            None
+        };
         self.kept.push(kept);
         Ok(())
     }
@@ -178,6 +186,11 @@ impl Durable {
         self.lives.read(place * lives::STRIDE + lives::LIFE)
     }
 
+    /// The word that [`Self::life`] reads.
+    pub fn life_word(&self, place: usize) -> &'static AtomicU64 {
+        &self.lives.words[place * lives::STRIDE + lives::LIFE]
+    }
+
     /// Lets the component at `place` be in life `life`.
     pub fn set_life(&self, place: usize, life: u64) {
         self.lives.write(place * lives::STRIDE + lives::LIFE, life);
@@ -195,8 +208,7 @@ impl Durable {
 }
 
 impl Kept {
-    fn make(state: Option<(CPtr, u32)>) -> Result<Kept, AllocError> {
-        let bell = memory::make(Kind::Notification, 0)?;
+    fn make(bell: CPtr, state: Option<(CPtr, u32)>) -> Result<Kept, AllocError> {
         let told = [badged(bell, bell::ORDERS)?, badged(bell, bell::LIVES)?];
         Ok(Kept { bell, told, orders: Page::make(PAGE_BITS)?, status: Page::make(PAGE_BITS)?, state })
     }

@@ -142,11 +142,20 @@ impl Supervisor {
     fn has_had_its_turn(&mut self, place: usize) -> bool {
         let number = self.running_at(place).map(u64::from);
         let Some(component) = number.and_then(|number| self.component(number)) else { return false };
-        let parts = &component.parts;
-        let waits = parts.tcb.status().is_ok_and(|[state, ..]| state == BLOCKED);
-        let consumed = parts.context.consumed().unwrap_or(0);
+        let waits = component.parts.tcb.status().is_ok_and(|[state, ..]| state == BLOCKED);
+        let time = self.time_used(place);
+        let before = core::mem::replace(&mut self.fates[place].time_at_look, time);
+        waits || time != before
+    }
+
+    /// TSC ticks of processor time that the component at `place` has had, in all its lives.
+    pub fn time_used(&mut self, place: usize) -> u64 {
+        let number = self.running_at(place).map(u64::from);
+        let component = number.and_then(|number| self.component(number));
+        // Asking takes it back to 0, so whoever asks adds it.
+        let consumed = component.and_then(|each| each.parts.context.consumed().ok()).unwrap_or(0);
         self.fates[place].time += consumed;
-        waits || consumed != 0
+        self.fates[place].time
     }
 
     /// Ends the component at `place`, which has not faulted but must go; `message` says more.

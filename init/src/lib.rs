@@ -3,7 +3,7 @@
 //! The kernel gives it all memory and all authority ([`machine`]). It reads the [`manifest`], builds the
 //! components that it names, each with exactly the authority it is given there ([`component`], [`plan`],
 //! [`elf`]), serves what they ask ([`supervisor`]), reports how they die ([`crash`]), and takes commands from
-//! the host's tool ([`channel`]) and from an operator ([`operator`]).
+//! the host's tool ([`channel`], over a [`port`] of the console) and from an operator ([`operator`]).
 //!
 //! What happens to a component that dies is in [`restart`], [`policy`], [`heartbeat`] and, for drivers, [`devices`].
 //!
@@ -27,11 +27,13 @@ pub mod heartbeat;
 pub mod image;
 pub mod line;
 pub mod log;
+pub mod log_port;
 pub mod machine;
 pub mod manifest;
 pub mod operator;
 pub mod plan;
 pub mod policy;
+pub mod port;
 pub mod records;
 pub mod requests;
 pub mod restart;

@@ -2,7 +2,8 @@
 //!
 //! A text of lines. `component NAME` begins a component, and the lines up to the next say what it is given;
 //! `#` begins a comment. What a line does not say has the value in the table; what a component is not given it
-//! does not have. `component *` describes programs that are started by hand and have no component of their own.
+//! does not have. `component *` describes programs that are started by hand and have no component of their own;
+//! `component init` says which channels init is the client on, and nothing else.
 //!
 //! | line | meaning | without it |
 //! |---|---|---|
@@ -45,6 +46,9 @@ pub const BUILT_IN: &str = include_str!("../manifest");
 
 /// The name of the component that describes programs without one of their own.
 pub const ANY: &str = "*";
+
+/// The name of init itself.
+pub const INIT: &str = "init";
 
 /// Components, in the manifest's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -373,6 +377,9 @@ impl<'a> Entry<'a> {
     }
 
     fn set(&mut self, keyword: &str, words: &[&'a str], above: &[Entry<'a>]) -> Result<(), String> {
+        if self.name == INIT && keyword != "channel" {
+            return wrong!("of `{INIT}` only `channel` can be said");
+        }
         match keyword {
             "program" => self.program = check_name(one(words)?)?,
             "start" => self.start = start(self.name, one(words)?)?,

@@ -7,6 +7,7 @@ use ipc::{Message, buffer, bytes};
 use proto::component::{MAX_BYTES, OK, Refusal, Request, Stream};
 use proto::host::ToHost;
 
+use crate::channel::Channel;
 use crate::log;
 use crate::machine;
 use crate::manifest::Right;
@@ -68,12 +69,14 @@ impl Supervisor {
         let Some(text) = request.bytes.get(..length) else { return refused(Refusal::Malformed) };
         let Some(component) = self.component(number) else { return refused(Refusal::Malformed) };
         let console = component.console;
-        let line = match console {
-            Console::Host => self.host.as_mut().map(|host| &mut host.serial),
-            Console::Operator => self.terminal.as_mut().map(|terminal| &mut terminal.serial),
-            Console::Log => None,
+        let keeps_up = match console {
+            Console::Host => self.host.as_ref().is_none_or(Channel::has_room),
+            Console::Operator => {
+                self.terminal.as_ref().is_none_or(|terminal| terminal.serial.uart.has_room())
+            }
+            Console::Log => true,
         };
-        if line.is_some_and(|serial| !serial.uart.has_room()) {
+        if !keeps_up {
             return self.not_now(number);
         }
         if let Some(component) = self.component(number) {

@@ -3,6 +3,7 @@
 use abi::boot::slots;
 use abi::{CPtr, Error, Rights};
 use ipc::{IoPort, IrqControl, IrqHandler};
+use proto::life::bell;
 use rt::alloc::AllocError;
 use rt::memory;
 
@@ -18,13 +19,13 @@ pub const COM2: Place = Place { port: 0x2f8, irq: 3 };
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
     port: u64,
-    irq: u64,
+    irq: u8,
 }
 
 impl Place {
     /// The badge by which init's Notification tells that this line has interrupted.
     pub const fn badge(self) -> u64 {
-        1 << self.irq
+        1 << (bell::OWN + self.irq)
     }
 }
 
@@ -59,7 +60,7 @@ impl Serial {
     pub fn open(place: Place, notification: CPtr) -> Result<Serial, AllocError> {
         let [handler, badged] = memory::with(|objects| Ok([objects.take_slot()?, objects.take_slot()?]))?;
         let (control, from) = (IrqControl(CPtr(slots::IRQ_CONTROL)), u64::from(notification.0));
-        control.handler(CNODE.0, u64::from(handler.0), place.irq, 0, 0)?;
+        control.handler(CNODE.0, u64::from(handler.0), u64::from(place.irq), 0, 0)?;
         CNODE.mint(u64::from(badged.0), CNODE.0, from, Rights::WRITE, place.badge())?;
         let irq = IrqHandler(handler);
         irq.bind(badged)?;

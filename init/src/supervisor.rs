@@ -13,7 +13,8 @@ use abi::{CPtr, Kind};
 use ipc::serve::Serve;
 use ipc::{Message, Received, Tcb};
 use proto::control::{Cause, recovery};
-use proto::host::ToHost;
+use proto::host::{HOST_BY_PORT, HOST_PORT, LOG_PORT, ToHost};
+use proto::life::bell;
 use rt::alloc::AllocError;
 use rt::{clock, memory};
 
@@ -25,9 +26,11 @@ use crate::durable::Durable;
 use crate::elf::Program;
 use crate::image::Images;
 use crate::log;
+use crate::log_port::LogPort;
 use crate::machine::Machine;
-use crate::manifest::{BUILT_IN, Entry, Manifest, Restart, Start};
+use crate::manifest::{BUILT_IN, Entry, INIT, Manifest, Restart, Start};
 use crate::operator::Terminal;
+use crate::port::Port;
 use crate::records::{Crash, Crashes, Tail};
 use crate::requests::Asked;
 use crate::restart::{Fate, Why};
@@ -37,6 +40,8 @@ use crate::serial::{COM1, COM2, Serial};
 pub const MAX_COMPONENTS: usize = 64;
 /// Bytes of input that wait for a program before the line is left alone.
 pub const INPUT_LIMIT: usize = 64 * 1024;
+/// The bits of init's own bell that channels have.
+const CHANNELS: u64 = (1 << bell::IRQ) - 1;
 /// The exit status reported of a program that crashed: as a shell has it for one that aborted.
 pub const STATUS_CRASHED: u8 = 134;
 
@@ -145,6 +150,8 @@ pub struct Supervisor {
     pub components: Vec<Option<Component>>,
     /// The channel to the host's tool.
     pub host: Option<Channel>,
+    /// The port that the log goes out by.
+    pub log_port: Option<LogPort>,
     /// The operator's terminal.
     pub terminal: Option<Terminal>,
 }
@@ -163,7 +170,7 @@ impl Supervisor {
             machine,
             manifest,
             manifest_text,
-            durable: Durable::make(manifest)?,
+            durable: Durable::make(manifest, notification)?,
             devices,
             fates: manifest.components.iter().map(|entry| Fate::new(entry.is_supervised())).collect(),
             crashes: Crashes::new(),
@@ -172,12 +179,10 @@ impl Supervisor {
             images: Images::default(),
             components: (0..entries + MAX_COMPONENTS).map(|_| None).collect(),
             host: None,
+            log_port: None,
             terminal: None,
         };
-        match Serial::open(COM2, notification) {
-            Ok(serial) => supervisor.host = Some(Channel::new(serial)),
-            Err(error) => log!("init: no channel to the host: COM2: {error}"),
-        }
+        supervisor.open_host(notification);
         if !supervisor.machine.asked_for("channel=only") {
             match Serial::open(COM1, notification) {
                 Ok(serial) => supervisor.terminal = Some(Terminal::new(serial)),
@@ -187,6 +192,33 @@ impl Supervisor {
         supervisor.start_components();
         supervisor.greet();
         Ok(supervisor)
+    }
+
+    /// Opens the channel to the host's tool, and the port for the log, as the machine and the manifest have it.
+    fn open_host(&mut self, notification: CPtr) {
+        if self.machine.asked_for(HOST_BY_PORT) {
+            self.log_port = self.open_port(LOG_PORT).map(LogPort::new);
+            self.host = self.open_port(HOST_PORT).map(Channel::over_port);
+        }
+        if self.host.is_some() {
+            return log!("init: speaks with the host over {HOST_PORT}");
+        }
+        match Serial::open(COM2, notification) {
+            Ok(serial) => self.host = Some(Channel::over_serial(serial)),
+            Err(error) => log!("init: no channel to the host: COM2: {error}"),
+        }
+    }
+
+    /// init's end of the channel called `name`, if the manifest gives it one.
+    fn open_port(&self, name: &str) -> Option<Port> {
+        let end = self.durable.ends(self.manifest.place(INIT)?).find(|end| end.wire.name == name)?;
+        match Port::open(&self.machine, &end, self.durable.life_word(end.peer)) {
+            Ok(port) => Some(port),
+            Err(error) => {
+                log!("init: {name} cannot be used: {error}");
+                None
+            }
+        }
     }
 
     /// The Endpoint to serve.
@@ -232,6 +264,9 @@ impl Supervisor {
         console: Console,
     ) -> Result<u32, RunError> {
         let entry = &self.manifest.components[place];
+        if entry.name == INIT {
+            return Err(RunError::Runs);
+        }
         let at = self.free_place(place, entry)?;
         let number = at as u32 + 1;
         if self.waits_for_device(place, name, arguments, console) {
@@ -355,7 +390,8 @@ impl Supervisor {
         match (console, &mut self.host) {
             (Console::Host, Some(host)) => {
                 host.tell(&ToHost::Exited { status });
-                host.serial.uart.listen(true);
+                // What it has not read is in the way of the next command.
+                self.host_may_send();
             }
             (Console::Operator, _) => {
                 self.operators_program_ended(number, name, &how, by_itself && status == 0)
@@ -494,13 +530,16 @@ impl Serve for Supervisor {
         if bits & COM2.badge() != 0 {
             self.host_interrupted();
         }
+        if bits & (CHANNELS | 1 << bell::LIVES) != 0 {
+            self.turn_ports();
+        }
         if bits & COM1.badge() != 0 {
             self.operator_typed();
         }
     }
 
     fn deadline(&self) -> Option<u64> {
-        let due = self.next_restart().into_iter().chain(self.next_heartbeat());
+        let due = self.next_restart().into_iter().chain(self.next_heartbeat()).chain(self.ports_due());
         due.min()
     }
 
@@ -508,5 +547,6 @@ impl Serve for Supervisor {
         let now = clock::now();
         self.restart_those_due(now);
         self.ask_for_heartbeats(now);
+        self.turn_ports();
     }
 }

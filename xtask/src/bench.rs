@@ -14,6 +14,7 @@ use clap::Args;
 use crate::cli::{GuestOptions, Limit, STATUS_FAILED};
 use crate::exec::{self, Outcome, Task};
 use crate::machine::{Accel, Machine};
+use crate::workspace;
 
 pub use anchors::{ANCHORS, Anchor};
 pub use result::{BenchResult, Unit};
@@ -46,11 +47,12 @@ pub struct BenchOptions {
 
 /// The command `bench`.
 pub fn bench(options: &BenchOptions) -> Result<u8> {
-    let machine = Machine::new(&options.guest, 1)?;
+    let guest = guest(options);
+    let machine = Machine::new(&guest, 1)?;
     let mut command = vec!["bench".to_owned(), "--unit".to_owned(), unit(&machine).name().to_owned()];
     command.extend(options.names.iter().cloned());
     let task = Task {
-        options: &options.guest,
+        options: &guest,
         limit: options.limit,
         command: &command,
         stdin: false,
@@ -80,6 +82,21 @@ pub fn bench(options: &BenchOptions) -> Result<u8> {
         return Ok(STATUS_FAILED);
     }
     Ok(0)
+}
+
+/// What is measured with its driver, and so needs devices: the beginnings of the names.
+const WITH_DRIVERS: [&str; 2] = ["block", "net"];
+
+/// The machine and what it boots. The kernel is measured alone, unless the user says otherwise: devices answer when
+/// the host gets round to it, and figures would no longer be the same from run to run.
+fn guest(options: &BenchOptions) -> GuestOptions {
+    let mut guest = options.guest.clone();
+    let with_drivers = options.names.iter().any(|name| WITH_DRIVERS.contains(&name.as_str()));
+    if !with_drivers && guest.manifest.is_none() && guest.disk.is_none() {
+        guest.manifest = Some(workspace::root().join("tests/kernel.manifest"));
+        guest.no_devices = true;
+    }
+    guest
 }
 
 /// What a machine can measure in: instructions where virtual time counts them, cycles on hardware, else time.
@@ -128,6 +145,7 @@ fn was_asked_for(benchmark: &str, names: &[String]) -> bool {
 mod tests {
     use super::*;
     use crate::exec::Output;
+    use clap::Parser;
 
     fn results(text: &str) -> Vec<BenchResult> {
         let mut collector = result::Collector::default();
@@ -137,6 +155,19 @@ mod tests {
 
     fn anchor(name: &str) -> &'static Anchor {
         ANCHORS.iter().find(|anchor| anchor.name == name).expect("known")
+    }
+
+    #[test]
+    fn the_kernel_is_measured_alone_and_drivers_with_their_devices() {
+        let alone = |arguments: &[&str]| {
+            let words = ["skink", "bench"].iter().chain(arguments);
+            match crate::cli::Cli::parse_from(words).command() {
+                crate::cli::Command::Bench(options) => guest(&options).no_devices,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(alone(&[]) && alone(&["ipc"]) && alone(&["syscall.null"]));
+        assert!(!alone(&["block"]) && !alone(&["ipc", "net"]) && !alone(&["--manifest", "m", "ipc"]));
     }
 
     #[test]

@@ -135,6 +135,9 @@ pub struct GuestOptions {
     /// Leave out all devices that drivers drive
     #[arg(long)]
     pub no_devices: bool,
+    /// Write the guest's log to FILE, as it comes by the console's port for it
+    #[arg(long, value_name = "FILE", conflicts_with = "no_devices")]
+    pub log: Option<PathBuf>,
     /// Text for the kernel's command line
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub append: String,

@@ -1,5 +1,6 @@
 //! A guest made ready: its programs built, its boot archive written, a place for its sockets.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::thread;
 
@@ -31,6 +32,7 @@ pub struct Guest {
     pub programs: Programs,
     archive: PathBuf,
     scratch: TempDir,
+    log: Option<PathBuf>,
 }
 
 impl Guest {
@@ -42,13 +44,16 @@ impl Guest {
             tempfile::Builder::new().prefix("skink-").tempdir().context("cannot make a temporary folder")?;
         clean_up_when_told_to_end(scratch.path().to_owned(), ctrl_c)?;
         let archive = archive::make(&programs, options, scratch.path())?;
-        Ok(Guest { programs, archive, scratch })
+        Ok(Guest { programs, archive, scratch, log: options.log.clone() })
     }
 
     /// Boots it.
     pub fn start(&self, machine: &Machine, console: Console, extra: &[String]) -> Result<Session> {
         let boot = Boot { machine, kernel: &self.programs.kernel, archive: &self.archive, console, extra };
-        Session::start(&boot, self.scratch.path())
+        let create = |path: &PathBuf| {
+            File::create(path).with_context(|| format!("cannot write the log to {}", path.display()))
+        };
+        Session::start(&boot, self.scratch.path(), self.log.as_ref().map(create).transpose()?)
     }
 
     /// A file in the folder that lasts as long as this.

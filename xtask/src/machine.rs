@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::cli::{AccelChoice, GuestOptions};
 use crate::devices::Devices;
+use proto::host::HOST_BY_PORT;
 
 /// The CPU under TCG. TCG runs REP MOVSB one byte at a time, so announcing ERMS only slows guests down.
 pub const REFERENCE_CPU: &str = "max,-erms,-fsrm";
@@ -71,6 +72,13 @@ impl Machine {
         })
     }
 
+    /// The kernel's command line: what the user says, and what there is to speak with the guest by.
+    fn command_line(&self) -> String {
+        let host = self.devices.is_some().then_some(HOST_BY_PORT);
+        let words = host.into_iter().chain([self.append.as_str()]);
+        words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+
     /// QEMU's arguments for the machine itself; devices, kernel, archive and serial lines come from whoever boots it.
     pub fn arguments(&self) -> Vec<String> {
         // The IOMMU's interrupt remapping wants the I/O APIC in QEMU, not in KVM.
@@ -108,8 +116,9 @@ impl Machine {
         if self.icount {
             arguments.extend(["-icount", "shift=0,sleep=off"]);
         }
-        if !self.append.is_empty() {
-            arguments.extend(["-append", &self.append]);
+        let command_line = self.command_line();
+        if !command_line.is_empty() {
+            arguments.extend(["-append", &command_line]);
         }
         arguments.into_iter().map(str::to_owned).collect()
     }

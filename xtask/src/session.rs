@@ -1,9 +1,10 @@
 //! A guest while it runs: its messages as they come, and what is said to it.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use proto::host::{self, BadFrame, FrameReader, MAX_CHUNK, MAX_FRAME, ToGuest, ToHost};
 
 use crate::peer;
+use crate::port::{self, Port};
 use crate::qemu::{Boot, DeviceLines, Ending, Qemu};
 use crate::qmp::Stopped;
 
@@ -38,7 +40,7 @@ pub enum Event {
     Crash(Box<Crash>),
     /// A frame that could not be read.
     Garbled(BadFrame),
-    /// QEMU closed the line: it has ended, or is about to.
+    /// QEMU closed the lines: it has ended, or is about to.
     Gone,
 }
 
@@ -79,25 +81,56 @@ impl From<ToHost<'_>> for Event {
     }
 }
 
+/// How the guest is spoken to.
+enum Way {
+    /// COM2: a line that loses nothing.
+    Com2(Mutex<UnixStream>),
+    /// The console's port.
+    Port(Arc<Port>),
+}
+
+impl Way {
+    /// Writes a frame, waiting for room. False: the guest is gone.
+    fn write(&self, frame: &[u8]) -> bool {
+        match self {
+            Way::Com2(line) => line.lock().is_ok_and(|mut line| line.write_all(frame).is_ok()),
+            Way::Port(port) => port.write(frame),
+        }
+    }
+
+    /// Writes a frame if nothing else is being written.
+    fn write_at_once(&self, frame: &[u8]) -> bool {
+        match self {
+            Way::Com2(line) => line.try_lock().is_ok_and(|mut line| line.write_all(frame).is_ok()),
+            Way::Port(port) => port.write_at_once(frame),
+        }
+    }
+}
+
+/// The way that the guest has said Hello by.
+type Chosen = Arc<OnceLock<Way>>;
+
 /// A running guest.
 pub struct Session {
     qemu: Qemu,
     events: Receiver<Event>,
-    line: Arc<Mutex<UnixStream>>,
+    way: Chosen,
 }
 
 impl Session {
-    /// Boots a guest. `scratch` must stay until the session has ended.
-    pub fn start(boot: &Boot, scratch: &std::path::Path) -> Result<Self> {
+    /// Boots a guest. `scratch` must stay until the session has ended. `log` takes the guest's log, as far as it comes
+    /// by its own port.
+    pub fn start(boot: &Boot, scratch: &std::path::Path, log: Option<File>) -> Result<Self> {
         let mut qemu = Qemu::start(boot, scratch)?;
         let (sender, events) = channel();
+        let way = Chosen::default();
         if let Some(lines) = qemu.take_devices() {
-            attend_devices(lines, &sender);
+            attend_devices(lines, &sender, &way, log)?;
         }
-        let com2 = qemu.com2()?;
-        thread::spawn(move || receive_to_the_end(com2, &sender));
-        let line = Arc::new(Mutex::new(qemu.com2()?));
-        Ok(Session { qemu, events, line })
+        let (reading, writing) = (qemu.com2()?, qemu.com2()?);
+        let hear = Hearer::new(sender, &way, Way::Com2(Mutex::new(writing)));
+        thread::spawn(move || receive(reading, hear));
+        Ok(Session { qemu, events, way })
     }
 
     /// The next event, or none if none comes before `deadline`.
@@ -112,7 +145,7 @@ impl Session {
         }
     }
 
-    /// Asks the guest to run a program.
+    /// Asks the guest, which has said Hello, to run a program.
     pub fn exec(&self, command: &[String]) -> Result<()> {
         let argv = joined(command)?;
         let mut frame = [0; MAX_FRAME];
@@ -120,14 +153,14 @@ impl Session {
             bail!("the command is too long for the guest: at most about {MAX_FRAME} bytes in all");
         };
         // A guest that is gone is told of by the event that says so.
-        let _ = self.line.lock().map(|mut line| line.write_all(frame));
+        let _ = self.way.get().map(|way| way.write(frame));
         Ok(())
     }
 
     /// Passes `source` on as the program's standard input, from a thread of its own, until either ends.
     pub fn forward_stdin(&self, source: impl Read + Send + 'static) {
-        let line = Arc::clone(&self.line);
-        thread::spawn(move || forward(source, &line));
+        let way = Arc::clone(&self.way);
+        thread::spawn(move || forward(source, |frame| way.get().is_some_and(|way| way.write(frame))));
     }
 
     /// What the guest wrote to its console so far.
@@ -145,7 +178,7 @@ impl Session {
         let mut frame = [0; MAX_FRAME];
         let frame = host::encode(&ToGuest::Shutdown, &mut frame).ok().context("shutdown does not fit")?;
         // Where input is still being written the guest cannot listen: it is ended the short way.
-        let told = self.line.try_lock().is_ok_and(|mut line| line.write_all(frame).is_ok());
+        let told = self.way.get().is_some_and(|way| way.write_at_once(frame));
         self.qemu.end(if told { SHUTDOWN_PATIENCE } else { Duration::ZERO })?;
         Ok(())
     }
@@ -175,45 +208,79 @@ fn joined(command: &[String]) -> Result<String> {
 }
 
 /// Attends to the host's ends of the guest's devices, on threads of their own.
-fn attend_devices(lines: DeviceLines, events: &Sender<Event>) {
-    let events = events.clone();
-    thread::spawn(move || peer::attend(lines.net));
-    thread::spawn(move || receive(lines.host, &events));
-    thread::spawn(move || drain(lines.log));
+fn attend_devices(
+    lines: DeviceLines,
+    events: &Sender<Event>,
+    way: &Chosen,
+    mut log: Option<File>,
+) -> Result<()> {
+    let DeviceLines { net, host: host_line, log: log_line } = lines;
+    let port = |line| Port::new(line).map(Arc::new).context("cannot share the connection to a port");
+    let (host_port, log_port) = (port(&host_line)?, port(&log_line)?);
+    let mut hear = Hearer::new(events.clone(), way, Way::Port(Arc::clone(&host_port)));
+    thread::spawn(move || peer::attend(net));
+    thread::spawn(move || port::attend(host_line, &host_port, |bytes| hear.take(bytes)));
+    thread::spawn(move || {
+        port::attend(log_line, &log_port, |bytes| {
+            // A log that cannot be written is no reason to let the guest wait: it is kept elsewhere, too.
+            let written = log.as_mut().map_or(Ok(()), |log| log.write_all(bytes));
+            if let Err(error) = written {
+                eprintln!("skink: the log cannot be written on: {error}");
+                log = None;
+            }
+            true
+        });
+    });
+    Ok(())
 }
 
-/// Reads what is kept elsewhere already, so that the guest need not wait for a reader.
-fn drain(mut line: impl Read) {
-    // An error is the end, too.
-    let _ = std::io::copy(&mut line, &mut std::io::sink());
+/// Makes messages of what comes by one way.
+struct Hearer {
+    reader: FrameReader,
+    events: Sender<Event>,
+    chosen: Chosen,
+    /// Until the guest has said Hello by it.
+    way: Option<Way>,
 }
 
-/// Gives out the messages of a line until it ends.
-fn receive(mut line: UnixStream, events: &Sender<Event>) {
-    let mut reader = FrameReader::new();
-    let mut buffer = [0; 4096];
-    while let Ok(length @ 1..) = line.read(&mut buffer) {
-        for &byte in &buffer[..length] {
-            let event = match reader.push::<ToHost>(byte) {
+impl Hearer {
+    fn new(events: Sender<Event>, chosen: &Chosen, way: Way) -> Hearer {
+        Hearer { reader: FrameReader::new(), events, chosen: Arc::clone(chosen), way: Some(way) }
+    }
+
+    /// Takes what has come in. False: nobody listens any more.
+    fn take(&mut self, bytes: &[u8]) -> bool {
+        for &byte in bytes {
+            let event = match self.reader.push::<ToHost>(byte) {
                 None => continue,
                 Some(Ok(message)) => message.into(),
                 Some(Err(bad)) => Event::Garbled(bad),
             };
-            if events.send(event).is_err() {
-                return;
+            if matches!(event, Event::Hello(_))
+                && let Some(way) = self.way.take()
+            {
+                // A guest that says it by both ways is told of by the second event.
+                let _ = self.chosen.set(way);
             }
+            if self.events.send(event).is_err() {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Gives out the messages of COM2. When every line has ended, QEMU has, or is about to ([`Event::Gone`]).
+fn receive(mut line: UnixStream, mut hear: Hearer) {
+    let mut buffer = [0; 4096];
+    while let Ok(length @ 1..) = line.read(&mut buffer) {
+        if !hear.take(&buffer[..length]) {
+            return;
         }
     }
 }
 
-/// Gives out the messages of the line that lasts as long as QEMU, and then that it has ended.
-fn receive_to_the_end(line: UnixStream, events: &Sender<Event>) {
-    receive(line, events);
-    // Whoever listened may be gone too.
-    let _ = events.send(Event::Gone);
-}
-
-fn forward(mut source: impl Read, line: &Mutex<UnixStream>) {
+fn forward(mut source: impl Read, write: impl Fn(&[u8]) -> bool) {
     let mut buffer = [0; MAX_CHUNK];
     loop {
         // An input that cannot be read is at its end.
@@ -221,8 +288,7 @@ fn forward(mut source: impl Read, line: &Mutex<UnixStream>) {
         let message = if length == 0 { ToGuest::StdinEnd } else { ToGuest::Stdin(&buffer[..length]) };
         let mut frame = [0; MAX_FRAME];
         let Ok(frame) = host::encode(&message, &mut frame) else { return };
-        let written = line.lock().is_ok_and(|mut line| line.write_all(frame).is_ok());
-        if length == 0 || !written {
+        if !write(frame) || length == 0 {
             return;
         }
     }
@@ -240,12 +306,14 @@ mod tests {
 
     #[test]
     fn input_is_passed_on_in_chunks_and_its_end_is_told() {
-        let (ours, mut theirs) = UnixStream::pair().expect("sockets");
         let input = vec![7; MAX_CHUNK + 1];
-        forward(&*input, &Mutex::new(ours));
-        let (mut reader, mut bytes, mut seen) = (FrameReader::new(), Vec::new(), Vec::new());
-        theirs.read_to_end(&mut bytes).expect("read");
-        for byte in bytes {
+        let sent = Mutex::new(Vec::new());
+        forward(&*input, |frame| {
+            sent.lock().expect("whole").extend_from_slice(frame);
+            true
+        });
+        let (mut reader, mut seen) = (FrameReader::new(), Vec::new());
+        for byte in sent.into_inner().expect("whole") {
             match reader.push::<ToGuest>(byte) {
                 Some(Ok(ToGuest::Stdin(chunk))) => seen.push(chunk.len()),
                 Some(Ok(ToGuest::StdinEnd)) => seen.push(0),
@@ -257,16 +325,20 @@ mod tests {
     }
 
     #[test]
-    fn frames_become_events_and_the_end_of_the_line_is_one() {
+    fn frames_become_events_until_the_line_ends() {
         let (ours, mut theirs) = UnixStream::pair().expect("sockets");
+        let spare = ours.try_clone().expect("a socket");
         let mut frame = [0; MAX_FRAME];
         let hello = host::encode(&ToHost::Hello { version: 1 }, &mut frame).expect("fits");
         theirs.write_all(hello).expect("sent");
         theirs.write_all(&[200, 1, 0]).expect("sent");
         drop(theirs);
         let (sender, events) = channel();
-        receive_to_the_end(ours, &sender);
+        let way = Chosen::default();
+        receive(ours, Hearer::new(sender, &way, Way::Com2(Mutex::new(spare))));
+        assert!(way.get().is_some_and(|way| matches!(way, Way::Com2(_))));
         let seen: Vec<_> = events.try_iter().collect();
-        assert_eq!(seen, [Event::Hello(1), Event::Garbled(BadFrame::Malformed), Event::Gone]);
+        assert_eq!(seen, [Event::Hello(1), Event::Garbled(BadFrame::Malformed)]);
+        assert!(events.recv().is_err(), "the end of the line is the end of its events");
     }
 }

@@ -1,4 +1,6 @@
-//! The protocol between the host tool and the guest, over a byte stream (COM2).
+//! The protocol between the host tool and the guest, over a stream of bytes: a port of the console, where the tool says
+//! that there is one ([`HOST_BY_PORT`]), else COM2. A port's stream is carried by the links of crate `net`, so that it
+//! survives the console's driver; COM2, which init drives itself, carries the bytes as they are.
 //!
 //! Each message is postcard-encoded and framed with COBS (Consistent Overhead Byte Stuffing; Cheshire and
 //! Baker, 1999), ended by a zero byte: a receiver that starts in the middle, or meets a damaged frame,
@@ -8,6 +10,15 @@ use serde::{Deserialize, Serialize};
 
 /// The version both sides state in their first message; a difference is reported, not guessed around.
 pub const VERSION: u16 = 1;
+
+/// The word of the kernel's command line that says that the machine has a console with these ports.
+pub const HOST_BY_PORT: &str = "host=port";
+
+/// The channel with the port for this protocol.
+pub const HOST_PORT: &str = "skink-host";
+
+/// The channel with the port for the log.
+pub const LOG_PORT: &str = "skink-log";
 
 /// The longest frame either side sends, in bytes, the closing zero included.
 pub const MAX_FRAME: usize = 2048;

@@ -10,7 +10,7 @@
 //!
 //! Bytes go out in order. When the server dies, the client keeps what was not taken and sends it again; what the device
 //! had taken when the server had not said so yet goes out twice, or in part. What had come in and was not passed
-//! on is lost. So a stream that must lose and double nothing needs numbers on top (`net::wire::line` is one).
+//! on is lost. So a stream that must lose and double nothing needs numbers on top (`net::wire::link` has them).
 
 use crate::channel::HANDSHAKE_WORDS;
 

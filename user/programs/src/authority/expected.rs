@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use abi::{Kind, Rights};
+use init::devices::PCI_BIT;
 use init::manifest::{Entry, Manifest, Right};
 use init::wiring::Wire;
 use proto::start::names;
@@ -172,7 +173,7 @@ fn devices(manifest: &Manifest, entry: &Entry, all: &mut Vec<Expected>) {
         all.push(Expected::new(Kind::Frame, "ecam", READ_WRITE, 0).maybe());
         all.push(Expected::new(Kind::Frame, "pci-table", READ_WRITE, 0).bits(15));
         all.push(Expected::new(Kind::Frame, "pci-orders", Rights::READ, 0).bits(14));
-        all.push(Expected::new(Kind::Notification, "init-bell", Rights::WRITE, 1));
+        all.push(Expected::new(Kind::Notification, "init-bell", Rights::WRITE, 1 << PCI_BIT));
         let drivers = manifest.components.iter().filter(|each| each.device.is_some()).count();
         all.extend((0..2 * drivers).map(|_| registers()));
     }

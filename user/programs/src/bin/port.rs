@@ -1,13 +1,12 @@
-//! Writes to the ports of the console device, through its driver.
+//! Writes to a port of the console device, through its driver. It is for manifests in which init does not do so itself.
 //!
-//!     port say TEXT      has the host tool print TEXT: a frame on the port that speaks with it
 //!     port fill BYTES    writes so many bytes to the log's port, and says when the device has taken all of them
 #![no_std]
 #![no_main]
 
 use core::fmt;
 
-use proto::host::{MAX_FRAME, ToHost, encode};
+use proto::host::LOG_PORT;
 use ring::Corrupt;
 use rt::channel::{self, End};
 use rt::{clock, control, env, life};
@@ -21,17 +20,15 @@ enum Error {
     Usage,
     NoChannel,
     Map,
-    TooLong,
     NobodyTakesIt(usize),
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Error::Usage => f.write_str("say: port say TEXT, or port fill BYTES"),
+            Error::Usage => f.write_str("say: port fill BYTES"),
             Error::NoChannel => f.write_str("the manifest gives this program no channel to that port"),
             Error::Map => f.write_str("the channel's memory cannot be mapped, or is too small"),
-            Error::TooLong => f.write_str("that text is too long for one frame"),
             Error::NobodyTakesIt(left) => write!(f, "{left} bytes were not taken"),
         }
     }
@@ -40,20 +37,13 @@ impl fmt::Display for Error {
 fn main() -> Result<(), Error> {
     let mut arguments = env::arguments().skip(1);
     let (what, value) = (arguments.next().ok_or(Error::Usage)?, arguments.next().ok_or(Error::Usage)?);
-    match what {
-        "say" => {
-            let mut frame = [0; MAX_FRAME];
-            let message = ToHost::Stdout(value.as_bytes());
-            write("skink-host", encode(&message, &mut frame).map_err(|_| Error::TooLong)?.iter().copied())
-        }
-        "fill" => {
-            let count: usize = value.parse().map_err(|_| Error::Usage)?;
-            write("skink-log", (0..count).map(|at| at as u8))?;
-            rt::println!("{count} bytes were taken");
-            Ok(())
-        }
-        _ => Err(Error::Usage),
+    if what != "fill" {
+        return Err(Error::Usage);
     }
+    let count: usize = value.parse().map_err(|_| Error::Usage)?;
+    write(LOG_PORT, (0..count).map(|at| at as u8))?;
+    rt::println!("{count} bytes were taken");
+    Ok(())
 }
 
 /// A port.
