@@ -7,6 +7,10 @@
 //! things; when that is done, what the device could reach is taken from its IoSpace, and only then the driver's memory is used
 //! again. Before a driver begins, `pci` is asked to reset the device and let it master the bus. A `pci` that dies meanwhile
 //! finds the orders in its next life.
+//!
+//! Where an IOMMU bounds the device, one order does for both: `pci` resets it and has it ready for the next driver. It has
+//! forgotten all addresses then, and behind its emptied IoSpace it would find nothing. Without an IOMMU it also loses the
+//! bus, until the next driver begins.
 
 extern crate alloc;
 
@@ -106,6 +110,8 @@ enum Phase {
     Stopping(u64),
     /// `pci` is to start it: the order's number.
     Starting(u64),
+    /// Its driver is dead; `pci` is to stop it, and to start it for the next one: the order's number.
+    Resetting(u64),
     /// Its driver has it.
     On,
 }
@@ -349,7 +355,10 @@ impl Resources {
 
     /// Takes from the device everything that its driver has let it reach, and waits until that is so.
     fn fence(&self) -> Result<(), Error> {
-        self.space.map_or(Ok(()), |space| IoSpace(space).unmap(0, IO_TOP / PAGE_SIZE))
+        let Some(space) = self.space.map(IoSpace) else { return Ok(()) };
+        space.unmap(0, IO_TOP / PAGE_SIZE)?;
+        // What it was stopped from until now is no fault of the next driver.
+        space.fault().map(|_| ())
     }
 }
 
@@ -382,7 +391,7 @@ impl Supervisor {
             Phase::Off => self.power_on(at),
             // Once more: what was missing may be there now.
             Phase::Unknown | Phase::Unusable => self.look_for_device(at),
-            Phase::Stopping(_) | Phase::Starting(_) | Phase::On => {}
+            Phase::Stopping(_) | Phase::Starting(_) | Phase::Resetting(_) | Phase::On => {}
         }
         true
     }
@@ -394,6 +403,7 @@ impl Supervisor {
                 Phase::Unknown => self.look_for_device(at),
                 Phase::Stopping(order) => self.look_whether_stopped(at, order),
                 Phase::Starting(order) => self.look_whether_started(at, order),
+                Phase::Resetting(order) => self.look_whether_reset(at, order),
                 Phase::Unusable | Phase::Off | Phase::On => {}
             }
         }
@@ -462,8 +472,13 @@ impl Supervisor {
             self.devices.drivers[at].phase = Phase::Off;
             return self.start_failed(at, "pci cannot start its device");
         }
+        self.devices.drivers[at].phase = Phase::On;
+        self.begin_driver(at);
+    }
+
+    /// The device is on: whoever waits for that begins. If nobody does, it is stopped.
+    fn begin_driver(&mut self, at: usize) {
         let driver = &mut self.devices.drivers[at];
-        driver.phase = Phase::On;
         let connected = driver.resources.as_deref().map_or(Ok(()), Resources::connect);
         let Some(Pending { name, arguments, console }) = driver.pending.take() else {
             return self.stop_device(at);
@@ -501,35 +516,78 @@ impl Supervisor {
         let Some(at) = self.devices.at(place) else { return self.bury(place, parts, why) };
         let driver = &mut self.devices.drivers[at];
         driver.grave = Some((parts, why));
-        if let Some(resources) = &driver.resources {
-            resources.mask();
-        }
         self.fates[place].state = State::Fencing;
-        self.stop_device(at);
+        match driver.resources.as_deref().and_then(|resources| resources.space) {
+            Some(_) => self.reset_device(at),
+            None => self.stop_device(at),
+        }
     }
 
     fn stop_device(&mut self, at: usize) {
-        // A device that runs was found, and by a `pci`.
-        let Some(order) = self.devices.order(at, Wanted::Off) else { return };
-        self.devices.drivers[at].phase = Phase::Stopping(order);
+        if let Some(order) = self.mask_and_order(at, Wanted::Off) {
+            self.devices.drivers[at].phase = Phase::Stopping(order);
+        }
+    }
+
+    fn reset_device(&mut self, at: usize) {
+        if let Some(order) = self.mask_and_order(at, Wanted::On) {
+            self.devices.drivers[at].phase = Phase::Resetting(order);
+        }
+    }
+
+    /// A device that runs was found, and by a `pci`: so there is an order.
+    fn mask_and_order(&mut self, at: usize, wanted: Wanted) -> Option<u64> {
+        if let Some(resources) = &self.devices.drivers[at].resources {
+            resources.mask();
+        }
+        let order = self.devices.order(at, wanted);
         self.ring_pci();
+        order
     }
 
     fn look_whether_stopped(&mut self, at: usize, order: u64) {
         let Some(outcome) = self.devices.answer(at, order) else { return };
+        self.devices.drivers[at].phase = Phase::Off;
+        self.device_stands_still(at, outcome == Outcome::Done);
+    }
+
+    fn look_whether_reset(&mut self, at: usize, order: u64) {
+        let Some(outcome) = self.devices.answer(at, order) else { return };
         let driver = &mut self.devices.drivers[at];
-        driver.phase = Phase::Off;
+        let connected = driver.resources.as_deref().map_or(Ok(()), Resources::connect);
+        match outcome {
+            Outcome::Done if connected.is_ok() => {
+                driver.phase = Phase::On;
+                self.device_stands_still(at, true);
+            }
+            // The next driver cannot begin with it, and whether it stands still is not said.
+            Outcome::Done | Outcome::Refused => self.stop_device(at),
+            Outcome::NotStopped => {
+                driver.phase = Phase::Off;
+                self.device_stands_still(at, false);
+            }
+        }
+    }
+
+    /// The device does nothing any more, or could not be `stopped`: its dead driver's memory is used again, or never.
+    fn device_stands_still(&mut self, at: usize, stopped: bool) {
+        let driver = &mut self.devices.drivers[at];
         let (place, grave) = (driver.place, driver.grave.take());
         let fenced = driver.resources.as_deref().map_or(Ok(()), Resources::fence);
         self.fates[place].recoveries.note(recovery::FENCED, clock::now());
-        match (grave, outcome == Outcome::Done && fenced.is_ok()) {
+        match (grave, stopped && fenced.is_ok()) {
             (Some((parts, why)), true) => self.bury(place, parts, why),
-            (Some((parts, _)), false) => return self.quarantine(at, parts),
+            (Some((parts, _)), false) => self.quarantine(at, parts),
             (None, _) => {}
         }
-        let driver = &self.devices.drivers[at];
-        if driver.pending.is_some() && driver.phase == Phase::Off {
-            self.power_on(at);
+        let begun = self.running_at(place).is_some();
+        let driver = &mut self.devices.drivers[at];
+        match driver.phase {
+            // Its driver runs again: nobody is to wait for that any more.
+            Phase::On if begun => driver.pending = None,
+            Phase::On => self.begin_driver(at),
+            Phase::Off if driver.pending.is_some() => self.power_on(at),
+            _ => {}
         }
     }
 

@@ -33,6 +33,8 @@ pub const TESTS: &[Test] = &[
     }),
     Test::case("supervision/svc_takes_the_right_to_supervise", unauthorised),
     Test::case("supervision/one_that_dies_at_once_is_parked_and_the_operator_can_start_it", parked),
+    Test::case("supervision/so_is_a_driver_and_it_gets_its_device_again", |tool| driver_parked(tool, &[])),
+    Test::case("supervision/so_is_one_without_an_iommu", |tool| driver_parked(tool, &["--no-iommu"])),
     Test::case("supervision/one_that_never_gets_ready_is_ended_and_said_to_hang", hangs),
     Test::case("supervision/one_that_uses_up_a_strict_budget_is_ended", over_budget),
     Test::case("supervision/a_device_that_is_not_there_is_said", no_device),
@@ -219,6 +221,17 @@ fn parked(tool: &Tool) -> Outcome {
     let run = looked_at(tool, &["--icount"], component, &commands)?;
     run.complained_of(&["init: false died too often and stays dead"])?;
     shows(&run, &["false            parked       9      8", ": ended", "false was ended; it "])
+}
+
+fn driver_parked(tool: &Tool, options: &[&str]) -> Outcome {
+    let component = "component pci\n start boot\n restart always\n priority 180\n holds pci\n\
+                     component false\n start boot\n restart always\n heartbeat none\n device 1af4:1044 vectors 1\n\
+                     component *";
+    let commands = ["svc top", "svc list", "svc restart false", "svc top", "svc list"];
+    let run = looked_at(tool, &[&["--icount"], options].concat(), component, &commands)?;
+    run.complained_of(&["init: false died too often and stays dead"])?;
+    // Eight deaths; the operator's will makes one more life, and seven of back-off behind it.
+    shows(&run, &["false            parked       9      8", "false            parked      17     16"])
 }
 
 fn hangs(tool: &Tool) -> Outcome {

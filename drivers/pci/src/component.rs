@@ -179,7 +179,8 @@ impl<'m, M: Machine, W: Word> Pci<'m, M, W> {
         let function = &self.functions[n];
         let status = reset::status(function, work.order.common);
         let bridge = only_behind(&self.functions, function);
-        let outcome = match work.stop.step(&mut self.machine, function, &Means { status, bridge }) {
+        let means = Means { status, bridge, stays_off: work.wanted == Wanted::Off };
+        let outcome = match work.stop.step(&mut self.machine, function, &means) {
             reset::Progress::At(time) => return Some(time),
             reset::Progress::NotStopped => Outcome::NotStopped,
             reset::Progress::Stopped if work.wanted == Wanted::Off => Outcome::Done,
@@ -216,7 +217,8 @@ fn start(machine: &mut impl Machine, function: &Function, order: &Order) -> Opti
         (None, _, Some(at), [message]) => msi::set_up_single(machine, function.at, at, *message)?,
         _ => return None,
     }
-    let after = change_command(machine, function.at, 0, command::BUS_MASTER)?;
+    // A function that was on has both already: then nothing is written.
+    let after = change_command(machine, function.at, 0, command::NO_INTX | command::BUS_MASTER)?;
     (after & command::BUS_MASTER != 0).then_some(())
 }
 

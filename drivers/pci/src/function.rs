@@ -125,18 +125,16 @@ impl Function {
 
     /// Has it answer at its addresses, which a reset may have taken from it. Nothing else changes.
     pub fn decode(&self, space: &mut impl ConfigSpace) -> Option<()> {
-        let held = |space: &mut _| {
-            let placed = |(place, bar): (usize, &bar::Bar)| bar::holds(space, self.at, place, bar);
-            self.placed().map(placed).fold(true, |all, one| all & one)
-        };
-        if !held(space) {
-            change_command(space, self.at, command::MEMORY, 0)?;
-            self.placed().for_each(|(place, bar)| {
-                bar::write(space, self.at, place, bar);
-            });
+        if !self.usable {
+            return None;
         }
-        let sound = self.usable && held(space);
-        sound.then(|| change_command(space, self.at, 0, command::MEMORY)).flatten().map(|_| ())
+        let mut held = self.placed().all(|(place, bar)| bar::holds(space, self.at, place, bar));
+        if !held {
+            change_command(space, self.at, command::MEMORY, 0)?;
+            let write = |(place, bar): (usize, &bar::Bar)| bar::write(space, self.at, place, bar);
+            held = self.placed().map(write).fold(true, |all, one| all & one);
+        }
+        held.then(|| change_command(space, self.at, 0, command::MEMORY)).flatten().map(|_| ())
     }
 
     fn placed(&self) -> impl Iterator<Item = (usize, &bar::Bar)> {
@@ -146,8 +144,13 @@ impl Function {
     /// Keeps it from mastering the bus and from interrupting; `None` if it is gone.
     pub fn quiet(&self, space: &mut impl ConfigSpace) -> Option<()> {
         let after = change_command(space, self.at, command::BUS_MASTER, command::NO_INTX)?;
-        msi::silence(space, self.at, self.msix_at, self.msi_at);
+        self.silence(space);
         (after & command::BUS_MASTER == 0).then_some(())
+    }
+
+    /// Keeps it from sending messages.
+    pub fn silence(&self, space: &mut impl ConfigSpace) {
+        msi::silence(space, self.at, self.msix_at, self.msi_at);
     }
 
     /// Whether what answers there is this function.

@@ -1,4 +1,9 @@
-//! Stopping a function for certain: it masters no bus, and has forgotten every address it was given.
+//! Stopping a function for certain: it has forgotten every address it was given.
+//!
+//! VirtIO's own reset is asked for first, and goes without a look at the bus: a device that says that it is reset touches
+//! no queue until a driver begins with it again (VirtIO 1.2, 2.4.1). Taking the bus from a function and giving it back
+//! has a virtual machine work out twice which device reaches what, which takes it longer than all else in a recovery. So
+//! only a function that stays off loses the bus then, and one that does not reset itself before harder means are used.
 //!
 //! What takes time is waited for by the clock, not in place: [`Stop::step`] says when it wants to be called again, and
 //! other functions go on meanwhile. Whatever a device does, it ends: each wait has an end, and leads to the next, harder
@@ -8,7 +13,8 @@
 //!  appear ──▶ VirtIO's own reset ──▶ done             VirtIO 1.2, 4.1.4.3.1: status 0, read back
 //!    │                │ no, or not in time
 //!    │                ▼
-//!    │        no transaction pending ──▶ function reset ──▶ there again ──▶ done     PCIe 5.0, 6.6.2
+//!    │     bus mastering off ──▶ no transaction pending ──▶ function reset ──▶ there again ──▶ done
+//!    │                                       │                                       PCIe 5.0, 6.6.2
 //!    ▼                                       │ cannot, or not in time
 //!  reset of the bus, if nothing else is on it ◀───┘ ──▶ there again ──▶ done         PCIe 5.0, 6.6.1
 //!                     │ cannot, or not in time
@@ -46,6 +52,8 @@ pub struct Means {
     pub status: Option<Register>,
     /// The bridge whose bus only this function is on.
     pub bridge: Option<Bdf>,
+    /// It is to stay off, without the bus; otherwise it goes on at once, and may keep it.
+    pub stays_off: bool,
 }
 
 /// How it goes.
@@ -109,8 +117,13 @@ impl Stop {
         let rest = Next::Wait(self.until.saturating_sub(now));
         match self.stage {
             Stage::Appear if function.is_there(machine) => begin(machine, function, means),
-            Stage::ResetItself if is_reset(machine, function, means) => end(machine, function),
-            Stage::ResetItself if over => Next::Stage(Stage::Drain, TO_DRAIN),
+            Stage::ResetItself if is_reset(machine, function, means) => {
+                match !means.stays_off || function.quiet(machine).is_some() {
+                    true => Next::End(Progress::Stopped),
+                    false => take_bus(machine, function),
+                }
+            }
+            Stage::ResetItself if over => take_bus(machine, function),
             Stage::ResetItself => Next::Wait(SOON),
             Stage::Drain if over || !is_pending(machine, function) => {
                 reset_function(machine, function, means)
@@ -131,14 +144,21 @@ impl Stop {
 }
 
 fn begin(machine: &mut impl Machine, function: &Function, means: &Means) -> Next {
-    let quiet = function.quiet(machine).is_some();
     let asked = means.status.is_some_and(|register| {
-        quiet && function.decode(machine).is_some() && machine.set_register(register, 0).is_some()
+        function.silence(machine);
+        function.decode(machine).is_some() && machine.set_register(register, 0).is_some()
     });
     match asked {
         true => Next::Stage(Stage::ResetItself, TO_RESET_ITSELF),
-        false => Next::Stage(Stage::Drain, TO_DRAIN),
+        false => take_bus(machine, function),
     }
+}
+
+/// A function that does not reset itself begins nothing new, and has what it has begun ended.
+fn take_bus(machine: &mut impl Machine, function: &Function) -> Next {
+    // Whether it obeyed is looked at when it has been reset.
+    let _ = function.quiet(machine);
+    Next::Stage(Stage::Drain, TO_DRAIN)
 }
 
 fn is_reset(machine: &mut impl Machine, function: &Function, means: &Means) -> bool {

@@ -102,7 +102,8 @@ pub enum Wanted {
     /// Stopped: no bus mastering, no interrupts, and reset (by FLR, or as VirtIO has it), so that it has forgotten
     /// every address it was given.
     Off = 1,
-    /// Reset as by `Off`, then: registers decoded, MSI-X vectors set up and unmasked, bus mastering on.
+    /// Reset as by `Off`, then: registers decoded, MSI-X vectors set up and unmasked, bus mastering on. A function that
+    /// was on, and resets itself as VirtIO has it, masters the bus meanwhile, with nothing to do there.
     On = 2,
 }
 

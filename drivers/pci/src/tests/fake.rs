@@ -95,6 +95,10 @@ pub struct Device {
     /// When it answers again.
     back: u64,
     pub resets: usize,
+    /// Writes to its command register.
+    pub commands: usize,
+    /// It was reset by itself while it mastered the bus.
+    pub reset_as_master: bool,
     express: Option<u16>,
     next_capability: u16,
 }
@@ -112,6 +116,8 @@ impl Device {
             status: None,
             back: 0,
             resets: 0,
+            commands: 0,
+            reset_as_master: false,
             express: None,
             next_capability: 0x40,
         };
@@ -259,7 +265,9 @@ impl Device {
         if self.has(Fault::KeepsAddresses) && (4..10).contains(&word) {
             return;
         }
+        self.commands += usize::from(offset == offset::COMMAND);
         if self.express.is_some_and(|express| express + 8 == offset) && value & 0x8000 != 0 {
+            self.reset_as_master |= self.is_master();
             self.reset(now, true);
             return;
         }

@@ -48,6 +48,47 @@ fn a_function_that_is_off_masters_nothing_and_has_forgotten_everything() {
 }
 
 #[test]
+fn a_function_that_goes_on_at_once_has_forgotten_everything_and_keeps_the_bus() {
+    let (mut world, n, first) = with_order(None, Wanted::On);
+    world.run();
+    let before = world.fake.devices[first].commands;
+    world.fake.devices[first].memory.insert((4, 0x14), 0xf);
+    world.fake.devices[first].memory.insert((4, 0x20), 0x1234_5000);
+    world.fake.devices[first].memory.insert((1, 0), 0xfee0_2000);
+    world.order(n, 2, Wanted::On, 2);
+    assert_eq!(world.run(), 1);
+    assert_eq!(world.outcome(n), (2, Some(Outcome::Done)));
+    let device = &world.fake.devices[first];
+    assert!(device.memory.keys().all(|(bar, _)| *bar != 4));
+    assert_eq!(device.memory.get(&(1, 0)), Some(&(MESSAGE as u32)), "its vectors are as ordered");
+    assert!(device.is_master());
+    assert_eq!((device.commands, device.resets), (before, 0));
+}
+
+#[test]
+fn a_function_that_does_not_reset_itself_loses_the_bus_before_it_is_reset() {
+    for wanted in [Wanted::On, Wanted::Off] {
+        let (mut world, n, first) = with_order(None, Wanted::On);
+        world.run();
+        world.fake.devices[first].faults.push(Fault::NeverResetsItself);
+        world.fake.devices[first].memory.insert((4, 0x14), 0xf);
+        world.order(n, 2, wanted, 2);
+        assert_eq!(world.run(), 1);
+        assert_eq!(world.outcome(n), (2, Some(Outcome::Done)));
+        let device = &world.fake.devices[first];
+        assert!(device.resets == 1 && !device.reset_as_master);
+        assert_eq!(device.is_master(), wanted == Wanted::On);
+    }
+}
+
+#[test]
+fn a_function_that_has_reset_itself_but_keeps_the_bus_is_not_off() {
+    let (mut world, n, _) = with_order(Some(Fault::StaysMaster), Wanted::Off);
+    assert_eq!(world.run(), 1);
+    assert_eq!(world.outcome(n), (1, Some(Outcome::NotStopped)));
+}
+
+#[test]
 fn a_device_that_does_not_reset_itself_is_reset() {
     let (mut world, n, first) = with_order(Some(Fault::NeverResetsItself), Wanted::On);
     world.fake.devices[first].memory.insert((4, 0x14), 0xf);
