@@ -2,8 +2,8 @@
 //!
 //! Once in every period init asks, by a word of the component's orders and its bell, unless the component has begun to
 //! handle something since it was last looked at: then it lives, and is not disturbed. Two looks in a row at a
-//! component that has neither answered nor begun anything find that it hangs. A look at one that was ready to run, but did not
-//! get to, finds nothing: others of higher priority kept it from that. Until it says that it is ready, it has as many looks as
+//! component that has neither answered nor begun anything find that it hangs. A look at one that was ready to run, but hardly
+//! got to, finds nothing: others of higher priority kept it from that. Until it says that it is ready, it has as many looks as
 //! [`STARTUP`] has room for.
 
 extern crate alloc;
@@ -18,6 +18,8 @@ use crate::supervisor::{Ending, Supervisor};
 
 /// Microseconds that a component has until it must be ready.
 pub const STARTUP: u64 = 1_000_000;
+/// Microseconds of processor time that are ample for an answer. Who has had less was kept from it by others.
+const TURN: u64 = 2_000;
 /// Looks in a row without a sign of life after which a component hangs.
 const MOST_MISSED: u32 = 2;
 
@@ -49,7 +51,7 @@ pub struct Signs {
     pub beat: u64,
     /// Messages it has begun.
     pub messages: u64,
-    /// It has run since the last look, or waits for something.
+    /// It has run long enough to answer, or waits for something.
     pub had_its_turn: bool,
 }
 
@@ -138,14 +140,19 @@ impl Supervisor {
         }
     }
 
-    /// Whether the main thread at `place` has run since this was last asked, or waits for something.
+    /// Whether the main thread at `place` waits for something, or has run for a [`TURN`] since this was last so.
     fn has_had_its_turn(&mut self, place: usize) -> bool {
         let number = self.running_at(place).map(u64::from);
         let Some(component) = number.and_then(|number| self.component(number)) else { return false };
         let waits = component.parts.tcb.status().is_ok_and(|[state, ..]| state == BLOCKED);
         let time = self.time_used(place);
-        let before = core::mem::replace(&mut self.fates[place].time_at_look, time);
-        waits || time != before
+        let turn = self.machine.ticks(TURN);
+        let counted = &mut self.fates[place].time_counted;
+        let had = waits || time - *counted >= turn;
+        if had {
+            *counted = time;
+        }
+        had
     }
 
     /// TSC ticks of processor time that the component at `place` has had, in all its lives.

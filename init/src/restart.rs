@@ -27,8 +27,8 @@ pub struct Fate {
     pub heartbeat: Heartbeat,
     /// TSC ticks of processor time in the lives that have ended, and of this one as far as they were asked for.
     pub time: u64,
-    /// The same at the last look for a heartbeat.
-    pub time_at_look: u64,
+    /// The same when a look last found that it had had its turn.
+    pub time_counted: u64,
     /// Lives that ended by the operator's will.
     pub kills: u64,
     policy: Policy,
@@ -59,7 +59,7 @@ impl Fate {
             recoveries: Recoveries::new(supervised),
             heartbeat: Heartbeat::default(),
             time: 0,
-            time_at_look: 0,
+            time_counted: 0,
             kills: 0,
             policy: Policy::default(),
             started: 0,
@@ -90,6 +90,7 @@ impl Supervisor {
         let fate = &mut self.fates[place];
         fate.state = State::Runs;
         fate.started = now;
+        fate.time_counted = fate.time;
         fate.heartbeat = Heartbeat::new(period, startup, now);
         fate.recoveries.note(recovery::STARTED, now);
         fate.recoveries.note(recovery::LIFE, life);

@@ -3,8 +3,9 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::thread;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use xtask::{programs, workspace};
 
@@ -12,6 +13,13 @@ use crate::harness::Outcome;
 
 /// The variable that tells tests to run their long versions.
 pub const LONG: &str = "SKINK_LONG";
+
+/// How long a run may take before it counts as standing still: many times what any takes on a busy host.
+const PATIENCE: Duration = Duration::from_secs(1200);
+/// The same with --long.
+const LONG_PATIENCE: Duration = Duration::from_secs(6 * 3600);
+/// How often to look whether it has ended.
+const GLANCE: Duration = Duration::from_millis(5);
 
 /// The host tool, built.
 pub struct Tool {
@@ -65,7 +73,7 @@ impl Tool {
 
     /// Runs the tool to its end.
     pub fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Result<Run, String> {
-        self.command(arguments).output().map(Run::from).map_err(|error| error.to_string())
+        self.run_with_input(arguments, Vec::new())
     }
 
     /// Runs the tool to its end with `input` as its standard input.
@@ -77,20 +85,45 @@ impl Tool {
         let mut command = self.command(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| error.to_string())?;
-        let stdin = child.stdin.take();
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         // A tool that ends before it has read everything shows in what it printed.
         let writer = thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&input)));
-        let output = child.wait_with_output().map_err(|error| error.to_string())?;
+        let [stdout, stderr] = [read_to_end(stdout), read_to_end(stderr)];
+        let patience = if self.long { LONG_PATIENCE } else { PATIENCE };
+        let status = ended_within(&mut child, patience).map_err(|error| error.to_string())?;
         let _ = writer.join();
-        Ok(output.into())
+        let [stdout, stderr] = [stdout, stderr].map(|reader| reader.join().unwrap_or_default());
+        let run = Run { status: status.and_then(|status| status.code()), stdout, stderr };
+        match status {
+            Some(_) => Ok(run),
+            None => Err(run.told(&format!("it did not end within {} s", patience.as_secs()))),
+        }
     }
 }
 
-impl From<Output> for Run {
-    fn from(output: Output) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Run { status: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+/// Waits for its end, and ends it when that takes too long: then there is no status.
+fn ended_within(child: &mut Child, patience: Duration) -> std::io::Result<Option<ExitStatus>> {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() > deadline {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(GLANCE);
     }
+}
+
+fn read_to_end(source: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What was read before an error is still worth showing.
+        let _ = source.map(|mut source| source.read_to_end(&mut bytes));
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
 }
 
 impl Run {

@@ -1,7 +1,7 @@
 //! QEMU as a process: started, connected to, ended.
 
 use std::fs;
-use std::io::Read;
+use std::io::{LineWriter, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -297,10 +297,12 @@ fn kept_text(mut source: impl Read + Send + 'static) -> JoinHandle<String> {
 
 fn keep_log(mut source: UnixStream, log: &Mutex<Vec<u8>>, echo: bool) {
     let mut buffer = [0; 4096];
+    // By whole lines, as the tool writes there, too. The last one comes when this ends.
+    let mut stderr = LineWriter::new(std::io::stderr());
     while let Ok(length @ 1..) = source.read(&mut buffer) {
         if echo {
             // A closed stderr is no reason to stop keeping the log.
-            let _ = std::io::Write::write_all(&mut std::io::stderr(), &buffer[..length]);
+            let _ = stderr.write_all(&buffer[..length]);
         }
         log.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..length]);
     }

@@ -27,12 +27,12 @@ fn main() {
         Err(error) => panic!("its registers cannot be mapped: {error}"),
     };
     let memory = DeviceMemory::new(&device).allocate(BUFFER as usize).expect("no memory for the device");
-    let server = Server {
+    let mut server = Server {
         edu: Edu::open(registers).unwrap_or_else(|failure| panic!("{failure}")),
         page: Page { words: memory.words(), address: memory.address() },
         fenced: device.io_space.is_some(),
         life: env::life(),
         address: device.address,
     };
-    answer(env::required(ENDPOINT), server, Clients::map(&[]))
+    answer(env::required(ENDPOINT), &mut server, Clients::map(&[]))
 }

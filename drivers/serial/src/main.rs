@@ -41,7 +41,7 @@ fn main() {
     if let Err(error) = irq.bind(env::required("irq-5-bell")) {
         panic!("its interrupt {IRQ} cannot be bound: {}", error.name());
     }
-    work(Serial { port, irq }, clients)
+    work(&mut Serial { port, irq }, clients)
 }
 
 impl Work for Serial {

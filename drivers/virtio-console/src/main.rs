@@ -23,7 +23,7 @@ fn main() {
     let channels = Clients::map(WRITTEN);
     let console = Console::new(given.transport, &mut given.memory).unwrap_or_else(|error| panic!("{error}"));
     let lines = channels.ends().iter().map(|end| line(end, channels.ends())).collect();
-    work(Driver::new(console, lines), channels)
+    work(&mut Driver::new(console, lines), channels)
 }
 
 fn line(end: &End, all: &[End]) -> Line<'static> {

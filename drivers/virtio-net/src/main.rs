@@ -9,6 +9,7 @@ use rt::channel::{Clients, End};
 use rt::work::work;
 use rt::{clock, env};
 use virtio::component::Given;
+use virtio::guest::Mapped;
 use virtio_net::device::{Nic, vectors};
 use virtio_net::driver::{Client, Driver};
 use virtio_net::port::Port;
@@ -21,12 +22,18 @@ const PATIENCE: u64 = 20_000_000;
 const WRITTEN: &[Range<usize>] = &[RX_DONE, TX_DONE];
 
 fn main() {
-    let mut given = Given::new(vectors::COUNT);
     let channels = Clients::map(WRITTEN);
-    let clients = channels.ends().iter().map(|end| client(&mut given, end)).collect();
+    work(&mut begin(channels.ends()), channels)
+}
+
+/// Apart, so that what the beginning takes of the stack is free again.
+#[inline(never)]
+fn begin(ends: &[End]) -> Driver<'static, Mapped> {
+    let mut given = Given::new(vectors::COUNT);
+    let clients = ends.iter().map(|end| client(&mut given, end)).collect();
     let nic = Nic::new(given.transport, &mut given.memory, substitute(given.address));
     let nic = nic.unwrap_or_else(|error| panic!("{error}"));
-    work(Driver::new(nic, clients, clock::microseconds(PATIENCE)), channels)
+    Driver::new(nic, clients, clock::microseconds(PATIENCE))
 }
 
 fn client(given: &mut Given, end: &End) -> Client<'static> {

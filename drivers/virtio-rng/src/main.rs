@@ -18,6 +18,6 @@ const ENDPOINT: &str = "rng";
 fn main() {
     let mut given = Given::new(vectors::COUNT);
     let entropy = Entropy::open(given.transport, &mut given.memory);
-    let entropy = entropy.unwrap_or_else(|error| panic!("{error}"));
-    answer(env::required(ENDPOINT), entropy, Clients::map(&[]))
+    let mut entropy = entropy.unwrap_or_else(|error| panic!("{error}"));
+    answer(env::required(ENDPOINT), &mut entropy, Clients::map(&[]))
 }

@@ -62,7 +62,7 @@ pub trait Answer: Work {
 }
 
 /// Works for `clients`, who ring, until the life ends.
-pub fn work(work: impl Work, clients: Clients) -> ! {
+pub fn work(work: &mut impl Work, clients: Clients) -> ! {
     let mut at_work = AtWork::begin(work, clients);
     loop {
         let rung = match at_work.deadline {
@@ -78,7 +78,7 @@ pub fn work(work: impl Work, clients: Clients) -> ! {
 }
 
 /// The same for one that `endpoint` brings calls to, too.
-pub fn answer(endpoint: CPtr, work: impl Answer, clients: Clients) -> ! {
+pub fn answer(endpoint: CPtr, work: &mut impl Answer, clients: Clients) -> ! {
     if let Err(error) = life::bind_bell() {
         panic!("its bell cannot be bound: {error}");
     }
@@ -90,15 +90,15 @@ pub fn answer(endpoint: CPtr, work: impl Answer, clients: Clients) -> ! {
 static CORRUPT: AtomicBool = AtomicBool::new(false);
 
 /// A component that serves.
-struct AtWork<W> {
-    work: W,
+struct AtWork<'w, W> {
+    work: &'w mut W,
     clients: Clients,
     /// When to wake even if nothing rings.
     deadline: Option<u64>,
 }
 
-impl<W: Work> AtWork<W> {
-    fn begin(work: W, clients: Clients) -> AtWork<W> {
+impl<'w, W: Work> AtWork<'w, W> {
+    fn begin(work: &'w mut W, clients: Clients) -> AtWork<'w, W> {
         if !clients.ends().is_empty() {
             life::on_corrupt(|| CORRUPT.store(true, Ordering::Relaxed));
         }
@@ -134,7 +134,7 @@ impl<W: Work> AtWork<W> {
     }
 }
 
-impl<W: Answer> Serve for AtWork<W> {
+impl<W: Answer> Serve for AtWork<'_, W> {
     fn message(&mut self, received: &Received) -> Option<Message> {
         life::begun();
         let answer = or_die(self.work.answer(received));

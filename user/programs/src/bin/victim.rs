@@ -51,7 +51,7 @@ fn main() -> Result<(), AllocError> {
         end: End::new(end.handshake(), Role::Server, env::life()),
     };
     let clients = channels.ends().iter().map(client).collect();
-    rt::work::answer(env::required("victim"), Victim { clients, state }, channels)
+    rt::work::answer(env::required("victim"), &mut Victim { clients, state }, channels)
 }
 
 impl Work for Victim {
