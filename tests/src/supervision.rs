@@ -129,8 +129,8 @@ fn everybody(tool: &Tool) -> Outcome {
     let restarted = manifest.components.iter().filter(|entry| entry.restart == Restart::Always);
     let names: Vec<&str> =
         restarted.filter(|entry| entry.start == Start::Boot).map(|entry| entry.name).collect();
-    let count = if tool.long() { "10000" } else { "300" };
-    let run = tool.run([&["exec", "--timeout", "300", "--", "restarts", count], &names[..]].concat())?;
+    let (count, patience) = if tool.long() { ("10000", "7200") } else { ("300", "300") };
+    let run = tool.run([&["exec", "--timeout", patience, "--", "restarts", count], &names[..]].concat())?;
     run.ended_with(0)?;
     names.iter().try_for_each(|name| shows(&run, &[&format!("{name}: {count} lives")]))
 }
