@@ -12,7 +12,6 @@ use crate::channel::{Channel, Command};
 use crate::log;
 use crate::log_port::LogPort;
 use crate::port::Port;
-use crate::serial::Serial;
 use crate::supervisor::{Console, INPUT_LIMIT, RunError, Supervisor};
 
 /// The exit status reported of a program that could not be started: as a shell has it.
@@ -52,20 +51,15 @@ impl Supervisor {
 
     /// The serial line to the host's tool has interrupted.
     pub fn host_interrupted(&mut self) {
-        let serial = |host: &mut Option<Channel>, act: fn(&mut Serial)| {
-            if let Some(serial) = host.as_mut().and_then(Channel::serial) {
-                act(serial);
-            }
-        };
-        serial(&mut self.host, |serial| serial.uart.interrupt());
+        let Some(serial) = self.host.as_mut().and_then(Channel::serial) else { return };
+        serial.uart.interrupt();
         self.take_commands();
-        serial(&mut self.host, |serial| {
-            if let Err(error) = serial.let_through() {
-                log!("init: COM2's interrupt stays off: {}", error.name());
-            }
-            // What came between the last look and here made no edge that anyone saw.
-            serial.uart.interrupt();
-        });
+        let Some(serial) = self.host.as_mut().and_then(Channel::serial) else { return };
+        if let Err(error) = serial.let_through() {
+            log!("init: COM2's interrupt stays off: {}", error.name());
+        }
+        // What came between the last look and here made no edge that anyone saw.
+        serial.uart.interrupt();
         self.take_commands();
         self.wake_writers(Console::Host);
     }

@@ -148,15 +148,21 @@ fn arguments() -> Result<(Unit, Vec<&'static str>), &'static str> {
     Ok((unit, arguments.collect()))
 }
 
-/// Runs the benchmarks that are wanted; false if one of them failed.
+/// Runs the benchmarks that are wanted; false if one of them failed. Nothing is printed before all have run: the line
+/// that it goes out by would interrupt the next one when the host gets round to it.
 fn measure(unit: Unit, is_wanted: impl Fn(&str) -> bool) -> Result<bool, Failure> {
     let bench = Bench { resources: Resources::take()?, meter: Meter::calibrated(unit)? };
-    let mut all = true;
+    let mut outcomes = Vec::with_capacity(BENCHMARKS.len());
     for (name, what, measure) in BENCHMARKS.iter().filter(|(name, ..)| is_wanted(name)) {
-        let measured = measure(&bench);
+        let summary = measure(&bench).map(|samples| bench.meter.summary(samples));
         bench.resources.clear()?;
-        match measured {
-            Ok(samples) => rt::println!("result {name} {}", bench.meter.summary(samples)),
+        outcomes.push((name, what, summary));
+    }
+    bench.meter.tell_calibration();
+    let mut all = true;
+    for (name, what, outcome) in outcomes {
+        match outcome {
+            Ok(summary) => rt::println!("result {name} {summary}"),
             Err(Failure::LeftOut(why)) => rt::eprintln!("bench: {name} ({what}) is left out: {why}"),
             Err(failure) => {
                 rt::eprintln!("bench: {name} ({what}): {failure}");

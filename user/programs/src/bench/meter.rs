@@ -85,6 +85,8 @@ pub struct Meter {
     /// What is asked for.
     pub unit: Unit,
     tsc_hz: u64,
+    /// Ticks of the run of known length.
+    length: u64,
 }
 
 /// Reads the counter: what is before is done, what comes after has not begun.
@@ -147,15 +149,22 @@ impl Meter {
     /// A meter for `unit`. Refuses instructions where the counter does not count them.
     pub fn calibrated(unit: Unit) -> Result<Meter, Failure> {
         let length = least(known).saturating_sub(least(readings));
-        rt::eprintln!(
-            "bench: calibration: {KNOWN} instructions take {length} ticks of the time-stamp counter"
-        );
+        let meter = Meter { unit, tsc_hz: rt::env::tsc_hz(), length };
         if unit == Unit::Instructions && length != KNOWN {
+            meter.tell_calibration();
             return Err(Failure::Wrong(
                 "the time-stamp counter does not count instructions here: run with --icount, or in another unit",
             ));
         }
-        Ok(Meter { unit, tsc_hz: rt::env::tsc_hz() })
+        Ok(meter)
+    }
+
+    /// Says what the run of known length took.
+    pub fn tell_calibration(&self) {
+        let length = self.length;
+        rt::eprintln!(
+            "bench: calibration: {KNOWN} instructions take {length} ticks of the time-stamp counter"
+        );
     }
 
     /// Measures `operation`.
