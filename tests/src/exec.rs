@@ -23,8 +23,36 @@ pub const TESTS: &[Test] = &[
     Test::case("exec/a_machine_without_devices_boots", |tool| {
         tool.run(["exec", "--no-devices", "--", "true"])?.ended_with(0)
     }),
+    Test::case("exec/a_machine_without_an_8254_boots_by_the_acpi_timer", |tool| {
+        let run = tool.run(["exec", "--machine", "pit=off", "--verbose", "--", "true"])?;
+        run.ended_with(0)?;
+        run.complained_of(&["by the ACPI timer"])
+    }),
+    Test::case("exec/a_machine_with_up_to_12_more_devices_boots", more_devices),
+    Test::case("exec/an_archive_too_large_for_the_machine_is_refused", large_archive),
     Test::case("exec/counting_instructions_changes_nothing_in_what_a_program_does", icount),
 ];
+
+/// Firmware takes more memory for itself with each device, and QEMU gives addresses to more.
+fn more_devices(tool: &Tool) -> Outcome {
+    for count in 0..=12 {
+        let devices: Vec<_> = (0..count).map(|number| format!("nvme,serial={number}")).collect();
+        let options = devices.iter().flat_map(|device| ["--device", device]);
+        let run = tool.run(["exec"].into_iter().chain(options).chain(["--", "hello"]))?;
+        run.ended_with(0).map_err(|error| format!("{count} more devices: {error}"))?;
+        run.printed("Hello from hello on a machine with 1 CPU(s).\n")?;
+    }
+    Ok(())
+}
+
+fn large_archive(tool: &Tool) -> Outcome {
+    let file = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
+    file.as_file().set_len(30 << 20).map_err(|error| error.to_string())?;
+    let add = format!("{}:large", file.path().display());
+    let run = tool.run(["exec", "--memory", "32", "--add", &add, "--", "true"])?;
+    run.ended_with(125)?;
+    run.complained_of(&["the boot archive has", "--memory"])
+}
 
 fn guest(tool: &Tool, command: &[&str]) -> Result<Run, String> {
     tool.run([&["exec", "--"], command].concat())
