@@ -9,11 +9,13 @@ use core::cell::Cell;
 use abi::{Error, Kind, Rights};
 
 use crate::cpu::Cpu;
+use crate::endpoint::Endpoint;
 use crate::kernel::{Call, Kernel, Outcome, Words};
 use crate::machine::Machine;
 use crate::memory::Ref;
 use crate::reply::{Loan, Reply};
 use crate::tcb::{State, Tcb};
+use crate::timer;
 
 /// A budget and a period: 128 bytes.
 #[derive(Debug)]
@@ -159,7 +161,14 @@ impl<M: Machine> Kernel<M> {
         if runnable {
             self.unready(by.here, tcb);
         }
+        let queue = if tcb.waits_to_send() { Ref::<Endpoint>::at(tcb.blocked_on.get()) } else { None };
+        if let Some(endpoint) = queue {
+            timer::remove(&endpoint.senders, tcb);
+        }
         tcb.priority.set(priority as u8);
+        if let Some(endpoint) = queue {
+            endpoint.add_sender(tcb);
+        }
         if runnable {
             self.ready(by.here, tcb);
         }

@@ -116,7 +116,8 @@ impl<M: Machine> Kernel<M> {
             }
             State::Sending | State::Calling | State::Faulting => {
                 let on = Ref::<Endpoint>::at(tcb.blocked_on.get());
-                assert!(on.is_some_and(|on| on.senders.iter().any(|other| other == tcb)), "a sender is lost");
+                let root = core::iter::successors(Some(tcb), |tcb| tcb.timer.parent.get()).last();
+                assert_eq!(on.and_then(|on| on.senders.get()), root, "a sender is lost");
             }
             State::Receiving => {
                 let on = Ref::<Endpoint>::at(tcb.blocked_on.get());
