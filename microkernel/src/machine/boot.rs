@@ -130,13 +130,14 @@ extern "C" fn boot_main(start_info: u64) -> ! {
         iommu::init(platform, &mut |size| memory.pages(size));
     }
     log!("{}", iommu::report());
-    let tsc_hz = clock::init(platform.pm_timer, &features, info.option("timer=deadline"));
+    let tsc_hz = clock::init(platform.pm_timer, &features);
     let own = apic::id();
     let cpus = smp::start(platform.cpus.iter().copied().filter(|&id| id != own), &features, tsc_hz);
     paging::drop_identity();
     memory.free.add(paging::boot_part());
+    #[cfg(feature = "checks")]
     if info.option("check=wx") {
-        paging::check();
+        paging::wx::check();
     }
 
     let ecam = platform.ecam.filter(|ecam| memory.is_device(ecam.region()));

@@ -1,6 +1,6 @@
-//! How fast the TSC and the APIC's timer run: measured against a clock whose rate is known, the old timer chip
-//! (8254 data sheet), else the ACPI power management timer (ACPI specification 6.4, 4.8.3.3). Where there is
-//! neither, CPUID may tell the TSC's rate, and the APIC's timer is measured against that.
+//! How fast the TSC and the APIC's timer run: measured against the ACPI power management timer (ACPI specification
+//! 6.4, 4.8.3.3). Where there is none CPUID may tell the TSC's rate, and the APIC's timer is measured against that.
+//! The old timer chip (8254) is not needed.
 
 use x86_64::instructions::port::Port;
 
@@ -12,15 +12,9 @@ const MEASUREMENT: u64 = 250;
 /// Measurements, of which the median counts: a host that runs something else meanwhile spoils one.
 const MEASUREMENTS: usize = 3;
 
-const CHANNEL_2: u16 = 0x42;
-const CONTROL: u16 = 0x43;
-const GATE: u16 = 0x61;
-
 /// A clock of a known rate.
 #[derive(Clone, Copy)]
 enum Reference {
-    /// The 8254.
-    Pit,
     /// The ACPI power management timer, at this port.
     PmTimer(u16),
     /// The TSC itself, whose rate CPUID tells.
@@ -28,21 +22,18 @@ enum Reference {
 }
 
 impl Reference {
-    /// The first that runs. A chip that is not there reads the same at each look.
+    /// The first that runs. A timer that is not there reads the same at each look.
     fn find(pm_timer: Option<u16>, features: &cpu::Features) -> Reference {
-        start_pit();
-        let chips = [Some(Reference::Pit), pm_timer.map(Reference::PmTimer)];
-        let told = features.tsc_hz().map(Reference::Tsc);
-        let all = chips.into_iter().chain([told]).flatten();
-        all.into_iter().find(|clock| clock.next_tick(clock.now()).is_some()).unwrap_or_else(|| {
-            panic!("no clock to measure by: no 8254, no ACPI timer, and CPUID does not tell the TSC's rate")
+        let clocks = [pm_timer.map(Reference::PmTimer), features.tsc_hz().map(Reference::Tsc)];
+        let runs = |clock: &Reference| clock.next_tick(clock.now()).is_some();
+        clocks.into_iter().flatten().find(runs).unwrap_or_else(|| {
+            panic!("no clock to measure by: no ACPI timer, and CPUID does not tell the TSC's rate")
         })
     }
 
     /// Ticks in a second.
     fn hz(self) -> u64 {
         match self {
-            Reference::Pit => 1_193_182,
             Reference::PmTimer(_) => 3_579_545,
             Reference::Tsc(hz) => hz,
         }
@@ -51,7 +42,6 @@ impl Reference {
     /// Ticks so far, modulo a power of two.
     fn now(self) -> u32 {
         match self {
-            Reference::Pit => u32::from(read_pit()).wrapping_neg(),
             Reference::PmTimer(port) => read_pm_timer(port),
             Reference::Tsc(_) => cpu::tsc() as u32,
         }
@@ -60,7 +50,6 @@ impl Reference {
     /// Ticks from `start` to `end`.
     fn between(self, start: u32, end: u32) -> u64 {
         let mask = match self {
-            Reference::Pit => 0xffff,
             Reference::PmTimer(_) => 0xff_ffff,
             Reference::Tsc(_) => u32::MAX,
         };
@@ -126,11 +115,11 @@ struct Rates {
     timer_per_tsc: u64,
 }
 
-/// Measures; TSC ticks in a second. Sets up the APIC's timer, which with `deadline` compares with the TSC where it can.
+/// Measures; TSC ticks in a second. Sets up the APIC's timer.
 ///
 /// # Panics
 /// Where there is nothing to measure by.
-pub fn init(pm_timer: Option<u16>, features: &cpu::Features, deadline: bool) -> u64 {
+pub fn init(pm_timer: Option<u16>, features: &cpu::Features) -> u64 {
     apic::start_measuring();
     let reference = Reference::find(pm_timer, features);
     let mut rates = [Rates::default(); MEASUREMENTS];
@@ -139,12 +128,11 @@ pub fn init(pm_timer: Option<u16>, features: &cpu::Features, deadline: bool) -> 
     let median = rates.get(MEASUREMENTS / 2).copied().unwrap_or_default();
     assert!(median.tsc_hz > 1_000_000, "the TSC runs at {} Hz", median.tsc_hz);
     let name = match reference {
-        Reference::Pit => "the 8254",
         Reference::PmTimer(_) => "the ACPI timer",
         Reference::Tsc(_) => "CPUID",
     };
     log!("TSC of {} MHz, by {name}", median.tsc_hz / 1_000_000);
-    apic::calibrate(median.timer_per_tsc, deadline && features.tsc_deadline());
+    apic::calibrate(median.timer_per_tsc);
     median.tsc_hz
 }
 
@@ -156,34 +144,7 @@ fn spin() {
     }
 }
 
-/// Starts channel 2 counting down from 65,536, over and over, with the speaker off.
-fn start_pit() {
-    const GATE_ON: u8 = 1;
-    const SPEAKER_ON: u8 = 2;
-    const CHANNEL_2_RATE: u8 = 0xb4;
-    write(GATE, read(GATE) & !SPEAKER_ON | GATE_ON);
-    write(CONTROL, CHANNEL_2_RATE);
-    write(CHANNEL_2, 0);
-    write(CHANNEL_2, 0);
-}
-
-fn read_pit() -> u16 {
-    const LATCH_CHANNEL_2: u8 = 0x80;
-    write(CONTROL, LATCH_CHANNEL_2);
-    u16::from_le_bytes([read(CHANNEL_2), read(CHANNEL_2)])
-}
-
 fn read_pm_timer(port: u16) -> u32 {
     // SAFETY: reading the timer has no effect.
     unsafe { Port::new(port).read() }
-}
-
-fn read(port: u16) -> u8 {
-    // SAFETY: the 8254's and speaker's ports have no effect on memory; only this module uses them.
-    unsafe { Port::new(port).read() }
-}
-
-fn write(port: u16, value: u8) {
-    // SAFETY: as for `read`.
-    unsafe { Port::new(port).write(value) }
 }

@@ -247,11 +247,6 @@ impl Features {
         };
         firmware::clock::tsc_hz(crystal, khz)
     }
-
-    /// The local APIC's timer can count to a TSC value.
-    pub fn tsc_deadline(&self) -> bool {
-        self.leaf1_ecx & 1 << 24 != 0
-    }
 }
 
 /// Second step: control registers. The features were checked on the boot CPU; the others are taken to be alike.
