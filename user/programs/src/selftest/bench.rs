@@ -19,6 +19,7 @@ use rt::alloc::AllocError;
 use rt::memory;
 
 use crate::arena;
+use crate::inventory::Inventory;
 use crate::program::Program;
 use crate::resources::Resources;
 use crate::table::Run;
@@ -52,7 +53,7 @@ pub struct Bench {
     tcb: CPtr,
     context: CPtr,
     spare: CPtr,
-    capabilities: u64,
+    inventory: Inventory,
     longest: Longest,
     /// The longest time of the latest test.
     latest: u64,
@@ -147,13 +148,13 @@ impl Bench {
             tcb: slot()?,
             context: slot()?,
             spare: slot()?,
-            capabilities: 0,
+            inventory: Inventory::default(),
             longest: Longest::default(),
             latest: 0,
         };
         resources.sched_control.set_priority(resources.tcb.0, BENCH_PRIORITY)?;
-        bench.capabilities = resources.system.verify()?;
-        // What that took is no promise of anybody's.
+        bench.inventory = Inventory::of(resources.cnode)?;
+        // No promise covers the time of that look, nor of what other components did before.
         resources.system.latency()?;
         Ok(bench)
     }
@@ -338,15 +339,14 @@ impl Bench {
         if ticks > self.longest.ticks {
             self.longest = Longest { ticks, place, row };
         }
-        let left = system.verify()?;
+        system.verify()?;
         system.latency()?;
-        if left != self.capabilities {
-            return Err(Failure::new(format_args!(
-                "capabilities are left behind: {left} instead of {}",
-                self.capabilities
-            )));
+        match self.inventory.changed(cnode)? {
+            None => Ok(()),
+            Some((slot, was, is)) => Err(Failure::new(format_args!(
+                "a capability is left behind: slot {slot} was {was:?} before the test and is {is:?} after it"
+            ))),
         }
-        Ok(())
     }
 }
 
