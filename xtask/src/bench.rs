@@ -40,7 +40,8 @@ pub struct BenchOptions {
     /// Print the kernel log (to stderr) as it comes
     #[arg(long, short)]
     pub verbose: bool,
-    /// Benchmarks or the beginnings of their names; `ipc` is the whole kernel suite [default: all]
+    /// Benchmarks or the beginnings of their names; `ipc` is the whole kernel suite, `block` and `net` are measured with
+    /// their drivers [default: all of these]
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
 }
