@@ -14,6 +14,10 @@ pub const TESTS: &[Test] = &[
     Test::case("exec/a_program_that_never_ends_gives_124_and_says_where_it_is", timeout),
     Test::case("exec/a_program_that_crashes_gives_a_readable_report", crash_report),
     Test::case("exec/a_program_that_panics_gives_its_message", panic_report),
+    Test::case("exec/a_lock_taken_again_by_its_holder_panics", |tool| taken_again(tool, "lock")),
+    Test::case("exec/a_heap_that_grows_while_memory_is_in_use_panics", |tool| {
+        taken_again(tool, "heap-within-memory")
+    }),
     Test::case("exec/a_kernel_panic_gives_101_and_a_readable_report", kernel_panic),
     Test::case("exec/no_page_of_the_kernel_is_writable_and_executable", wx),
     Test::case("exec/the_kernel_log_is_shown_when_asked_for", verbose),
@@ -116,6 +120,12 @@ fn panic_report(tool: &Tool) -> Outcome {
         "component crash crashed: panic: asked to",
         "crash::main  user/programs/src/bin/crash.rs:",
     ])
+}
+
+fn taken_again(tool: &Tool, way: &str) -> Outcome {
+    let run = guest(tool, &["crash", way])?;
+    ended_by_its_own_failure(&run)?;
+    run.complained_of(&["component crash crashed: panic: a lock is taken again by the thread that holds it"])
 }
 
 fn ended_by_its_own_failure(run: &Run) -> Outcome {
