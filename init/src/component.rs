@@ -359,7 +359,7 @@ impl Builder<'_, '_> {
     fn give_own(&mut self, given: &mut Given) -> Result<(), BuildError> {
         let (number, endpoint) = (u64::from(self.order.number), self.order.endpoint);
         let to_init = Rights::WRITE.or(Rights::GRANT);
-        self.mint(given, names::CNODE, self.parts.cnode.0, Rights::ALL, 0)?;
+        self.mint(given, names::CNODE, self.parts.cnode.0, self.cspace_rights(), 0)?;
         self.mint(given, names::VSPACE, self.parts.vspace.0, Rights::ALL, 0)?;
         self.mint(given, names::TCB, self.parts.tcb.0, Rights::ALL, 0)?;
         self.mint(given, names::INIT, endpoint, to_init, number)?;
@@ -614,8 +614,11 @@ impl Builder<'_, '_> {
             vspace.map(kept.orders.frame, ORDERS, 0, 1, MapFlags::READ)?;
             vspace.map(kept.status.frame, STATUS, 0, 1, MapFlags::WRITE)?;
         }
-        tcb.configure(cnode.0, vspace.0, pages, PAGE_SIZE)?;
-        self.set_fault_handler()?;
+        self.borrowing(cnode.0, self.cspace_rights(), 0, |cspace| {
+            tcb.configure(cspace, vspace.0, pages, PAGE_SIZE)
+        })?;
+        let (rights, badge) = (Rights::WRITE.or(Rights::GRANT), u64::from(self.order.number) | FAULT_BADGE);
+        self.borrowing(self.order.endpoint, rights, badge, |handler| tcb.set_fault_handler(handler))?;
         let entry = self.order.entry;
         let time = entry.time.unwrap_or(Time { budget: 10_000, period: 10_000, strict: false });
         let (budget, period) = (self.machine.ticks(time.budget), self.machine.ticks(time.period));
@@ -633,17 +636,26 @@ impl Builder<'_, '_> {
         Ok(rt::thread::write_registers(tcb, &registers, true)?)
     }
 
-    /// A thread's fault handler is a capability of its own; the one it is made from is needed only here.
-    fn set_fault_handler(&self) -> Result<(), BuildError> {
+    /// What the component may do with its CSpace.
+    fn cspace_rights(&self) -> Rights {
+        let hidden = if self.order.entry.sees_physical() { Rights::NONE } else { Rights::PHYSICAL };
+        Rights::ALL.without(hidden)
+    }
+
+    /// Uses a capability minted from `from` for as long as `act` takes: a thread keeps one of its own, derived from it.
+    fn borrowing(
+        &self,
+        from: CPtr,
+        rights: Rights,
+        badge: u64,
+        act: impl FnOnce(CPtr) -> Result<(), Error>,
+    ) -> Result<(), BuildError> {
         let slot = memory::with(|objects| objects.take_slot())?;
-        let (number, place) = (u64::from(self.order.number), u64::from(slot.0));
-        let rights = Rights::WRITE.or(Rights::GRANT);
-        let minted =
-            CNODE.mint(place, CNODE.0, u64::from(self.order.endpoint.0), rights, number | FAULT_BADGE);
-        let set = minted.and_then(|()| self.parts.tcb.set_fault_handler(slot));
+        let place = u64::from(slot.0);
+        let acted = CNODE.mint(place, CNODE.0, u64::from(from.0), rights, badge).and_then(|()| act(slot));
         let deleted = CNODE.delete(place);
         memory::with(|objects| objects.return_slot(slot))?;
-        set?;
+        acted?;
         Ok(deleted?)
     }
 }

@@ -331,6 +331,13 @@ impl<'a> Manifest<'a> {
 }
 
 impl<'a> Entry<'a> {
+    /// Returns true if it is told physical addresses: a driver needs them, and so does what holds rights to hardware.
+    pub fn sees_physical(&self) -> bool {
+        use Right::{DeviceMemory, IoControl, IrqControl, Pci, System};
+        let of_hardware = [DeviceMemory, IoControl, IrqControl, Pci, System];
+        self.device.is_some() || self.holds.iter().any(|right| of_hardware.contains(right))
+    }
+
     fn new(name: &'a str) -> Entry<'a> {
         Entry {
             name,

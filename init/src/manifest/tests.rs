@@ -202,3 +202,15 @@ proptest! {
         let _ = Manifest::parse(&text);
     }
 }
+
+#[test]
+fn only_drivers_and_holders_of_rights_to_hardware_are_told_physical_addresses() {
+    let sees = |text: &str| Manifest::parse(text).expect("sound").find("a").map(Entry::sees_physical);
+    for lines in ["memory 1M", "holds sched-control supervise inventory control", "ports 0x80-0x83"] {
+        assert_eq!(sees(&format!("component a\n{lines}")), Some(false), "{lines}");
+    }
+    assert_eq!(sees(&driver("device 1af4:1042 vectors 4")), Some(true));
+    for lines in ["holds pci", "holds io-control", "holds irq-control"] {
+        assert_eq!(sees(&format!("component a\n{lines}")), Some(true), "{lines}");
+    }
+}

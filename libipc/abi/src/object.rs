@@ -121,14 +121,22 @@ impl Rights {
     pub const GRANT: Rights = Rights(4);
     /// Map a Frame executable.
     pub const EXECUTE: Rights = Rights(8);
+    /// Of a CNode: the threads whose CSpace it is are told physical addresses. A thread that is not makes no capability
+    /// with this right.
+    pub const PHYSICAL: Rights = Rights(16);
     /// All of them.
-    pub const ALL: Rights = Rights(15);
+    pub const ALL: Rights = Rights(31);
     /// None.
     pub const NONE: Rights = Rights(0);
 
     /// Whether every right of `other` is among these.
     pub const fn has(self, other: Rights) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// These without those of `other`.
+    pub const fn without(self, other: Rights) -> Rights {
+        Rights(self.0 & !other.0)
     }
 
     /// The rights that are in both.

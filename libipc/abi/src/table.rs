@@ -73,7 +73,8 @@ macro_rules! interface {
                     /// from it.
                     revoke = 0x205 (slot: u64) -> 0 [OutOfRange, NoCapability];
                     /// What is in `slot`: kind, bits, rights, badge, identity (the same for the same object, 0 for
-                    /// an empty slot), free bytes (Untyped) or capabilities derived (others: 0 or 1).
+                    /// an empty slot; 1 for all others where the caller's CSpace lacks the right PHYSICAL), free
+                    /// bytes (Untyped) or capabilities derived (others: 0 or 1).
                     identify = 0x206 (slot: u64) -> 6 [OutOfRange];
                 }
                 VSpace {
@@ -91,11 +92,13 @@ macro_rules! interface {
                     /// Give the Untyped in `untyped` (nothing made of it; it leaves the caller's CSpace) to the
                     /// VSpace for tables and records.
                     donate = 0x304 (untyped: CPtr) -> 0 [InvalidArgument, Busy, OutOfRange];
-                    /// How `address` is mapped: flags, physical address of the page, its size in bytes.
+                    /// How `address` is mapped: flags, physical address of the page (0 where the caller's CSpace
+                    /// lacks the right PHYSICAL), its size in bytes.
                     query = 0x305 (address: u64) -> 3 [OutOfRange, NotMapped];
                 }
                 Frame {
-                    /// The physical address of its first byte (for device memory access without an IOMMU).
+                    /// The physical address of its first byte, for devices (the caller's CSpace needs the right
+                    /// PHYSICAL).
                     physical = 0x401 () -> 1 [];
                 }
                 Tcb {

@@ -110,8 +110,10 @@ impl<M: Machine> Kernel<M> {
             _ => u64::from(slot.first.get().is_some()),
         };
         let badge = if slot.kind.get() == Kind::Untyped { 0 } else { slot.badge.get() };
+        let identity = self.identity(slot);
+        let identity = if by.me.sees_physical() { identity } else { identity.min(1) };
         let (rights, bits) = (u64::from(slot.rights.get().0), u64::from(slot.bits.get()));
-        Ok([slot.kind.get() as u64, bits, rights, badge, self.identity(slot), last, 0, 0])
+        Ok([slot.kind.get() as u64, bits, rights, badge, identity, last, 0, 0])
     }
 
     /// A number that is the same for all capabilities to the same object, and 0 for none.

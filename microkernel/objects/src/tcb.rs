@@ -308,6 +308,11 @@ impl Tcb {
         self.slots.get(index).map(Ref::of)
     }
 
+    /// Whether it is told physical addresses.
+    pub fn sees_physical(&self) -> bool {
+        self.slot(slots::CSPACE).is_some_and(|cspace| cspace.rights.get().has(Rights::PHYSICAL))
+    }
+
     fn is_configured(&self) -> bool {
         self.has_vspace.get()
     }

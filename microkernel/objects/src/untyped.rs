@@ -50,6 +50,7 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn untyped_retype(&self, by: Call, args: Words) -> Outcome {
         let request = self.check_retype(by.me, by.slot, args)?;
         self.clear_for(by.slot, &request)?;
+        let hidden = if by.me.sees_physical() { Rights::NONE } else { Rights::PHYSICAL };
         for at in 0..request.count {
             let offset = request.start.wrapping_add(at << request.size_bits);
             let Some(target) = self.slot_at(request.cnode, request.slot.wrapping_add(at)) else { continue };
@@ -60,6 +61,7 @@ impl<M: Machine> Kernel<M> {
                 request.bits,
                 by.slot.object.get().wrapping_add(offset),
             );
+            target.rights.set(target.rights.get().without(hidden));
         }
         by.slot.badge.set(request.end);
         Ok([0; 8])

@@ -198,6 +198,7 @@ impl<M: Machine> Kernel<M> {
             flags = flags.or(meant);
         }
         let page = found & entry::ADDRESS & !(level_size(leaf.level).wrapping_sub(1));
+        let page = if by.me.sees_physical() { page } else { 0 };
         Ok([flags.0, page, level_size(leaf.level), 0, 0, 0, 0, 0])
     }
 }

@@ -17,9 +17,9 @@ fn identify(w: &World, slot: u32) -> [u64; 8] {
 fn rights_never_grow() {
     let w = World::new();
     let endpoint = w.make(Kind::Endpoint, 0);
-    for rights in 0..16u8 {
+    for rights in (0..16).chain([Rights::PHYSICAL.0, Rights::PHYSICAL.0 | 1, Rights::ALL.0]) {
         let less = w.mint(endpoint, Rights(rights), 0).unwrap();
-        for more in 0..16u8 {
+        for more in (0..16u8).map(|more| more ^ rights & Rights::PHYSICAL.0) {
             let copy = w.mint(less, Rights(more), 0).unwrap();
             assert_eq!(identify(&w, copy)[2], u64::from(rights & more));
             w.delete(copy);
@@ -91,7 +91,7 @@ fn mint_copy_and_relocate_refuse_what_the_table_says() {
         assert_eq!(try_it(free, endpoint, endpoint), Err(Error::WrongKind));
         assert_eq!(try_it(free, 0, endpoint), Err(Error::NoCapability));
     }
-    let rights = w.invoke(root::CNODE, method::CNode::mint, &[free, CNODE, endpoint, 16, 0]);
+    let rights = w.invoke(root::CNODE, method::CNode::mint, &[free, CNODE, endpoint, 32, 0]);
     assert_eq!(rights, Err(Error::InvalidArgument));
 }
 
@@ -259,5 +259,36 @@ fn configuring_a_thread_from_what_a_revocation_takes_is_refused() {
             crate::invariants::check(&w);
         }
         assert_eq!(tcb.buffer.get() == 0, what == 0);
+    }
+}
+
+#[test]
+fn physical_addresses_are_told_only_to_those_whose_cspace_may_tell_them() {
+    for told in [true, false] {
+        let w = World::new();
+        let (cap, _, tcb) = w.active_on(0);
+        let hidden = if told { Rights::NONE } else { Rights::PHYSICAL };
+        let cspace = w.mint(root::CNODE, Rights::ALL.without(hidden), 0).unwrap();
+        let space = w.make(Kind::VSpace, 16);
+        w.invoke(cap, method::Tcb::suspend, &[]).unwrap();
+        let args = [u64::from(cspace), u64::from(space), 0, 0];
+        w.invoke(cap, method::Tcb::configure, &args).unwrap();
+        w.invoke(cap, method::Tcb::resume, &[]).unwrap();
+        let frame = w.make(Kind::Frame, 12);
+        let address = w.slot(frame).object.get();
+        w.invoke(space, method::VSpace::map, &[u64::from(frame), 0x1000, 0, 1, 1]).unwrap();
+        let seen = w.invoke_as(tcb, frame, method::Frame::physical, &[]).map(|words| words[0]);
+        assert_eq!(seen, if told { Ok(address) } else { Err(Error::NoRights) });
+        let page = w.invoke_as(tcb, space, method::VSpace::query, &[0x1000]).unwrap();
+        assert_eq!(page[1..3], [if told { address } else { 0 }, 4096]);
+        let identity = |slot: u32| {
+            w.invoke_as(tcb, root::CNODE, method::CNode::identify, &[u64::from(slot)]).unwrap()[4]
+        };
+        assert_eq!(identity(frame), if told { address | 12 << 56 } else { 1 });
+        assert_eq!(identity(500), 0);
+        // A CSpace that it makes itself tells no more.
+        let args = [Kind::CNode as u64, 4, u64::from(root::CNODE), 501, 1];
+        w.invoke_as(tcb, root::UNTYPED, method::Untyped::retype, &args).unwrap();
+        assert_eq!(w.slot(501).rights.get().has(Rights::PHYSICAL), told);
     }
 }

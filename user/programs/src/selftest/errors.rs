@@ -117,7 +117,7 @@ const REFUSALS: &[Refusal] = &[
 
     refusal("CNode.mint", OutOfRange, |_| CNODE.mint(BEYOND, CNODE.0, slots::TCB.into(), Rights::ALL, 0)),
     refusal("CNode.mint", SlotOccupied, |_| CNODE.mint(slots::CNODE.into(), CNODE.0, slots::TCB.into(), Rights::ALL, 0)),
-    refusal("CNode.mint", InvalidArgument, |w| { let slot = w.slot(); CNODE.mint(slot.into_slot(), CNODE.0, slots::TCB.into(), Rights(16), 0) }),
+    refusal("CNode.mint", InvalidArgument, |w| { let slot = w.slot(); CNODE.mint(slot.into_slot(), CNODE.0, slots::TCB.into(), Rights(Rights::ALL.0 + 1), 0) }),
     refusal("CNode.mint", Busy, |w| { let slot = w.slot(); CNODE.mint(slot.into_slot(), CNODE.0, slots::UNTYPED.into(), Rights::ALL, 0) }),
     refusal("CNode.copy", OutOfRange, |_| CNODE.copy(BEYOND, CNODE.0, slots::TCB.into())),
     refusal("CNode.copy", SlotOccupied, |_| CNODE.copy(slots::CNODE.into(), CNODE.0, slots::TCB.into())),

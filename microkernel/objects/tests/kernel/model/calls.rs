@@ -77,14 +77,14 @@ impl Model {
                 self.place(me, id, number, args).map(|()| Ended::With(vec![]))
             }
             method::CNode::delete | method::CNode::revoke | method::CNode::identify => {
-                self.in_cnode(id, number, args[0])
+                self.in_cnode(me, id, number, args[0])
             }
             method::VSpace::map => self.map(me, object, args, seen).map(|()| Ended::With(vec![])),
             method::VSpace::unmap | method::VSpace::protect => {
                 self.change(object, number, args).map(|()| Ended::With(vec![]))
             }
             method::VSpace::donate => self.donate(me, object, args[0]).map(|()| Ended::With(vec![])),
-            method::VSpace::query => self.query(object, args[0]).map(Ended::With),
+            method::VSpace::query => self.query(me, object, args[0]).map(Ended::With),
             method::IoSpace::map => self.io_map(me, object, args, seen).map(|()| Ended::With(vec![])),
             method::IoSpace::unmap => {
                 Model::io_range(args[0], args[1])?;
@@ -101,7 +101,8 @@ impl Model {
                 Ok(Ended::With(vec![]))
             }
             method::IoControl::status => Ok(Ended::With(vec![1, 1])),
-            method::Frame::physical => Ok(Ended::With(vec![object])),
+            method::Frame::physical if self.sees_physical(me) => Ok(Ended::With(vec![object])),
+            method::Frame::physical => Err(Error::NoRights),
             method::SchedContext::bind => {
                 let thread = self.find_object(me, args[0], Kind::Tcb, Rights::WRITE)?;
                 if !self.configured.contains(&object) {

@@ -71,6 +71,12 @@ impl Model {
         Ok(cap)
     }
 
+    /// Whether a thread is told physical addresses.
+    pub(super) fn sees_physical(&self, thread: Object) -> bool {
+        self.threads[&thread].slots[CSPACE]
+            .is_some_and(|id| Rights(self.caps[&id].rights).has(Rights::PHYSICAL))
+    }
+
     /// The CSpace of a thread: its CNode and how many slots that has.
     pub(super) fn cspace(&self, thread: Object) -> (Object, u64) {
         self.threads[&thread].slots[CSPACE]
@@ -134,12 +140,14 @@ impl Model {
         }
         self.caps.get_mut(&untyped).unwrap().badge = end as u64;
         let sized = plain || matches!(kind, Kind::CNode | Kind::VSpace | Kind::IoSpace);
+        let hidden = if self.sees_physical(me) { Rights::NONE } else { Rights::PHYSICAL };
+        let rights = Rights::ALL.without(hidden).0;
         for at in 0..count {
             let object = start + first + (at << size_bits);
             let cap = Cap {
                 kind,
                 object,
-                rights: 15,
+                rights,
                 badge: 0,
                 bits: if sized { bits } else { size_bits },
                 owner: kind != Kind::Untyped,
@@ -177,7 +185,7 @@ impl Model {
     pub(super) fn place(&mut self, me: Object, cnode: Id, number: u32, args: [u64; 8]) -> Result<()> {
         let [to, from_cnode, from, rights, badge, ..] = args;
         let minted = number == method::CNode::mint;
-        if minted && rights > 15 {
+        if minted && rights > u64::from(Rights::ALL.0) {
             return Err(Error::InvalidArgument);
         }
         let to = self.slot_in(cnode, to)?;
@@ -195,25 +203,25 @@ impl Model {
             self.caps.get_mut(&from).unwrap().place = place;
             return Ok(());
         }
-        let (rights, badge) = if minted { (rights as u8, badge) } else { (15, 0) };
+        let (rights, badge) = if minted { (rights as u8, badge) } else { (Rights::ALL.0, 0) };
         let cap = self.derived(from, rights, badge, place)?;
         self.insert(from, cap);
         Ok(())
     }
 
     /// delete, revoke, identify
-    pub(super) fn in_cnode(&mut self, cnode: Id, number: u32, at: u64) -> Result<Ended> {
+    pub(super) fn in_cnode(&mut self, me: Object, cnode: Id, number: u32, at: u64) -> Result<Ended> {
         let slot = self.slot_in(cnode, at)?;
         let found = self.slots.get(&slot).copied();
         match number {
             method::CNode::delete => self.delete(slot.0, slot.1),
             method::CNode::revoke => self.revoke(found.ok_or(Error::NoCapability)?),
-            _ => return Ok(Ended::With(found.map_or(vec![0; 6], |id| self.identify(id)))),
+            _ => return Ok(Ended::With(found.map_or(vec![0; 6], |id| self.identify(me, id)))),
         }
         Ok(Ended::With(vec![]))
     }
 
-    pub(super) fn identify(&self, id: Id) -> Vec<u64> {
+    fn identify(&self, me: Object, id: Id) -> Vec<u64> {
         let cap = &self.caps[&id];
         let (bits, full) = (u64::from(cap.bits), 1u64 << cap.bits);
         let identity = if matches!(cap.kind, Kind::Untyped | Kind::Frame) {
@@ -221,6 +229,7 @@ impl Model {
         } else {
             cap.object
         };
+        let identity = if self.sees_physical(me) { identity } else { identity.min(1) };
         let (badge, last) = match cap.kind {
             Kind::Untyped if cap.children.is_empty() => (0, full),
             Kind::Untyped => (0, full - cap.badge),

@@ -47,7 +47,7 @@ impl Model {
             return false;
         };
         let place = Place::Slot(self.cspace(to).0, target);
-        let Ok(cap) = self.derived(source, 15, 0, place) else { return false };
+        let Ok(cap) = self.derived(source, Rights::ALL.0, 0, place) else { return false };
         self.insert(source, cap);
         true
     }

@@ -156,7 +156,7 @@ impl Model {
         let universe = Cap {
             kind: Kind::Null,
             object: 0,
-            rights: 15,
+            rights: abi::Rights::ALL.0,
             badge: 0,
             bits: 0,
             owner: false,

@@ -137,12 +137,13 @@ impl Model {
         Ok(())
     }
 
-    pub(super) fn query(&self, space: Object, address: u64) -> Result<Vec<u64>> {
+    pub(super) fn query(&self, me: Object, space: Object, address: u64) -> Result<Vec<u64>> {
         if address >= USER_TOP {
             return Err(Error::OutOfRange);
         }
         let (_, mapping) = self.page(space, address).ok_or(Error::NotMapped)?;
-        Ok(vec![mapping.flags, mapping.physical, mapping.size])
+        let physical = if self.sees_physical(me) { mapping.physical } else { 0 };
+        Ok(vec![mapping.flags, physical, mapping.size])
     }
 
     pub(super) fn io_range(address: u64, pages: u64) -> Result<u64> {

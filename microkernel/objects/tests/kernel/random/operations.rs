@@ -155,7 +155,7 @@ impl Run {
             return self.invoke(me, cnode, number, &[at]);
         }
         let (cnode, to) = self.place(me, false, [rest[2], rest[3]]);
-        let rights = if rest[4] % 2 == 0 { 15 } else { u64::from(rest[4] >> 1) % 17 };
+        let rights = if rest[4] % 2 == 0 { 31 } else { u64::from(rest[4] >> 1) % 33 };
         let badge = [0, 0, 0, 5, 200][(rest[4] >> 8) as usize % 5];
         self.invoke(me, cnode, number, &[to, from_cnode, from, rights, badge]);
     }
