@@ -214,6 +214,9 @@ extern "C" fn trap_user(here: &'static Cpu, vector: u64, error: u64) -> Resume {
         vector != NMI && vector != MACHINE_CHECK,
         "the machine reports a hardware error (vector {vector})"
     );
+    if vector < FIRST_INTERRUPT {
+        here.thread().note_exception([vector, error, address]);
+    }
     remote::lock(here);
     hardware::note_entering(here, vector);
     let abandoned = remote::was_abandoned(here);
@@ -223,7 +226,7 @@ extern "C" fn trap_user(here: &'static Cpu, vector: u64, error: u64) -> Resume {
     if vector >= FIRST_INTERRUPT {
         interrupt(here, vector);
     } else if !abandoned {
-        KERNEL.fault(here, [vector, error, address]);
+        KERNEL.fault(here);
     }
     KERNEL.schedule(here);
     leave(here)

@@ -142,8 +142,11 @@ pub struct Tcb {
     pub bound: Cell<Option<Ref<Notification>>>,
     /// Deadline of its wait, end of its throttling, or its place among the senders of an Endpoint.
     pub timer: TimerNode,
-    /// Kind, code and address of the fault it is in.
-    pub fault: [Cell<u64>; 3],
+    /// Kind, error code, address and rip of the latest exception.
+    pub fault: [Cell<u64>; 4],
+    /// Whether the handler is still to hear of that before the thread runs: not raised yet, or a trap that is not
+    /// answered yet. (A trap is reported behind its instruction, and so cannot strike again by itself.)
+    pub pending: Cell<bool>,
     /// Its CSpace, VSpace, IPC buffer and fault handler.
     pub slots: [Slot; 4],
     /// Vector registers while it is interrupted; at an offset that XSAVE's alignment wants.
@@ -207,6 +210,14 @@ impl Tcb {
     /// Its IPC buffer.
     pub fn ipc_buffer(&self) -> Option<Buffer> {
         Buffer::at(self.buffer.get())
+    }
+
+    /// Notes that the thread, which has just left user code, met an exception: kind, error code, address. Its CPU does
+    /// so before it waits for the kernel lock: from then on others can stop, move and kick the thread.
+    pub fn note_exception(&self, [kind, code, address]: [u64; 3]) {
+        let words = [kind, code, address, self.context.rip.get()];
+        self.fault.iter().zip(words).for_each(|(cell, word)| cell.set(word));
+        self.pending.set(true);
     }
 
     /// Whether it waits in a queue or for an answer.
@@ -453,6 +464,7 @@ impl<M: Machine> Kernel<M> {
         tcb.set_registers(&registers)?;
         // (What it was in a fault with is overwritten, and will not strike again.)
         tcb.fault.iter().for_each(|word| word.set(0));
+        tcb.pending.set(false);
         if resume == 1 {
             self.ready(by.here, tcb);
         }
@@ -556,8 +568,8 @@ impl<M: Machine> Kernel<M> {
         buffer.set_kick_flags(tcb.context.rflags.get());
         buffer.set_inside(1);
         tcb.context.rip.set(tcb.kick_entry.get());
-        if tcb.state.get() == State::Faulting {
-            // Nobody has heard of the fault: it strikes again when the library returns to it.
+        if tcb.state.get() == State::Faulting && !tcb.pending.get() {
+            // Nobody has heard of the fault: it strikes again when the library returns to it. (A trap would not.)
             self.unblock(by.here, tcb);
             self.ready(by.here, tcb);
         }
