@@ -112,9 +112,10 @@ pub struct InitialVectors(pub [u64; 104]);
 const _: () = assert!(size_of::<InitialVectors>() == size_of::<VectorArea>());
 
 /// MXCSR's initial value: all exceptions masked, round to nearest.
-pub const INITIAL_MXCSR: u32 = 0x1f80;
+const INITIAL_MXCSR: u32 = 0x1f80;
 
-static INITIAL_VECTORS: InitialVectors = InitialVectors({
+/// What threads start with, and all that one address space sees of another's.
+pub static INITIAL_VECTORS: InitialVectors = InitialVectors({
     let mut image = [0; 104];
     image[3] = INITIAL_MXCSR as u64;
     image

@@ -255,8 +255,8 @@ impl<M: Machine> Kernel<M> {
                 return self.stay(me);
             }
         };
-        let bits = notification.bits.take();
-        if bits != 0 {
+        if notification.bits.get() != 0 {
+            let bits = notification.take_bits();
             me.finish(0);
             if let Some(word) = me.context.words.first() {
                 word.set(bits);

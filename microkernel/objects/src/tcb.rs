@@ -156,7 +156,7 @@ pub struct Tcb {
 /// XSAVE area.
 #[derive(Debug)]
 #[repr(C, align(64))]
-pub struct VectorArea(pub [Cell<u8>; VECTOR_AREA]);
+pub struct VectorArea(pub [Cell<u64>; VECTOR_AREA / 8]);
 
 const _: () = assert!(core::mem::size_of::<Tcb>() <= 2048);
 const _: () = assert!(core::mem::offset_of!(Tcb, reply) == 0);
@@ -417,6 +417,8 @@ impl<M: Machine> Kernel<M> {
             }
             Home::ThreadVSpace => {
                 self.stop_thread(here, tcb);
+                // (What is in vector registers belongs to the domain that it leaves.)
+                self.machine.init_vectors(tcb);
                 tcb.has_vspace.set(false);
                 tcb.cr3.set(self.root.get());
                 self.leave_space(here, tcb);
@@ -529,8 +531,8 @@ impl<M: Machine> Kernel<M> {
     /// Tcb.unbind_notification
     pub(crate) fn tcb_unbind_notification(&self, by: Call, _: Words) -> Outcome {
         let tcb = self.tcb_in(by.slot)?;
-        if let Some(notification) = tcb.bound.take() {
-            notification.bound.set(None);
+        if let Some(notification) = tcb.bound.get() {
+            notification.unbind();
         }
         Ok([0; 8])
     }
@@ -602,8 +604,8 @@ impl<M: Machine> Kernel<M> {
         if let Some(context) = tcb.sched_context.get() {
             self.unbind_context(here, context);
         }
-        if let Some(notification) = tcb.bound.take() {
-            notification.bound.set(None);
+        if let Some(notification) = tcb.bound.get() {
+            notification.unbind();
         }
         for slot in &tcb.slots {
             self.clear_thread_slot(here, Ref::of(slot));

@@ -88,7 +88,7 @@ pub fn check(world: &World) {
         if let Some(bound) = notification.bound.get() {
             assert!(living.threads.contains(&bound.address()), "a Notification is bound to a dead thread");
             assert_eq!(bound.bound.get().map(Ref::address), Some(address));
-            assert!(notification.bits.get() == 0 || bound.bound_pending.get(), "the fast path misses bits");
+            assert_eq!(notification.bits.get() != 0, bound.bound_pending.get(), "the fast path looks amiss");
             let missed = bound.state.get() == State::Receiving && notification.bits.get() != 0;
             assert!(!missed, "a receiver sleeps over its bound Notification");
         }

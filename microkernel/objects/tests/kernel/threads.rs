@@ -373,3 +373,35 @@ fn a_bound_notification_ends_a_receive() {
     assert_eq!(bind(), Ok(()));
     assert_eq!(w.word(tcb), Ok(6));
 }
+
+#[test]
+fn bits_that_somebody_else_takes_leave_nothing_to_look_for() {
+    let w = World::new();
+    let (endpoint, notification) = (w.make(Kind::Endpoint, 0), w.make(Kind::Notification, 0));
+    let (cap, _, tcb) = w.active_on(0);
+    let (_, _, other) = w.active_on(0);
+    w.invoke(cap, method::Tcb::bind_notification, &[u64::from(notification)]).unwrap();
+    let pend = || {
+        w.signal(w.root, notification);
+        assert!(tcb.bound_pending.get());
+    };
+    for which in [Syscall::poll, Syscall::wait] {
+        for info in [0, MsgInfo::DEADLINE] {
+            for taker in [tcb, other] {
+                pend();
+                w.syscall(taker, which, u64::from(notification), info, [0; 8]);
+                assert_eq!(w.word(taker), Ok(1));
+                assert!(!tcb.bound_pending.get(), "{which:?} leaves the fast path off");
+            }
+        }
+    }
+    pend();
+    w.invoke(cap, method::Tcb::unbind_notification, &[]).unwrap();
+    assert!(!tcb.bound_pending.get(), "unbinding leaves the fast path off");
+    w.invoke(cap, method::Tcb::bind_notification, &[u64::from(notification)]).unwrap();
+    assert!(tcb.bound_pending.get());
+    w.delete(notification);
+    assert!(!tcb.bound_pending.get(), "a Notification that is gone leaves the fast path off");
+    w.recv(tcb, endpoint);
+    assert_eq!(tcb.state.get(), State::Receiving);
+}
