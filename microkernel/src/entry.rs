@@ -16,8 +16,8 @@ use objects::{Cpu, Ref, Slot};
 use x86_64::registers::control::Cr2;
 
 use crate::hardware::{self, KERNEL};
-use crate::machine::apic;
 use crate::machine::panic::{self, TrapFrame};
+use crate::machine::{apic, cpu};
 use crate::remote;
 
 global_asm!(
@@ -69,6 +69,7 @@ global_asm!(
     FOREIGN_ENTRY = const offset_of!(Tcb, foreign_entry),
     BUFFER = const offset_of!(Tcb, buffer),
     CSPACE = const offset_of!(Tcb, cspace),
+    SLOT_SIZE = const size_of::<Slot>(),
     CSPACE_SLOTS = const offset_of!(Tcb, cspace_slots),
     REPLY_CALLER = const offset_of!(Tcb, reply.caller),
     OBJECT = const offset_of!(Slot, object),
@@ -144,11 +145,13 @@ fn leave_from(here: &Cpu, root: u64) -> Resume {
     Resume { tcb, cpu: here }
 }
 
-/// Loads the root table of `next` unless it is `root`, which is loaded.
+/// Loads the root table of `next` unless it is `root`, which is loaded. No segment selectors go along. (The bases of
+/// FS and GS follow in asm/entry.s.)
 #[inline(always)]
 fn load_other(next: Ref<Tcb>, root: u64) {
     if root != next.cr3.get() {
         hardware::load_root(next.cr3.get());
+        cpu::clear_selectors();
     }
 }
 

@@ -184,15 +184,23 @@ impl<M: Machine> Kernel<M> {
 
     /// Looks at the leaves from `first` on up to index `last` of its table, or changes them.
     fn protect_in_table(&self, first: &Leaf, last: usize, how: Protection) -> Result<(), Error> {
-        let Some(records) = self.records(first.table) else { return Ok(()) };
         self.spent((last.wrapping_sub(first.index) as u32).saturating_add(6));
-        let leaves = first.table.get().iter().zip(records.get()).take(last).skip(first.index);
-        let mut allowed = 0;
-        for (cell, record) in leaves.filter(|(cell, _)| cell.get() & entry::PRESENT != 0) {
-            if !how.look {
+        let range = first.index..last;
+        let Some(entries) = first.table.get().get(range.clone()) else { return Ok(()) };
+        if !how.look {
+            for cell in entries.iter().filter(|cell| cell.get() & entry::PRESENT != 0) {
                 cell.set(cell.get() & !entry::ACCESS | how.bits);
-            } else if record.get() != allowed {
-                // (Once for each mapping.)
+            }
+            return Ok(());
+        }
+        let records = self.records(first.table);
+        let Some(records) = records.as_ref().and_then(|records| records.get().get(range)) else {
+            return Ok(());
+        };
+        let mut allowed = 0;
+        for (cell, record) in entries.iter().zip(records) {
+            // (Once for each mapping.)
+            if cell.get() & entry::PRESENT != 0 && record.get() != allowed {
                 allowed = record.get();
                 let rights = Ref::<Record>::at(allowed).map(|record| record.rights.get());
                 if !rights.is_some_and(|rights| rights.has(how.needed)) {

@@ -280,7 +280,7 @@ fn protect_costs_little_for_a_page(w: &mut World) {
     unmap(HERE + PAGE_SIZE, 511);
     let sparse = protect_ticks(SPARSE, MapFlags::READ);
     if w.setup.icount {
-        let most = [16 * 512, 32 * 512, 12_000];
+        let most = [14 * 512, 28 * 512, 12_000];
         assert!(
             [read, write, sparse].iter().zip(most).all(|(&ticks, most)| ticks <= most),
             "READ {read}, WRITE {write} for 512 pages, {sparse} for a gibibyte of holes"
