@@ -46,19 +46,25 @@
     mov [rsp + {RSP}], rcx
 .endm
 
-// Switches from the thread rsp to the thread rbx. Lost: rax, rcx, rdx.
-.macro SWITCH cpu
+// Switches from the thread rsp to the thread rbx. With `selectors` the thread that is left has no say in what is in
+// DS, ES, FS and GS. Lost: rax, rcx, rdx.
+.macro SWITCH cpu, selectors
     SAVE_BASES rsp, rax
-    LOAD_BASES rbx, rax
     mov [rip + \cpu + {CURRENT}], rbx
     mov rcx, [rbx + {CR3}]
     cmp rcx, [rsp + {CR3}]
     je 1f
     mov cr3, rcx
     mov eax, 7                          // x87, SSE, AVX: no content of one domain reaches another
+    xrstor64 [rip + {INITIAL_VECTORS}]  // (edx asks for what XCR0 has not, and so for nothing)
+.if \selectors
     xor edx, edx
-    xrstor64 [rip + {INITIAL_VECTORS}]
-1:
+    mov ds, edx
+    mov es, edx
+    mov fs, edx                         // (before the base, which this may change)
+    mov gs, edx
+.endif
+1:  LOAD_BASES rbx, rax
 .endm
 
 // Back to user code as the thread rbx.
@@ -109,8 +115,7 @@ syscall_entry_\n:
     TAKE_LOCK contended_\n
     cmp rdx, [rsp + {CSPACE_SLOTS}]
     jae slow_\n
-    mov rbp, rdx
-    shl rbp, 6
+    imul rbp, rdx, {SLOT_SIZE}
     add rbp, [rsp + {CSPACE}]           // the slot
     test byte ptr [rbp + {FLAGS}], {CALLABLE}
     jz slow_\n
@@ -132,7 +137,7 @@ call_commit_\n:
     mov [rsp + {BLOCKED_ON}], rbx       // the receiver's own Reply is at the start of its Tcb
     mov byte ptr [rsp + {STATE}], {ANSWER}
     mov byte ptr [rbx + {STATE}], {READY}
-    SWITCH cpu_\n
+    SWITCH cpu_\n, 1
     mov rdx, [rbp + {BADGE}]
     xor eax, eax
     RETURN
@@ -157,15 +162,13 @@ not_call_\n:
     jb slow_\n
     cmp rdx, [rsp + {CSPACE_SLOTS}]
     jae slow_\n
-    mov rbp, rdx
-    shl rbp, 6
+    imul rbp, rdx, {SLOT_SIZE}
     add rbp, [rsp + {CSPACE}]           // the slot
     test byte ptr [rbp + {FLAGS}], {RECEIVABLE}
     jz slow_\n
-    cmp byte ptr [rsp + {BOUND_PENDING}], 0
-    jne slow_\n
     mov rcx, [rbp + {OBJECT}]           // the Endpoint
-    mov r11, [rcx + {SENDERS}]
+    movzx r11d, byte ptr [rsp + {BOUND_PENDING}]
+    or r11, [rcx + {SENDERS}]
     or r11, [rcx + {RECEIVERS}]
     jnz slow_\n
     test esi, esi
@@ -178,7 +181,7 @@ reply_commit_\n:
     mov qword ptr [rsp + {REPLY_CALLER}], 0
     mov byte ptr [rsp + {STATE}], {RECEIVING}
     mov byte ptr [rbx + {STATE}], {READY}
-    SWITCH cpu_\n
+    SWITCH cpu_\n, 0
     xor eax, eax
     xor edx, edx
     RETURN

@@ -16,8 +16,8 @@ use objects::{Cpu, Ref, Slot};
 use x86_64::registers::control::Cr2;
 
 use crate::hardware::{self, KERNEL};
-use crate::machine::apic;
 use crate::machine::panic::{self, TrapFrame};
+use crate::machine::{apic, cpu};
 use crate::remote;
 
 global_asm!(
@@ -69,6 +69,7 @@ global_asm!(
     FOREIGN_ENTRY = const offset_of!(Tcb, foreign_entry),
     BUFFER = const offset_of!(Tcb, buffer),
     CSPACE = const offset_of!(Tcb, cspace),
+    SLOT_SIZE = const size_of::<Slot>(),
     CSPACE_SLOTS = const offset_of!(Tcb, cspace_slots),
     REPLY_CALLER = const offset_of!(Tcb, reply.caller),
     OBJECT = const offset_of!(Slot, object),
@@ -112,9 +113,10 @@ pub struct InitialVectors(pub [u64; 104]);
 const _: () = assert!(size_of::<InitialVectors>() == size_of::<VectorArea>());
 
 /// MXCSR's initial value: all exceptions masked, round to nearest.
-pub const INITIAL_MXCSR: u32 = 0x1f80;
+const INITIAL_MXCSR: u32 = 0x1f80;
 
-static INITIAL_VECTORS: InitialVectors = InitialVectors({
+/// What threads start with, and all that one address space sees of another's.
+pub static INITIAL_VECTORS: InitialVectors = InitialVectors({
     let mut image = [0; 104];
     image[3] = INITIAL_MXCSR as u64;
     image
@@ -143,11 +145,13 @@ fn leave_from(here: &Cpu, root: u64) -> Resume {
     Resume { tcb, cpu: here }
 }
 
-/// Loads the root table of `next` unless it is `root`, which is loaded.
+/// Loads the root table of `next` unless it is `root`, which is loaded. No segment selectors go along. (The bases of
+/// FS and GS follow in asm/entry.s.)
 #[inline(always)]
 fn load_other(next: Ref<Tcb>, root: u64) {
     if root != next.cr3.get() {
         hardware::load_root(next.cr3.get());
+        cpu::clear_selectors();
     }
 }
 
@@ -214,6 +218,9 @@ extern "C" fn trap_user(here: &'static Cpu, vector: u64, error: u64) -> Resume {
         vector != NMI && vector != MACHINE_CHECK,
         "the machine reports a hardware error (vector {vector})"
     );
+    if vector < FIRST_INTERRUPT {
+        here.thread().note_exception([vector, error, address]);
+    }
     remote::lock(here);
     hardware::note_entering(here, vector);
     let abandoned = remote::was_abandoned(here);
@@ -223,7 +230,7 @@ extern "C" fn trap_user(here: &'static Cpu, vector: u64, error: u64) -> Resume {
     if vector >= FIRST_INTERRUPT {
         interrupt(here, vector);
     } else if !abandoned {
-        KERNEL.fault(here, [vector, error, address]);
+        KERNEL.fault(here);
     }
     KERNEL.schedule(here);
     leave(here)

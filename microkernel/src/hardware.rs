@@ -11,7 +11,7 @@ use objects::{Cpu, Kernel, Machine, Ref, Tcb};
 use x86_64::instructions::port::Port;
 use x86_64::structures::port::{PortRead, PortWrite};
 
-use crate::entry::{self, INITIAL_MXCSR};
+use crate::entry;
 use crate::machine::layout::WINDOW;
 use crate::machine::{apic, cpu, ioapic, iommu, log, power, stacks};
 use crate::remote;
@@ -250,9 +250,6 @@ impl Machine for Hardware {
     }
 
     fn init_vectors(&self, tcb: Ref<Tcb>) {
-        const MXCSR: usize = 24;
-        for (byte, value) in tcb.vectors.0.iter().skip(MXCSR).zip(INITIAL_MXCSR.to_le_bytes()) {
-            byte.set(value);
-        }
+        tcb.vectors.0.iter().zip(&entry::INITIAL_VECTORS.0).for_each(|(word, &value)| word.set(value));
     }
 }

@@ -126,14 +126,14 @@ pub const IPC_BUFFER_SIZE: usize = core::mem::size_of::<IpcBuffer>();
 /// Labels of messages that the kernel itself sends.
 pub mod fault {
     /// A fault message has this label. Words: [`KIND`], error code, rip, address (cr2), rsp, rflags, 0, 0.
-    /// The answer's label says how to go on: 0 resumes at the faulting instruction.
+    /// The answer's label says how to go on: 0 resumes the thread.
     pub const LABEL: u32 = 0xffff_fa17;
     /// Word 0: what happened: the vector of the exception (SDM vol. 3, table 6-1) or [`BUDGET`] or
     /// [`FOREIGN_CALL`].
     pub const KIND: usize = 0;
     /// Word 1: the exception's error code; of a foreign call its number.
     pub const CODE: usize = 1;
-    /// Word 2: rip.
+    /// Word 2: rip at the exception; the thread's own may have been redirected since, by a kick.
     pub const RIP: usize = 2;
     /// Word 3: the address of a page fault.
     pub const ADDRESS: usize = 3;

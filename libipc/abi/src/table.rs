@@ -85,10 +85,10 @@ macro_rules! interface {
                         [InvalidArgument, OutOfRange, AlreadyMapped, OutOfTables];
                     /// Unmap `pages` (of 4 KiB) from `address` on; holes are no error. Large pages go whole or not.
                     unmap = 0x302 (address: u64, pages: u64) -> 0 [InvalidArgument, OutOfRange];
-                    /// Change how `pages` from `address` on are mapped, within the rights of their Frames. A refused
-                    /// protect of more than 512 pages may have changed the first of them.
+                    /// Change how `pages` from `address` on are mapped, within the rights of their Frames; holes are no
+                    /// error. A refused protect of more than 512 pages may have changed the first of them.
                     protect = 0x303 (address: u64, pages: u64, flags: MapFlags) -> 0
-                        [InvalidArgument, OutOfRange, NotMapped, NoRights];
+                        [InvalidArgument, OutOfRange, NoRights];
                     /// Give the Untyped in `untyped` (nothing made of it; it leaves the caller's CSpace) to the
                     /// VSpace for tables and records.
                     donate = 0x304 (untyped: CPtr) -> 0 [InvalidArgument, Busy, OutOfRange];

@@ -78,7 +78,8 @@ impl<M: Machine> Kernel<M> {
         let result = match Syscall::from_number(number as u32) {
             Some(which) => self.perform(here, me, which),
             None => {
-                self.fault(here, [fault::FOREIGN_CALL, number, 0]);
+                me.note_exception([fault::FOREIGN_CALL, number, 0]);
+                self.fault(here);
                 Err(Stop::Blocked)
             }
         };

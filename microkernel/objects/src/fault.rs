@@ -12,24 +12,41 @@ use crate::memory::Ref;
 use crate::reply::Loan;
 use crate::tcb::{State, Tcb, key, slots};
 
+/// Kind, error code, address and rip of the exception that `tcb` has noted.
+fn fault_words(tcb: Ref<Tcb>) -> [u64; 4] {
+    tcb.fault.each_ref().map(core::cell::Cell::get)
+}
+
+/// The exception of `tcb` is raised: it stays pending if it is a trap. Any other strikes again by itself.
+#[inline(always)]
+fn keep_trap(tcb: Ref<Tcb>) {
+    let [kind, ..] = fault_words(tcb);
+    // Debug exception, breakpoint, overflow (SDM vol. 3, table 6-1).
+    tcb.pending.set(matches!(kind, 1 | 3 | 4));
+}
+
 impl<M: Machine> Kernel<M> {
-    /// The current thread met an exception: kind, error code, address. Without a handler it stops for good.
-    pub fn fault(&self, here: &Cpu, what: [u64; 3]) {
+    /// The current thread met the exception that it has noted. Without a handler it stops for good.
+    pub fn fault(&self, here: &Cpu) {
         let me = here.thread();
-        let [kind, _, address] = what;
+        let [kind, _, address, _] = fault_words(me);
         self.trace(here, abi::trace::Event::Fault, kind, address);
-        if self.raise_over(here, me, what) {
-            return;
+        if !self.raise_over(here, me) {
+            self.raise_or_stop(here, me);
         }
-        if !self.raise(here, me, what) {
-            me.state.set(State::Inactive);
+    }
+
+    /// Sends the fault message of `tcb`, or stops it where there is no handler.
+    pub(crate) fn raise_or_stop(&self, here: &Cpu, tcb: Ref<Tcb>) {
+        if !self.raise(here, tcb) {
+            tcb.state.set(State::Inactive);
         }
     }
 
     /// The expected case, as the fast path has it for calls: the handler waits here, with nothing unusual about
     /// it, and nobody more urgent is ready. The CPU goes over to it on what the faulting thread ran on.
     #[inline(always)]
-    fn raise_over(&self, here: &Cpu, me: Ref<Tcb>, what: [u64; 3]) -> bool {
+    fn raise_over(&self, here: &Cpu, me: Ref<Tcb>) -> bool {
         let Some(handler) = me.slot(slots::FAULT).filter(|slot| !slot.is_empty()) else { return false };
         let Some(endpoint) = Ref::<Endpoint>::at(handler.object.get()) else { return false };
         let Some(receiver) = endpoint.receivers.head.get() else { return false };
@@ -37,9 +54,7 @@ impl<M: Machine> Kernel<M> {
             return false;
         }
         endpoint.receivers.pop();
-        for (cell, word) in me.fault.iter().zip(what) {
-            cell.set(word);
-        }
+        keep_trap(me);
         me.send_badge.set(handler.badge.get());
         self.transfer_fault(me, receiver);
         me.state.set(State::FaultAnswer);
@@ -72,6 +87,7 @@ impl<M: Machine> Kernel<M> {
             return false;
         }
         me.reply.caller.set(None);
+        caller.pending.set(false);
         caller.set_key(key::SLOW_ANSWER, false);
         me.state.set(State::Receiving);
         me.blocked_on.set(endpoint.address());
@@ -90,11 +106,9 @@ impl<M: Machine> Kernel<M> {
         here.current.set(Some(next));
     }
 
-    /// Sends the fault message of `tcb`, which runs or just ran here; false if it has no handler.
-    pub(crate) fn raise(&self, here: &Cpu, tcb: Ref<Tcb>, what: [u64; 3]) -> bool {
-        for (cell, word) in tcb.fault.iter().zip(what) {
-            cell.set(word);
-        }
+    /// Sends the fault message of `tcb`, which is in no queue; false if it has no handler.
+    pub(crate) fn raise(&self, here: &Cpu, tcb: Ref<Tcb>) -> bool {
+        keep_trap(tcb);
         let Some(handler) = tcb.slot(slots::FAULT).filter(|slot| !slot.is_empty()) else { return false };
         let Some(endpoint) = Ref::<Endpoint>::at(handler.object.get()) else { return false };
         tcb.send_badge.set(handler.badge.get());
@@ -108,7 +122,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// The fault that `tcb` waits with will not be answered: it is to strike again once the thread runs. (A
-    /// foreign system call has gone past its instruction.)
+    /// foreign system call has gone past its instruction; `ready` raises a trap.)
     pub(crate) fn repeat_fault(&self, tcb: Ref<Tcb>) {
         if tcb.fault.first().is_some_and(|kind| kind.get() == fault::FOREIGN_CALL) {
             tcb.context.rip.set(tcb.context.rip.get().wrapping_sub(SYSCALL_LENGTH));
@@ -117,12 +131,11 @@ impl<M: Machine> Kernel<M> {
 
     /// Writes the fault message of `sender` into `receiver`'s registers.
     pub(crate) fn transfer_fault(&self, sender: Ref<Tcb>, receiver: Ref<Tcb>) {
-        let [kind, code, address] =
-            core::array::from_fn(|at| sender.fault.get(at).map_or(0, core::cell::Cell::get));
+        let [kind, code, address, rip] = fault_words(sender);
         let c = &sender.context;
         receiver.context.rax.set(0);
         receiver.context.rdx.set(sender.send_badge.get());
         receiver.context.rsi.set(MsgInfo::plain(fault::LABEL).0);
-        receiver.set_words([kind, code, c.rip.get(), address, c.rsp.get(), c.rflags.get(), 0, 0]);
+        receiver.set_words([kind, code, rip, address, c.rsp.get(), c.rflags.get(), 0, 0]);
     }
 }

@@ -77,6 +77,6 @@ pub trait Machine: 'static {
     fn fast_path(&self, on: bool);
     /// The longest time in the kernel since the last call, and where.
     fn latency(&self) -> (u64, u64);
-    /// Copies the vector state a new thread starts with into its save area.
+    /// Copies the vector state that a thread starts with in an address space into its save area.
     fn init_vectors(&self, tcb: Ref<Tcb>);
 }

@@ -256,16 +256,11 @@ impl<M: Machine> Kernel<M> {
                     at = stop;
                 }
                 Err(leaf) => {
-                    let Leaf { table, index, level } = leaf;
-                    let mut next = index.wrapping_add(1);
-                    if get(table, index).get() & entry::PRESENT != 0 {
+                    let Leaf { index, level, .. } = leaf;
+                    let mut next = self.hole_end(&leaf);
+                    if next == index {
+                        next = index.wrapping_add(1);
                         changed |= self.clear_in_table(&leaf, next, only);
-                    } else {
-                        // Over what is not there in one go.
-                        while next < 512 && get(table, next).get() & entry::PRESENT == 0 {
-                            next = next.wrapping_add(1);
-                        }
-                        self.spent(next.wrapping_sub(index) as u32 / 2);
                     }
                     let size = level_size(level);
                     let start = at & !size.wrapping_sub(1);

@@ -24,6 +24,25 @@ pub struct Notification {
     pub bound: Cell<Option<Ref<Tcb>>>,
 }
 
+impl Notification {
+    /// Takes the bits: the thread bound to it has none to look for any more.
+    #[inline(always)]
+    pub(crate) fn take_bits(&self) -> u64 {
+        if let Some(bound) = self.bound.get() {
+            bound.bound_pending.set(false);
+        }
+        self.bits.take()
+    }
+
+    /// Takes the binding back on both sides.
+    pub(crate) fn unbind(&self) {
+        if let Some(bound) = self.bound.take() {
+            bound.bound.set(None);
+            bound.bound_pending.set(false);
+        }
+    }
+}
+
 impl<M: Machine> Kernel<M> {
     /// Adds bits and wakes who waits for them. The bits of a signal are its badge; a badge of 0 is bit 0.
     pub fn notify(&self, here: &Cpu, notification: Ref<Notification>, bits: u64) {
@@ -51,14 +70,13 @@ impl<M: Machine> Kernel<M> {
     /// Gives a receiving thread the bits of its bound Notification in place of a message.
     pub(crate) fn take_bound(&self, tcb: Ref<Tcb>, notification: Ref<Notification>) {
         tcb.finish(0);
-        tcb.bound_pending.set(false);
         tcb.context.rdx.set(0);
         tcb.context.rsi.set(MsgInfo::NOTIFIED);
         self.hand_bits(tcb, notification);
     }
 
     fn hand_bits(&self, tcb: Ref<Tcb>, notification: Ref<Notification>) {
-        let bits = notification.bits.take();
+        let bits = notification.take_bits();
         if let Some(word) = tcb.context.words.first() {
             word.set(bits);
         }
@@ -96,9 +114,7 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn cancel_waiter(&self, here: &Cpu, slot: Ref<Slot>) -> bool {
         slot.mark(Flags::DYING);
         let Ok(notification) = self.notification_in(slot) else { return false };
-        if let Some(bound) = notification.bound.take() {
-            bound.bound.set(None);
-        }
+        notification.unbind();
         let Some(waiter) = notification.waiters.head.get() else { return false };
         self.cancel(here, waiter);
         true

@@ -182,6 +182,7 @@ impl<M: Machine> Kernel<M> {
         self.unlink_call(here, reply);
         if caller.state.get() == State::FaultAnswer {
             caller.state.set(State::Inactive);
+            caller.pending.set(false);
             // Label 0 resumes; any other leaves the thread stopped.
             if info.label() == 0 {
                 self.ready(here, caller);

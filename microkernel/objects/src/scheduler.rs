@@ -49,8 +49,12 @@ impl<M: Machine> Kernel<M> {
         me
     }
 
-    /// Makes a thread ready to run. If it has nothing to run on it stays off the queues until it gets it.
+    /// Makes a thread ready to run. If it has nothing to run on it stays off the queues until it gets it. With an
+    /// exception pending it waits for its handler instead.
     pub fn ready(&self, here: &Cpu, tcb: Ref<Tcb>) {
+        if tcb.pending.get() {
+            return self.raise_or_stop(here, tcb);
+        }
         tcb.state.set(State::Ready);
         let Some(context) = tcb.runs_on.get() else { return };
         if context.left.get() == 0 {
@@ -251,8 +255,8 @@ impl<M: Machine> Kernel<M> {
                 return self.stay(me);
             }
         };
-        let bits = notification.bits.take();
-        if bits != 0 {
+        if notification.bits.get() != 0 {
+            let bits = notification.take_bits();
             me.finish(0);
             if let Some(word) = me.context.words.first() {
                 word.set(bits);
@@ -439,8 +443,11 @@ impl<M: Machine> Kernel<M> {
         }
         here.current.set(Some(here.idle_thread()));
         me.runs_on.set(Some(context));
-        if context.fault_when_out.get() && self.raise(here, me, [abi::message::fault::BUDGET, 0, 0]) {
-            return;
+        if context.fault_when_out.get() {
+            me.note_exception([abi::message::fault::BUDGET, 0, 0]);
+            if self.raise(here, me) {
+                return;
+            }
         }
         self.throttle(here, me, context.refill_at.get());
     }

@@ -223,6 +223,16 @@ impl<M: Machine> Kernel<M> {
         (get(leaf.table, leaf.index).get() & entry::PRESENT != 0).then_some(leaf)
     }
 
+    /// The end of the entries from `leaf` on that map nothing: its own index if it maps something.
+    pub(crate) fn hole_end(&self, leaf: &Leaf) -> usize {
+        let mut end = leaf.index;
+        while end < 512 && get(leaf.table, end).get() & entry::PRESENT == 0 {
+            end = end.wrapping_add(1);
+        }
+        self.spent(end.wrapping_sub(leaf.index) as u32 / 2);
+        end
+    }
+
     /// The table of `level` that covers `address`, made with those above it if need be.
     pub(crate) fn make_table(
         &self,

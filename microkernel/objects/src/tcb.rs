@@ -142,8 +142,11 @@ pub struct Tcb {
     pub bound: Cell<Option<Ref<Notification>>>,
     /// Deadline of its wait, end of its throttling, or its place among the senders of an Endpoint.
     pub timer: TimerNode,
-    /// Kind, code and address of the fault it is in.
-    pub fault: [Cell<u64>; 3],
+    /// Kind, error code, address and rip of the latest exception.
+    pub fault: [Cell<u64>; 4],
+    /// Whether the handler is still to hear of that before the thread runs: not raised yet, or a trap that is not
+    /// answered yet. (A trap is reported behind its instruction, and so cannot strike again by itself.)
+    pub pending: Cell<bool>,
     /// Its CSpace, VSpace, IPC buffer and fault handler.
     pub slots: [Slot; 4],
     /// Vector registers while it is interrupted; at an offset that XSAVE's alignment wants.
@@ -153,7 +156,7 @@ pub struct Tcb {
 /// XSAVE area.
 #[derive(Debug)]
 #[repr(C, align(64))]
-pub struct VectorArea(pub [Cell<u8>; VECTOR_AREA]);
+pub struct VectorArea(pub [Cell<u64>; VECTOR_AREA / 8]);
 
 const _: () = assert!(core::mem::size_of::<Tcb>() <= 2048);
 const _: () = assert!(core::mem::offset_of!(Tcb, reply) == 0);
@@ -207,6 +210,14 @@ impl Tcb {
     /// Its IPC buffer.
     pub fn ipc_buffer(&self) -> Option<Buffer> {
         Buffer::at(self.buffer.get())
+    }
+
+    /// Notes that the thread, which has just left user code, met an exception: kind, error code, address. Its CPU does
+    /// so before it waits for the kernel lock: from then on others can stop, move and kick the thread.
+    pub fn note_exception(&self, [kind, code, address]: [u64; 3]) {
+        let words = [kind, code, address, self.context.rip.get()];
+        self.fault.iter().zip(words).for_each(|(cell, word)| cell.set(word));
+        self.pending.set(true);
     }
 
     /// Whether it waits in a queue or for an answer.
@@ -411,6 +422,8 @@ impl<M: Machine> Kernel<M> {
             }
             Home::ThreadVSpace => {
                 self.stop_thread(here, tcb);
+                // (What is in vector registers belongs to the domain that it leaves.)
+                self.machine.init_vectors(tcb);
                 tcb.has_vspace.set(false);
                 tcb.cr3.set(self.root.get());
                 self.leave_space(here, tcb);
@@ -458,6 +471,7 @@ impl<M: Machine> Kernel<M> {
         tcb.set_registers(&registers)?;
         // (What it was in a fault with is overwritten, and will not strike again.)
         tcb.fault.iter().for_each(|word| word.set(0));
+        tcb.pending.set(false);
         if resume == 1 {
             self.ready(by.here, tcb);
         }
@@ -522,8 +536,8 @@ impl<M: Machine> Kernel<M> {
     /// Tcb.unbind_notification
     pub(crate) fn tcb_unbind_notification(&self, by: Call, _: Words) -> Outcome {
         let tcb = self.tcb_in(by.slot)?;
-        if let Some(notification) = tcb.bound.take() {
-            notification.bound.set(None);
+        if let Some(notification) = tcb.bound.get() {
+            notification.unbind();
         }
         Ok([0; 8])
     }
@@ -561,8 +575,8 @@ impl<M: Machine> Kernel<M> {
         buffer.set_kick_flags(tcb.context.rflags.get());
         buffer.set_inside(1);
         tcb.context.rip.set(tcb.kick_entry.get());
-        if tcb.state.get() == State::Faulting {
-            // Nobody has heard of the fault: it strikes again when the library returns to it.
+        if tcb.state.get() == State::Faulting && !tcb.pending.get() {
+            // Nobody has heard of the fault: it strikes again when the library returns to it. (A trap would not.)
             self.unblock(by.here, tcb);
             self.ready(by.here, tcb);
         }
@@ -595,8 +609,8 @@ impl<M: Machine> Kernel<M> {
         if let Some(context) = tcb.sched_context.get() {
             self.unbind_context(here, context);
         }
-        if let Some(notification) = tcb.bound.take() {
-            notification.bound.set(None);
+        if let Some(notification) = tcb.bound.get() {
+            notification.unbind();
         }
         for slot in &tcb.slots {
             self.clear_thread_slot(here, Ref::of(slot));

@@ -9,11 +9,15 @@ use crate::memory::{Ref, Table};
 use crate::slot::Slot;
 use crate::space::{Leaf, Space, entry, get, index, level_size};
 
-/// How leaves are protected: looked at only, or changed, too.
+/// How leaves are protected.
 #[derive(Clone, Copy)]
 struct Protection {
-    flags: MapFlags,
-    commit: bool,
+    /// The access bits of their entries.
+    bits: u64,
+    /// What their Frames must allow.
+    needed: Rights,
+    /// Whether they are looked at only.
+    look: bool,
 }
 
 /// How far something came, and why no farther.
@@ -100,10 +104,16 @@ impl<M: Machine> Kernel<M> {
             return Err(Error::InvalidArgument.into());
         }
         let end = range_end(address, pages)?;
+        let bits = access_bits(flags, Rights::ALL)?;
         if self.splits_page(space, address) || self.splits_page(space, end) {
             return Err(Error::InvalidArgument.into());
         }
-        let (reached, result) = self.protect_range(space, address, end, flags);
+        // (READ needs no look: whatever is mapped may be read.)
+        let rights = [(MapFlags::WRITE, Rights::WRITE), (MapFlags::EXECUTE, Rights::EXECUTE)];
+        let needed = rights.into_iter().filter(|&(flag, _)| flags.has(flag));
+        let needed = needed.fold(Rights::NONE, |all, (_, right)| all.or(right));
+        let (reached, result) =
+            self.protect_range(space, address, end, Protection { bits, needed, look: false });
         if reached > address {
             self.flush(by.here, space, address, reached, false);
         }
@@ -117,28 +127,30 @@ impl<M: Machine> Kernel<M> {
 
     /// Changes a share of leaves after the other, each share only after all of it has been looked at; how far it
     /// came, and why no farther.
-    fn protect_range(&self, space: Ref<Space>, address: u64, end: u64, flags: MapFlags) -> Reached {
+    fn protect_range(&self, space: Ref<Space>, address: u64, end: u64, change: Protection) -> Reached {
         /// Bytes of a share (or one large page).
         const SHARE: u64 = 128 * PAGE_SIZE;
+        let look = Protection { look: true, ..change };
+        let must_look = change.needed != Rights::NONE;
         // A short range is looked at as a whole first, so that a refusal leaves all of it as it was.
         let short = end.min(address.saturating_add(level_size(1)));
-        let [look, change] = [false, true].map(|commit| Protection { flags, commit });
-        if let Err(error) = self.protect_share(space, address, short, look) {
+        if must_look && let Err(error) = self.protect_share(space, address, short, look) {
             return (address, Err(error));
         }
         let mut at = address;
         while at < end && (at == address || self.work.get() > 0) {
             let stop = end.min(at.saturating_add(SHARE));
-            let looked = if stop > short { self.protect_share(space, at, stop, look) } else { Ok(at) };
+            let looked =
+                if must_look && stop > short { self.protect_share(space, at, stop, look) } else { Ok(at) };
             match looked.and_then(|_| self.protect_share(space, at, stop, change)) {
-                Ok(reached) => at = reached,
+                Ok(reached) => at = reached.min(end),
                 Err(error) => return (at, Err(error)),
             }
         }
         (at, Ok(()))
     }
 
-    /// Looks at the leaves of a share, or changes them; where the last one ends.
+    /// Looks at the leaves of a share, or changes them; where the last one ends. Holes are passed over.
     fn protect_share(
         &self,
         space: Ref<Space>,
@@ -148,31 +160,52 @@ impl<M: Machine> Kernel<M> {
     ) -> Result<u64, Error> {
         let mut at = address;
         while at < stop {
-            let leaf = self.leaf(space, at).ok_or(Error::NotMapped)?;
+            let (leaf, last) = match self.descend(space, at, 0) {
+                Ok(table) => {
+                    let (first, left) = (index(at, 0), stop.wrapping_sub(at) / PAGE_SIZE);
+                    let last = first.wrapping_add(left as usize).min(512);
+                    (Leaf { table, index: first, level: 0 }, last)
+                }
+                // What is not there in one go; large pages one by one, as what is beside one may be a table.
+                Err(leaf) => {
+                    let last = self.hole_end(&leaf).max(leaf.index.wrapping_add(1));
+                    (leaf, last)
+                }
+            };
+            if get(leaf.table, leaf.index).get() & entry::PRESENT != 0 || leaf.level == 0 {
+                self.protect_in_table(&leaf, last, how)?;
+            }
             let size = level_size(leaf.level);
-            // Large pages one by one: what is beside one may be a table.
-            let left = if leaf.level == 0 { stop.wrapping_sub(at) / PAGE_SIZE } else { 1 };
-            let last = leaf.index.wrapping_add(left as usize).min(512);
-            self.protect_in_table(&leaf, last, how)?;
-            at = at.saturating_add(size.wrapping_mul(last.wrapping_sub(leaf.index) as u64));
+            let start = at & !size.wrapping_sub(1);
+            at = start.saturating_add(size.wrapping_mul(last.wrapping_sub(leaf.index) as u64));
         }
         Ok(at)
     }
 
     /// Looks at the leaves from `first` on up to index `last` of its table, or changes them.
     fn protect_in_table(&self, first: &Leaf, last: usize, how: Protection) -> Result<(), Error> {
-        let records = self.records(first.table).ok_or(Error::NotMapped)?;
-        let units = if how.commit { 2 } else { 1 };
-        self.spent((last.wrapping_sub(first.index) as u32).saturating_mul(units).saturating_add(6));
-        for at in first.index..last {
-            let cell = get(first.table, at);
-            if cell.get() & entry::PRESENT == 0 {
-                return Err(Error::NotMapped);
+        self.spent((last.wrapping_sub(first.index) as u32).saturating_add(6));
+        let range = first.index..last;
+        let Some(entries) = first.table.get().get(range.clone()) else { return Ok(()) };
+        if !how.look {
+            for cell in entries.iter().filter(|cell| cell.get() & entry::PRESENT != 0) {
+                cell.set(cell.get() & !entry::ACCESS | how.bits);
             }
-            let record = Ref::<Record>::at(get(records, at).get()).ok_or(Error::NotMapped)?;
-            let bits = access_bits(how.flags, record.rights.get())?;
-            if how.commit {
-                cell.set(cell.get() & !entry::ACCESS | bits);
+            return Ok(());
+        }
+        let records = self.records(first.table);
+        let Some(records) = records.as_ref().and_then(|records| records.get().get(range)) else {
+            return Ok(());
+        };
+        let mut allowed = 0;
+        for (cell, record) in entries.iter().zip(records) {
+            // (Once for each mapping.)
+            if cell.get() & entry::PRESENT != 0 && record.get() != allowed {
+                allowed = record.get();
+                let rights = Ref::<Record>::at(allowed).map(|record| record.rights.get());
+                if !rights.is_some_and(|rights| rights.has(how.needed)) {
+                    return Err(Error::NoRights);
+                }
             }
         }
         Ok(())

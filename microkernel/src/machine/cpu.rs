@@ -109,19 +109,25 @@ impl CpuLocal {
         unsafe { CS::set_reg(kernel(selector::KERNEL_CODE)) };
         // SAFETY: a writable data segment; base and limit do not count in 64-bit mode.
         unsafe { SS::set_reg(kernel(selector::KERNEL_DATA)) };
-        // SAFETY: 64-bit code does not use DS.
-        unsafe { DS::set_reg(SegmentSelector::NULL) };
-        // SAFETY: nor ES.
-        unsafe { ES::set_reg(SegmentSelector::NULL) };
-        // SAFETY: the kernel keeps nothing in FS.
-        unsafe { FS::set_reg(SegmentSelector::NULL) };
-        // SAFETY: nor in GS.
-        unsafe { GS::set_reg(SegmentSelector::NULL) };
+        clear_selectors();
         // SAFETY: the descriptor is this CPU's task state, static and filled; it is loaded once.
         unsafe { load_tss(kernel(selector::TASK)) };
         // SAFETY: the table is static, and `fill_idt` has written it before any CPU comes here.
         unsafe { lidt(&pointer((&raw const IDT).cast(), size_of_val(&IDT))) };
     }
+}
+
+/// Clears the data segments' selectors: user code can load them, and is not to read what others have loaded.
+#[inline(always)]
+pub fn clear_selectors() {
+    // SAFETY: 64-bit code does not use DS.
+    unsafe { DS::set_reg(SegmentSelector::NULL) };
+    // SAFETY: nor ES.
+    unsafe { ES::set_reg(SegmentSelector::NULL) };
+    // SAFETY: the kernel keeps nothing in FS.
+    unsafe { FS::set_reg(SegmentSelector::NULL) };
+    // SAFETY: nor in GS.
+    unsafe { GS::set_reg(SegmentSelector::NULL) };
 }
 
 /// The CPU's data.

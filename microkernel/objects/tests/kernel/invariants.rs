@@ -88,7 +88,7 @@ pub fn check(world: &World) {
         if let Some(bound) = notification.bound.get() {
             assert!(living.threads.contains(&bound.address()), "a Notification is bound to a dead thread");
             assert_eq!(bound.bound.get().map(Ref::address), Some(address));
-            assert!(notification.bits.get() == 0 || bound.bound_pending.get(), "the fast path misses bits");
+            assert_eq!(notification.bits.get() != 0, bound.bound_pending.get(), "the fast path looks amiss");
             let missed = bound.state.get() == State::Receiving && notification.bits.get() != 0;
             assert!(!missed, "a receiver sleeps over its bound Notification");
         }
@@ -133,6 +133,8 @@ fn check_thread(world: &World, living: &Living, tcb: Ref<Tcb>) {
     {
         assert_eq!((slot.home.get(), slot.extra.get()), (home, tcb.address()));
     }
+    let runs = world.cpus.iter().any(|cpu| cpu.thread() == tcb);
+    assert!(!tcb.is_runnable() || runs || !tcb.pending.get(), "a thread is to run past its exception");
     let [cspace, vspace, buffer, _] = &tcb.slots;
     let slots = if cspace.is_empty() { (tcb.cspace.get(), 0) } else { (cspace.object.get(), cspace.size()) };
     assert_eq!((tcb.cspace.get(), tcb.cspace_slots.get()), slots, "a CSpace that is not the thread's");

@@ -99,10 +99,29 @@ fn protection_stays_within_the_rights_of_the_frame() {
     assert_eq!(protect(&w, space, BASE, 2, MapFlags::UNCACHED.0), Err(Error::InvalidArgument));
     assert_eq!(protect(&w, space, BASE + 1, 1, 0), Err(Error::InvalidArgument));
     assert_eq!(protect(&w, space, USER_TOP, 1, 0), Err(Error::OutOfRange));
-    assert_eq!(protect(&w, space, BASE, 3, 0), Err(Error::NotMapped));
     assert_eq!(query(&w, space, BASE).unwrap()[0], 9, "a refusal changed something");
     assert_eq!(unmap(&w, space, BASE + 1, 1), Err(Error::InvalidArgument));
     assert_eq!(unmap(&w, space, BASE, u64::MAX), Err(Error::OutOfRange));
+}
+
+#[test]
+fn protect_passes_over_holes_of_every_size() {
+    let w = World::new();
+    let (space, frame) = (space(&w, 17), w.make(Kind::Frame, 14));
+    let read = w.mint(frame, Rights::READ, 0).unwrap();
+    let places = [BASE, BASE + 2 * PAGE_SIZE, BASE + (1 << 21), BASE + (1 << 30), BASE + (1 << 39)];
+    for (page, &place) in places.iter().take(4).enumerate() {
+        map(&w, space, frame, [place, page as u64 * PAGE_SIZE, 1, WRITE]).unwrap();
+    }
+    map(&w, space, read, [places[4], 0, 1, 0]).unwrap();
+    let flags = || places.map(|place| query(&w, space, place).unwrap()[0]);
+    assert_eq!(protect(&w, space, BASE, 1 << 28, 0), Ok(()));
+    assert_eq!(flags(), [1; 5]);
+    assert_eq!(protect(&w, space, BASE - (1 << 21), (1 << 21) / PAGE_SIZE, 0), Ok(()), "nothing but a hole");
+    assert_eq!(protect(&w, space, BASE, (1 << 18) + 1, WRITE), Ok(()));
+    assert_eq!(flags(), [3, 3, 3, 3, 1]);
+    assert_eq!(protect(&w, space, BASE + (1 << 21), 1 << 28, WRITE), Err(Error::NoRights));
+    assert_eq!(flags(), [3, 3, 3, 3, 1]);
 }
 
 #[test]

@@ -163,6 +163,82 @@ fn a_fault_whose_handler_dies_strikes_again() {
     assert_eq!((tcb.state.get(), tcb.context.rip.get()), (State::Ready, 0x1234));
 }
 
+/// What else can happen to a thread on CPU 1 whose CPU waits for the lock with an exception.
+const MEANWHILE: [fn(&World, [u32; 2]); 5] = [
+    |_, _| (),
+    |w, [cap, _]| w.set_priority(cap, 90),
+    |w, [cap, _]| {
+        w.invoke(cap, method::Tcb::suspend, &[]).unwrap();
+        w.invoke(cap, method::Tcb::resume, &[]).unwrap();
+    },
+    |w, [cap, context]| {
+        w.invoke(context, method::SchedContext::unbind, &[]).unwrap();
+        let args = [u64::from(context), 0, crate::world::TURN, crate::world::TURN, 0];
+        w.invoke(root::SCHED_CONTROL, method::SchedControl::configure, &args).unwrap();
+        w.bind(context, cap);
+    },
+    |w, [cap, _]| {
+        w.invoke(cap, method::Tcb::kick, &[]).unwrap();
+    },
+];
+
+#[test]
+fn an_exception_outlives_what_is_done_to_its_thread_meanwhile() {
+    for (kind, traps) in [(1, true), (3, true), (4, true), (6, false), (14, false)] {
+        for (number, meanwhile) in MEANWHILE.iter().enumerate() {
+            let w = World::with_cpus(2);
+            let endpoint = w.make(Kind::Endpoint, 0);
+            let (cap, context, tcb) = w.active_on(1);
+            w.invoke(cap, method::Tcb::set_fault_handler, &[u64::from(endpoint)]).unwrap();
+            w.invoke(cap, method::Tcb::set_foreign, &[0, 0x3000]).unwrap();
+            w.run(tcb);
+            tcb.context.rip.set(0x1234);
+            w.meet_exception(1, [kind, 6, 0xdead_0000]);
+            meanwhile(&w, [cap, context]);
+            if w.cpus[1].thread() == tcb {
+                w.enter_with_exception(1);
+            } else {
+                w.answer_pokes();
+            }
+            let hear = || match w.recv(w.root, endpoint) {
+                Done::With(Ok(message)) => message.words,
+                other => panic!("exception {kind}, case {number}: {other:?}"),
+            };
+            assert_eq!(hear()[..4], [kind, 6, 0x1234, 0xdead_0000], "case {number}");
+            if traps {
+                // A handler that turns away, one that is gone, a stop: it is heard again.
+                assert_eq!(hear()[..4], [kind, 6, 0x1234, 0xdead_0000], "case {number}");
+                w.invoke(cap, method::Tcb::suspend, &[]).unwrap();
+                w.invoke(cap, method::Tcb::resume, &[]).unwrap();
+                assert_eq!(hear()[2], 0x1234, "case {number}");
+            }
+            w.reply(w.root, 0);
+            let kicked = number == MEANWHILE.len() - 1;
+            assert_eq!((tcb.state.get(), tcb.pending.get()), (State::Ready, false));
+            assert_eq!(tcb.context.rip.get(), if kicked { 0x3000 } else { 0x1234 });
+        }
+    }
+}
+
+#[test]
+fn a_trap_without_a_handler_waits_for_one() {
+    let w = World::new();
+    let endpoint = w.make(Kind::Endpoint, 0);
+    let (cap, _, tcb) = w.active_on(0);
+    w.run(tcb);
+    w.fault(0, [3, 0, 0]);
+    assert_eq!(status(&w, cap), 0);
+    w.invoke(cap, method::Tcb::resume, &[]).unwrap();
+    assert_eq!(status(&w, cap), 0, "it ran past its trap");
+    w.invoke(cap, method::Tcb::set_fault_handler, &[u64::from(endpoint)]).unwrap();
+    w.invoke(cap, method::Tcb::resume, &[]).unwrap();
+    assert!(matches!(w.recv(w.root, endpoint), Done::With(Ok(message)) if message.words[0] == 3));
+    // Whose registers are written is beyond what it was in.
+    w.invoke(cap, method::Tcb::suspend, &[]).unwrap();
+    assert_eq!(write_registers(&w, cap, &Registers::default(), 1), Ok(()));
+    assert_eq!(tcb.state.get(), State::Ready);
+}
+
 #[test]
 fn a_fault_without_a_handler_stops_the_thread() {
     let w = World::new();
@@ -296,4 +372,36 @@ fn a_bound_notification_ends_a_receive() {
     // Bits that are there already end a receive at the moment of binding.
     assert_eq!(bind(), Ok(()));
     assert_eq!(w.word(tcb), Ok(6));
+}
+
+#[test]
+fn bits_that_somebody_else_takes_leave_nothing_to_look_for() {
+    let w = World::new();
+    let (endpoint, notification) = (w.make(Kind::Endpoint, 0), w.make(Kind::Notification, 0));
+    let (cap, _, tcb) = w.active_on(0);
+    let (_, _, other) = w.active_on(0);
+    w.invoke(cap, method::Tcb::bind_notification, &[u64::from(notification)]).unwrap();
+    let pend = || {
+        w.signal(w.root, notification);
+        assert!(tcb.bound_pending.get());
+    };
+    for which in [Syscall::poll, Syscall::wait] {
+        for info in [0, MsgInfo::DEADLINE] {
+            for taker in [tcb, other] {
+                pend();
+                w.syscall(taker, which, u64::from(notification), info, [0; 8]);
+                assert_eq!(w.word(taker), Ok(1));
+                assert!(!tcb.bound_pending.get(), "{which:?} leaves the fast path off");
+            }
+        }
+    }
+    pend();
+    w.invoke(cap, method::Tcb::unbind_notification, &[]).unwrap();
+    assert!(!tcb.bound_pending.get(), "unbinding leaves the fast path off");
+    w.invoke(cap, method::Tcb::bind_notification, &[u64::from(notification)]).unwrap();
+    assert!(tcb.bound_pending.get());
+    w.delete(notification);
+    assert!(!tcb.bound_pending.get(), "a Notification that is gone leaves the fast path off");
+    w.recv(tcb, endpoint);
+    assert_eq!(tcb.state.get(), State::Receiving);
 }

@@ -28,6 +28,8 @@ pub const TESTS: &[Test] = &[
     row!("domains", a_new_thread_has_no_old_registers, "a Tcb made of memory that was another's begins with zeros"),
     row!("domains", a_pending_x87_error_strikes_nobody_else, "an x87 error that waits in a client strikes neither its server nor a handler, whatever instruction comes first there"),
     row!("domains", a_client_cannot_set_a_servers_rounding, "a server computes alike, whatever MXCSR and x87 control word its clients have, on the fast path and the slow one"),
+    row!("domains", a_server_sees_no_segment_selector_of_its_caller, "a call shows its server nothing that the caller has loaded into DS, ES, FS and GS"),
+    row!("domains", a_switch_passes_no_segment_selector, "nor does a thread find what was loaded by whoever ran before it"),
     row!("domains", all_state_survives_a_move_to_another_cpu, "a thread that goes on on another CPU has all registers there, vector registers too", Need::Cpus(2)),
     row!("domains", all_state_survives_a_stop, "a thread that is suspended and resumed in user code has all registers as before, vector registers too"),
 ];
@@ -41,6 +43,16 @@ snippets! {
     fault_with_error: "fldcw [rdi]", "fld1", "fldz", "fdivp", "ud2";
     /// A call with the MXCSR and x87 control word at rdi.
     call_with_modes: "ldmxcsr [rdi]", "fldcw [rdi + 8]", "syscall";
+    /// Loads user data's selector into all data segments, then makes the system call in r10.
+    call_with_selectors:
+        "mov eax, 0x1b", "mov ds, eax", "mov es, eax", "mov fs, eax", "mov gs, eax", "mov rax, r10", "syscall";
+    /// The same, and then spins.
+    spin_with_selectors:
+        "mov eax, 0x1b", "mov ds, eax", "mov es, eax", "mov fs, eax", "mov gs, eax", "inc qword ptr [rdi]", "2: jmp 2b";
+    /// Tells the selectors in rax, rbx, rcx and rdi.
+    tell_selectors: "mov eax, ds", "mov ebx, es", "mov ecx, fs", "mov edi, gs";
+    /// The same behind a system call.
+    receive_and_tell_selectors: "syscall", "mov eax, ds", "mov ebx, es", "mov ecx, fs", "mov edi, gs";
     /// Loads all of ymm0 to 15, MXCSR and the x87 from rdi, spins while the word at rsi is 0, and stores them.
     hold_vectors:
         "xrstor64 [rdi]", "2: pause", "cmp qword ptr [rsi], 0", "je 2b", "mov eax, 7", "xor edx, edx",
@@ -427,6 +439,37 @@ impl Holder {
         let expected = Registers { rip: end(hold_vectors), rax: 7, rdx: 0, rflags, ..self.registers };
         assert_eq!(found, expected);
     }
+}
+
+/// The segment selectors that a thread has told.
+fn selectors(found: &Registers) -> [u64; 4] {
+    [found.rax, found.rbx, found.rcx, found.rdi]
+}
+
+fn a_server_sees_no_segment_selector_of_its_caller(w: &mut World) {
+    let endpoint = w.endpoint();
+    let [server, caller] = pair(w, [0, 0]);
+    let mut receive = marked(&server, MARK, Syscall::recv, endpoint);
+    (receive.rip, receive.rsi) = (address(receive_and_tell_selectors), 0);
+    server.run(&receive);
+    w.until_blocked(&server.thread);
+    let mut call = marked(&caller, OTHER_MARK, Syscall::call, endpoint);
+    (call.rip, call.r[2]) = (address(call_with_selectors), u64::from(Syscall::call.number()));
+    caller.run(&call);
+    let fault = server.hear();
+    assert_eq!((fault.kind, fault.rip), (INVALID_OPCODE, end(receive_and_tell_selectors)));
+    assert_eq!(selectors(&server.found()), [0; 4]);
+}
+
+fn a_switch_passes_no_segment_selector(w: &mut World) {
+    let [before, after] = pair(w, [0, 0]);
+    let mut registers = before.registers(spin_with_selectors);
+    registers.rdi = arena::ADDRESS;
+    before.run(&registers);
+    w.until("selectors are loaded", || arena::get(0) == 1);
+    after.run(&after.registers(tell_selectors));
+    assert_eq!(after.hear().rip, end(tell_selectors));
+    assert_eq!(selectors(&after.found()), [0; 4]);
 }
 
 fn all_state_survives_a_move_to_another_cpu(w: &mut World) {

@@ -137,7 +137,6 @@ const REFUSALS: &[Refusal] = &[
     refusal("VSpace.unmap", OutOfRange, |_| VSPACE.unmap(USER_TOP, 1)),
     refusal("VSpace.protect", InvalidArgument, |_| VSPACE.protect(arena::ADDRESS, 512, MapFlags::WRITE.or(MapFlags::EXECUTE))),
     refusal("VSpace.protect", OutOfRange, |_| VSPACE.protect(USER_TOP - 4096, 2, MapFlags::READ)),
-    refusal("VSpace.protect", NotMapped, |_| VSPACE.protect(HOLE, 1, MapFlags::READ)),
     refusal("VSpace.protect", NoRights, |w| { let f = w.frame(1); let f = w.mint(f, Rights::READ, 0); VSPACE.map(f, HOLE, 0, 1, MapFlags::READ).must("a map"); VSPACE.protect(HOLE, 1, MapFlags::WRITE) }),
     refusal("VSpace.donate", InvalidArgument, |w| { let u = w.make_sized(Kind::Untyped, 12); VSPACE.donate(u) }),
     refusal("VSpace.donate", Busy, |w| { let u = w.make_sized(Kind::Untyped, 14); make_from(w, u); VSPACE.donate(u) }),

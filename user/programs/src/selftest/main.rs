@@ -33,6 +33,7 @@ mod resources;
 mod run;
 mod scheduling;
 mod smp;
+mod stops;
 mod subject;
 mod system;
 mod table;

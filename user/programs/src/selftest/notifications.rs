@@ -21,6 +21,7 @@ pub const TESTS: &[Test] = &[
     row!("notifications", bits_that_wait_end_the_next_receive, "bits signalled before a bound thread receives end that receive at once"),
     row!("notifications", a_bound_notification_ends_a_reply_recv_that_comes_later, "the fast path of reply_recv does not pass over a bound notification's bits"),
     row!("notifications", a_thread_that_unbinds_is_left_alone, "after unbinding, signals no longer end receives, and the bits stay"),
+    row!("notifications", bits_taken_by_others_leave_the_fast_path_on, "after a poll or an unbind has taken a bound Notification's bits away, the thread's answers take as few instructions as before"),
     row!("notifications", a_bound_notification_does_not_disturb_a_call, "a signal does not end a call of the thread it is bound to"),
     row!("notifications", deleting_a_notification_unbinds_it_and_tells_waiters, "deleting a Notification cancels its waiters and frees its thread for another one"),
     row!("notifications", a_signal_wakes_a_thread_on_another_cpu, "signals between CPUs wake their waiters", Need::Cpus(2)),
@@ -161,6 +162,46 @@ fn deleting_a_notification_unbinds_it_and_tells_waiters(w: &mut World) {
     w.delete(first);
     w.join(&waiter);
     TCB.bind_notification(second).must("binding another");
+}
+
+/// Ticks of a call and its answer, at best.
+fn round_trip(endpoint: CPtr) -> u64 {
+    let ticks = (0..20).map(|_| {
+        let start = now();
+        ipc::call(endpoint, Message::new(0)).must("a call");
+        now() - start
+    });
+    ticks.min().unwrap_or(u64::MAX)
+}
+
+fn bits_taken_by_others_leave_the_fast_path_on(w: &mut World) {
+    const POLL: u32 = 1;
+    const UNBIND: u32 = 2;
+    let [endpoint, notification] = [w.endpoint(), w.notification()];
+    let server = w.thread().prepare();
+    let tcb = server.tcb;
+    tcb.bind_notification(notification).must("binding");
+    server.run(move || {
+        let mut received = ipc::recv(endpoint, CPtr::NULL).must("a call");
+        loop {
+            let label = received.message.info.label();
+            if label != 0 {
+                ipc::signal(notification).must("a signal");
+            }
+            match label {
+                POLL => assert_eq!(ipc::poll(notification), Ok(1)),
+                UNBIND => tcb.unbind_notification().must("unbinding"),
+                _ => {}
+            }
+            received = ipc::reply_recv(endpoint, Message::new(0)).must("a call");
+        }
+    });
+    let before = round_trip(endpoint);
+    for what in [POLL, UNBIND] {
+        ipc::call(endpoint, Message::new(what)).must("a call");
+        let after = round_trip(endpoint);
+        assert!(!w.setup.icount || after <= before, "{before} ticks before, {after} afterwards");
+    }
 }
 
 fn a_signal_wakes_a_thread_on_another_cpu(w: &mut World) {

@@ -7,7 +7,7 @@ use ipc::{Message, Untyped, VSpace};
 use crate::arena;
 use crate::row;
 use crate::table::{Need, Test};
-use crate::world::{CNODE, INACTIVE, Must, READY, SCHED_CONTROL, Slot, Thread, VSPACE, World, now};
+use crate::world::{CNODE, INACTIVE, Must, READY, SCHED_CONTROL, Slot, Thread, VSPACE, World, now, unless};
 
 /// The tests of this area.
 #[rustfmt::skip]
@@ -103,7 +103,7 @@ fn a_cspace_is_taken_from_a_running_thread(w: &mut World) {
     for round in 0..20 {
         let (cspace, notification) = (w.cspace(4), w.notification());
         w.give(cspace, 2, notification);
-        let thread = w.thread().cpu(1).cspace(cspace).start(move || {
+        w.thread().cpu(1).cspace(cspace).start(move || {
             while ipc::signal(CPtr(2)).is_ok() {
                 arena::set(0, round + 1);
             }
@@ -112,7 +112,6 @@ fn a_cspace_is_taken_from_a_running_thread(w: &mut World) {
         w.until("it runs", || arena::get(0) == round + 1);
         w.delete(cspace.0);
         w.until("it notices", || arena::get(1) == round + 1);
-        let _ = thread;
     }
 }
 
@@ -292,13 +291,17 @@ fn all_cpus_derive_and_revoke_one_tree(w: &mut World) {
             for round in 0..100 {
                 for at in 0..8 {
                     // From its own capability; now and then everything of someone else's goes, too.
-                    let _ = CNODE.copy(slots + at, CNODE.0, own.into_slot());
-                    let _ = CNODE.relocate(slots + 8 + at, CNODE.0, slots + at);
+                    let gone = [Error::NoCapability, Error::SlotOccupied];
+                    unless(CNODE.copy(slots + at, CNODE.0, own.into_slot()), &gone);
+                    unless(CNODE.relocate(slots + 8 + at, CNODE.0, slots + at), &gone);
                 }
-                let _ = CNODE.revoke(own.into_slot());
+                unless(CNODE.revoke(own.into_slot()), &[Error::NoCapability]);
                 if round % 10 == cpu {
-                    let _ = CNODE.revoke(endpoint.into_slot());
-                    let _ = CNODE.copy(own.into_slot(), CNODE.0, endpoint.into_slot());
+                    CNODE.revoke(endpoint.into_slot()).must("a revoke");
+                    unless(
+                        CNODE.copy(own.into_slot(), CNODE.0, endpoint.into_slot()),
+                        &[Error::SlotOccupied],
+                    );
                 }
             }
             arena::add(0, 1);
@@ -390,16 +393,19 @@ fn resume_and_suspend_from_all_cpus_are_survived(w: &mut World) {
         w.thread().cpu(cpu).start(move || {
             for round in 0..100 {
                 let victim = &victims[(round * 3 + cpu as usize) % 4];
-                let _ = match round % 5 {
-                    0 => victim.tcb.suspend(),
-                    1 => victim.tcb.resume(),
-                    2 => SCHED_CONTROL.set_priority(victim.tcb.0, 40 + round as u64 % 20),
-                    3 => victim.context.unbind(),
+                match round % 5 {
+                    0 => victim.tcb.suspend().must("a stop"),
+                    1 => victim.tcb.resume().must("letting it run"),
+                    2 => SCHED_CONTROL.set_priority(victim.tcb.0, 40 + round as u64 % 20).must("a priority"),
+                    3 => victim.context.unbind().must("unbinding"),
+                    // (Unless another CPU has bound it meanwhile.)
                     _ => {
-                        let _ = SCHED_CONTROL.configure(victim.context.0, round as u64 % cpus, turn, turn, 0);
-                        victim.context.bind(victim.tcb.0)
+                        let cpu = round as u64 % cpus;
+                        let configured = SCHED_CONTROL.configure(victim.context.0, cpu, turn, turn, 0);
+                        unless(configured, &[Error::Busy]);
+                        unless(victim.context.bind(victim.tcb.0), &[Error::Busy]);
                     }
-                };
+                }
             }
             arena::add(10, 1);
         });
@@ -408,7 +414,7 @@ fn resume_and_suspend_from_all_cpus_are_survived(w: &mut World) {
     victims.iter().for_each(|victim| victim.tcb.suspend().must("stopping it"));
     for (at, victim) in victims.iter().enumerate() {
         // One at a time: the more urgent ones of a CPU, which never wait, would let no other run.
-        let _ = victim.context.bind(victim.tcb.0);
+        unless(victim.context.bind(victim.tcb.0), &[Error::Busy]);
         victim.tcb.resume().must("letting it run");
         let seen = arena::get(at);
         w.until("it runs", || arena::get(at) > seen);

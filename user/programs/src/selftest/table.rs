@@ -100,6 +100,7 @@ pub const AREAS: &[&[Test]] = &[
     crate::system::TESTS,
     crate::components::TESTS,
     crate::smp::TESTS,
+    crate::stops::TESTS,
     crate::latency::TESTS,
     crate::entries::TESTS,
     crate::privileges::TESTS,

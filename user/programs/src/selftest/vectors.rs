@@ -18,6 +18,7 @@ pub const TESTS: &[Test] = &[
     row!("vectors", vector_registers_survive_preemption_on_every_cpu, "the same on all CPUs at once", Need::Cpus(2)),
     row!("vectors", vector_registers_survive_a_fault, "a fault that is handled leaves the vector state as it was"),
     row!("vectors", a_new_thread_finds_the_initial_vector_state, "a new thread's vector state is initial, whatever ran before"),
+    row!("vectors", a_thread_that_changes_its_address_space_finds_the_initial_vector_state, "a thread that is given another VSpace begins there with the initial vector state"),
     row!("vectors", a_call_passes_no_vector_state, "a server of another domain finds the initial vector state, not its caller's, and the caller not the server's"),
     row!("vectors", a_call_of_the_slow_path_passes_no_vector_state, "the same with a message that takes the slow path"),
     row!("vectors", a_traced_call_passes_no_vector_state, "the same with the fast path out of service"),
@@ -93,6 +94,30 @@ fn a_new_thread_finds_the_initial_vector_state(w: &mut World) {
     let registers = Registers { rip: tell_first_state as *const () as u64, rdi: HERE, ..registers };
     rt::thread::write_registers(thread.tcb, &registers, true).must("starting it");
     across(State::of(4), Call::spin(10));
+    w.until("it is through", || thread.state() == crate::world::INACTIVE);
+    // SAFETY: the thread has left a `State` there.
+    let found = unsafe { (HERE as *const State).read_volatile() };
+    assert_eq!(found, State::INITIAL);
+}
+
+fn a_thread_that_changes_its_address_space_finds_the_initial_vector_state(w: &mut World) {
+    let (frame, space) = (w.frame(1), w.space());
+    for vspace in [VSPACE, space] {
+        vspace.map(frame, HERE, 0, 1, MapFlags::WRITE).must("a map");
+    }
+    let thread = w.thread().priority(90).start(|| {
+        loop {
+            arena::add(0, 1);
+            across(State::of(3), Call::spin(u64::MAX));
+        }
+    });
+    w.until("it runs", || arena::get(0) == 1);
+    w.sleep(5);
+    thread.tcb.suspend().must("stopping it");
+    thread.tcb.configure(CPtr::NULL, space.0, CPtr::NULL, 0).must("another address space");
+    let registers = thread.entry(|| ());
+    let registers = Registers { rip: tell_first_state as *const () as u64, rdi: HERE, ..registers };
+    rt::thread::write_registers(thread.tcb, &registers, true).must("starting it");
     w.until("it is through", || thread.state() == crate::world::INACTIVE);
     // SAFETY: the thread has left a `State` there.
     let found = unsafe { (HERE as *const State).read_volatile() };

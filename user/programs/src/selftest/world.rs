@@ -157,6 +157,15 @@ pub fn give_way() {
     ipc::yield_now();
 }
 
+/// Panics unless a call succeeded, or was refused with one of `errors`, as it can be where others act on the same
+/// objects.
+#[track_caller]
+pub fn unless<T>(result: Result<T, Error>, errors: &[Error]) {
+    if let Err(error) = result {
+        assert!(errors.contains(&error), "refused: {error:?}");
+    }
+}
+
 /// TSC ticks since boot.
 pub fn now() -> u64 {
     rt::clock::now()

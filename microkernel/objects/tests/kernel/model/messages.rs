@@ -54,24 +54,24 @@ impl Model {
 
     /// The message of `sender` goes to `receiver`.
     pub(super) fn pass(&mut self, w: &World, me: Object, sender: Object, receiver: Object) {
-        let Thread { state, send_badge, send_grant, fault, .. } = self.threads[&sender];
+        let Thread { state, send_badge, send_grant, .. } = self.threads[&sender];
         if state == State::Faulting {
-            let context = &w.tcb_at(sender).context;
-            let words = [
-                fault[0],
-                fault[1],
-                context.rip.get(),
-                fault[2],
-                context.rsp.get(),
-                context.rflags.get(),
-                0,
-                0,
-            ];
-            let info = MsgInfo::plain(abi::message::fault::LABEL).0;
-            self.thread(receiver).registers = Registers { status: 0, badge: send_badge, info, words };
+            self.pass_fault(sender, receiver);
         } else {
             self.transfer(w, me, sender, receiver, send_badge, send_grant);
         }
+        self.link(sender, receiver);
+    }
+
+    fn pass_fault(&mut self, sender: Object, receiver: Object) {
+        let Thread { send_badge, fault, .. } = self.threads[&sender];
+        let info = MsgInfo::plain(abi::message::fault::LABEL).0;
+        self.thread(receiver).registers = Registers { status: 0, badge: send_badge, info, words: fault };
+    }
+
+    /// The sender of a call or fault waits for the answer.
+    fn link(&mut self, sender: Object, receiver: Object) {
+        let Thread { state, send_grant, .. } = self.threads[&sender];
         if matches!(state, State::Faulting | State::Calling) {
             let reply = self.threads[&receiver].receives_with.unwrap_or(receiver);
             let answer = if state == State::Faulting { State::FaultAnswer } else { State::Answer };
@@ -159,6 +159,7 @@ impl Model {
         self.hang_up(reply);
         if self.threads[&caller].state == State::FaultAnswer {
             let resumes = MsgInfo(self.threads[&me].registers.info).label() == 0;
+            self.thread(caller).pending = false;
             self.thread(caller).state = if resumes { State::Ready } else { State::Inactive };
             return Ok(());
         }
@@ -287,8 +288,16 @@ impl Model {
     }
 
     /// The thread meets an exception.
-    pub fn fault(&mut self, w: &World, me: Object, what: [u64; 3]) {
-        self.thread(me).fault = what;
+    pub fn fault(&mut self, w: &World, me: Object, [kind, code, address]: [u64; 3]) {
+        let context = &w.tcb_at(me).context;
+        let [rip, rsp, rflags] = [&context.rip, &context.rsp, &context.rflags].map(std::cell::Cell::get);
+        self.thread(me).fault = [kind, code, rip, address, rsp, rflags, 0, 0];
+        self.thread(me).pending = matches!(kind, 1 | 3 | 4);
+        self.raise(me);
+    }
+
+    /// The thread's fault message is sent.
+    pub(super) fn raise(&mut self, me: Object) {
         let Some(handler) = self.threads[&me].slots[FAULT] else {
             self.thread(me).state = State::Inactive;
             return;
@@ -296,9 +305,13 @@ impl Model {
         let Cap { object: endpoint, badge, .. } = self.caps[&handler];
         let thread = self.thread(me);
         (thread.state, thread.send_badge, thread.send_grant) = (State::Faulting, badge, true);
-        if !self.meet(w, me, endpoint) {
-            self.enqueue(me, endpoint);
-        }
+        let Some(receiver) = self.endpoints.get_mut(&endpoint).unwrap().receivers.pop_front() else {
+            return self.enqueue(me, endpoint);
+        };
+        self.thread(receiver).deadline = 0;
+        self.pass_fault(me, receiver);
+        self.link(me, receiver);
+        self.ready(receiver);
     }
 
     /// It is `now`: waits end.

@@ -72,7 +72,10 @@ pub struct Thread {
     pub send_grant: bool,
     pub deadline: u64,
     pub priority: u64,
-    pub fault: [u64; 3],
+    /// The words of its fault message.
+    pub fault: [u64; 8],
+    /// That is a trap which nobody has answered.
+    pub pending: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -239,7 +242,8 @@ impl Model {
             send_grant: false,
             deadline: 0,
             priority: 0,
-            fault: [0; 3],
+            fault: [0; 8],
+            pending: false,
         };
         self.threads.insert(object, thread);
         self.replies.insert(object, Reply { server: Some(object), ..Reply::default() });

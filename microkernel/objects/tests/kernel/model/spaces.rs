@@ -104,13 +104,12 @@ impl Model {
             s.pages.retain(|&at, _| at < address || at >= end);
             return Ok(());
         }
-        let mut at = address;
+        // (What cannot be granted of any Frame is refused of none, too.)
+        Model::access(flags, Rights::ALL.0)?;
         let mut changed = Vec::new();
-        while at < end {
-            let (_, mapping) = self.page(space, at).ok_or(Error::NotMapped)?;
+        for (&at, mapping) in self.spaces[&space].pages.range(address..end) {
             let bits = Model::access(flags, self.caps[&mapping.cap].rights)?;
             changed.push((at, mapping.flags & !access.0 | bits));
-            at += mapping.size;
         }
         let s = self.spaces.get_mut(&space).unwrap();
         for (at, flags) in changed {

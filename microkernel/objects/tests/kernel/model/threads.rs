@@ -14,6 +14,9 @@ impl Model {
     }
 
     pub(super) fn ready(&mut self, thread: Object) {
+        if self.threads[&thread].pending {
+            return self.raise(thread);
+        }
         self.thread(thread).state = State::Ready;
     }
 

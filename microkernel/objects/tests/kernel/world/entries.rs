@@ -106,11 +106,23 @@ impl World {
 
     /// The current thread of `cpu` meets an exception.
     pub fn fault(&self, cpu: usize, what: [u64; 3]) {
-        let (here, abandoned) = self.begin(cpu);
+        self.meet_exception(cpu, what);
+        self.enter_with_exception(cpu);
+    }
+
+    /// The first half of that: the CPU waits for the kernel lock, which another one may have.
+    pub fn meet_exception(&self, cpu: usize, what: [u64; 3]) {
+        let here = &self.cpus[cpu];
         assert!(!here.is_idle(), "a fault on an idle CPU");
         here.thread().interrupted.set(true);
+        here.thread().note_exception(what);
+    }
+
+    /// The second half: the CPU has the lock.
+    pub fn enter_with_exception(&self, cpu: usize) {
+        let (here, abandoned) = self.begin(cpu);
         if !abandoned {
-            self.kernel.fault(here, what);
+            self.kernel.fault(here);
         }
         self.end(here);
     }
