@@ -134,9 +134,9 @@ impl<M: Machine> Kernel<M> {
     #[inline(never)]
     fn map_long(&self, here: &Cpu, me: Ref<Tcb>, address: u64, end: u64, m: &Mapping) -> Outcome {
         let space = m.space;
-        // A range takes three tables more than it spans at the lowest level, and a pair for records, at most.
-        let spanned = end.wrapping_sub(address) >> level_bits(m.level.saturating_add(1));
-        if space.pairs_left.get() < spanned.saturating_add(5) {
+        // A short range is refused as a whole. It takes at most two tables of each level, and a pair for records.
+        let short = end.wrapping_sub(address) <= level_size(1);
+        if short && space.pairs_left.get() < 7 {
             let records = u64::from(space.free_records.get().is_none());
             let needed = self.pairs_needed(space, address, end, m.level);
             if needed.saturating_add(records) > space.pairs_left.get() {
@@ -152,7 +152,7 @@ impl<M: Machine> Kernel<M> {
             Err((error, reached)) => {
                 // What this call has mapped goes again: of a short range all, so that a refusal leaves nothing.
                 let mut at = self.clear_range(here, space, address, reached, None);
-                while at < reached && end.wrapping_sub(address) <= level_size(1) {
+                while at < reached && short {
                     at = self.clear_range(here, space, at, reached, None);
                 }
                 Err(error.into())
