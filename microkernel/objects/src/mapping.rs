@@ -150,9 +150,9 @@ impl<M: Machine> Kernel<M> {
             }
             Ok(_) => Ok([0; 8]),
             Err((error, reached)) => {
-                // What this call has mapped goes again: of a short range all, so that a refusal leaves nothing.
-                let mut at = self.clear_range(here, space, address, reached, None);
-                while at < reached && short {
+                // Of a short range all goes again, so that a refusal leaves nothing.
+                let mut at = if short { address } else { reached };
+                while at < reached {
                     at = self.clear_range(here, space, at, reached, None);
                 }
                 Err(error.into())
@@ -186,15 +186,16 @@ impl<M: Machine> Kernel<M> {
     fn map_range(&self, address: u64, end: u64, m: &Mapping) -> Result<u64, (Error, u64)> {
         let mut at = address;
         while at < end {
-            if at != address && self.work.get() == 0 {
-                break;
-            }
             let table_end = (at | level_size(m.level.saturating_add(1)).wrapping_sub(1)).saturating_add(1);
             let stop = table_end.min(end);
+            let count = stop.wrapping_sub(at) >> level_bits(m.level);
+            // (Besides the entries a table is to be made.)
+            if at != address && u64::from(self.work.get()) < count.saturating_add(58) {
+                break;
+            }
             let table = self.make_table(m.space, at, m.level).map_err(|error| (error, at))?;
             self.fill_table(table, at, stop, m).map_err(|error| (error, at))?;
             let first = index(at, m.level);
-            let count = stop.wrapping_sub(at) >> level_bits(m.level);
             self.written(m.space, table, first, first.wrapping_add(count as usize));
             at = stop;
         }
@@ -247,8 +248,8 @@ impl<M: Machine> Kernel<M> {
             self.spent(2);
             match self.descend(space, at, 0) {
                 Ok(table) => {
-                    // Half a table at a time: a whole one would be long.
-                    let stop = (at | (level_size(1) / 2).wrapping_sub(1)).saturating_add(1).min(to);
+                    // A small part of a table at a time, as the work is counted only once it is done.
+                    let stop = (at | (level_size(1) / 8).wrapping_sub(1)).saturating_add(1).min(to);
                     let first = index(at, 0);
                     let end = first.saturating_add((stop.wrapping_sub(at) >> level_bits(0)) as usize);
                     changed |= self.clear_in_table(&Leaf { table, index: first, level: 0 }, end, only);

@@ -167,23 +167,15 @@ impl<M: Machine> Kernel<M> {
     /// caller kept it, or it is gone.
     fn recall(&self, here: &Cpu, reply: Ref<Reply>) -> Option<Ref<SchedContext>> {
         let at = self.end_of_loan(reply)?;
-        let next = self.lent_on(reply);
-        let lent = match at.loan.get() {
-            Loan::Owed => at.owed.take(),
-            _ => {
-                let lent = self.take_loan(here, at.server.get()?);
-                // Those between have passed on what was not theirs: nothing of the server's own is to go back.
-                self.owe(at, None);
-                lent
-            }
-        };
-        if let Some(next) = next {
-            // Nor is the chain to be walked again for it.
+        if at != reply {
             self.walk.set(None);
-            if next != at {
-                self.owe(next, None);
-            }
         }
+        if at.loan.get() == Loan::Owed {
+            return at.owed.take();
+        }
+        let lent = self.take_loan(here, at.server.get()?);
+        // Those between have passed on what was not theirs: nothing of the server's own is to go back to them.
+        self.owe(at, None);
         lent
     }
 
