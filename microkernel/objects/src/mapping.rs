@@ -245,7 +245,7 @@ impl<M: Machine> Kernel<M> {
         let mut at = from;
         let (mut changed, mut tables) = (false, false);
         while at < to && (at == from || self.work.get() > 0) {
-            self.spent(2);
+            self.spent(12);
             match self.descend(space, at, 0) {
                 Ok(table) => {
                     // A small part of a table at a time, as the work is counted only once it is done.
@@ -315,7 +315,7 @@ impl<M: Machine> Kernel<M> {
         if let Some((last, count)) = run {
             self.drop_pages(last, count);
         }
-        self.spent((end.saturating_sub(first) as u32 / 4).saturating_add(cleared.saturating_mul(4)));
+        self.spent((end.saturating_sub(first) as u32 / 2).saturating_add(cleared.saturating_mul(4)));
         cleared > 0
     }
 
