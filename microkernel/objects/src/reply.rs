@@ -28,7 +28,7 @@ pub enum Loan {
 }
 
 /// Work units of one hop along a chain of calls.
-const HOP_UNITS: u32 = 2;
+const HOP_UNITS: u32 = 4;
 
 /// A Reply: 64 bytes; each thread has one of its own, more are made by `retype`.
 #[derive(Debug)]
