@@ -79,7 +79,7 @@ global_asm!(
     RECEIVABLE = const Flags::RECEIVABLE.bits(),
     RECEIVERS = const offset_of!(Endpoint, receivers.head),
     RECEIVERS_TAIL = const offset_of!(Endpoint, receivers.tail),
-    SENDERS = const offset_of!(Endpoint, senders.head),
+    SENDERS = const offset_of!(Endpoint, senders),
     READY = const State::Ready as u8,
     ANSWER = const State::Answer as u8,
     RECEIVING = const State::Receiving as u8,

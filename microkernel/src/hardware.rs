@@ -144,10 +144,6 @@ impl Machine for Hardware {
         now
     }
 
-    fn ticks(&self) -> u64 {
-        cpu::tsc()
-    }
-
     fn set_timer(&self, at: u64) {
         apic::set_timer(at.saturating_sub(cpu::tsc()).max(1));
     }

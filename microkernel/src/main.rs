@@ -54,7 +54,9 @@ fn run(number: usize) -> ! {
 }
 
 fn start_init(boot: &Boot) {
-    let Some(archive) = boot.archive else { panic!("no boot archive: give one with `-initrd`") };
+    let Some(archive) = boot.archive else {
+        panic!("no boot archive: name it with `archive=START+SIZE`, or as a module")
+    };
     let Some(init) = firmware::cpio::first_file(machine::boot::archive_bytes(archive)) else {
         panic!("the boot archive is not a cpio archive (newc) that begins with init");
     };

@@ -14,6 +14,10 @@ pub const TESTS: &[Test] = &[
     Test::case("exec/a_program_that_never_ends_gives_124_and_says_where_it_is", timeout),
     Test::case("exec/a_program_that_crashes_gives_a_readable_report", crash_report),
     Test::case("exec/a_program_that_panics_gives_its_message", panic_report),
+    Test::case("exec/a_lock_taken_again_by_its_holder_panics", |tool| taken_again(tool, "lock")),
+    Test::case("exec/a_heap_that_grows_while_memory_is_in_use_panics", |tool| {
+        taken_again(tool, "heap-within-memory")
+    }),
     Test::case("exec/a_kernel_panic_gives_101_and_a_readable_report", kernel_panic),
     Test::case("exec/no_page_of_the_kernel_is_writable_and_executable", wx),
     Test::case("exec/the_kernel_log_is_shown_when_asked_for", verbose),
@@ -23,8 +27,36 @@ pub const TESTS: &[Test] = &[
     Test::case("exec/a_machine_without_devices_boots", |tool| {
         tool.run(["exec", "--no-devices", "--", "true"])?.ended_with(0)
     }),
+    Test::case("exec/a_machine_without_an_8254_boots_by_the_acpi_timer", |tool| {
+        let run = tool.run(["exec", "--machine", "pit=off", "--verbose", "--", "true"])?;
+        run.ended_with(0)?;
+        run.complained_of(&["by the ACPI timer"])
+    }),
+    Test::case("exec/a_machine_with_up_to_12_more_devices_boots", more_devices),
+    Test::case("exec/an_archive_too_large_for_the_machine_is_refused", large_archive),
     Test::case("exec/counting_instructions_changes_nothing_in_what_a_program_does", icount),
 ];
+
+/// Firmware takes more memory for itself with each device, and QEMU gives addresses to more.
+fn more_devices(tool: &Tool) -> Outcome {
+    for count in 0..=12 {
+        let devices: Vec<_> = (0..count).map(|number| format!("nvme,serial={number}")).collect();
+        let options = devices.iter().flat_map(|device| ["--device", device]);
+        let run = tool.run(["exec"].into_iter().chain(options).chain(["--", "hello"]))?;
+        run.ended_with(0).map_err(|error| format!("{count} more devices: {error}"))?;
+        run.printed("Hello from hello on a machine with 1 CPU(s).\n")?;
+    }
+    Ok(())
+}
+
+fn large_archive(tool: &Tool) -> Outcome {
+    let file = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
+    file.as_file().set_len(30 << 20).map_err(|error| error.to_string())?;
+    let add = format!("{}:large", file.path().display());
+    let run = tool.run(["exec", "--memory", "32", "--add", &add, "--", "true"])?;
+    run.ended_with(125)?;
+    run.complained_of(&["the boot archive has", "--memory"])
+}
 
 fn guest(tool: &Tool, command: &[&str]) -> Result<Run, String> {
     tool.run([&["exec", "--"], command].concat())
@@ -88,6 +120,12 @@ fn panic_report(tool: &Tool) -> Outcome {
         "component crash crashed: panic: asked to",
         "crash::main  user/programs/src/bin/crash.rs:",
     ])
+}
+
+fn taken_again(tool: &Tool, way: &str) -> Outcome {
+    let run = guest(tool, &["crash", way])?;
+    ended_by_its_own_failure(&run)?;
+    run.complained_of(&["component crash crashed: panic: a lock is taken again by the thread that holds it"])
 }
 
 fn ended_by_its_own_failure(run: &Run) -> Outcome {

@@ -18,6 +18,7 @@ mod lines;
 mod options;
 mod selftest;
 mod serial;
+mod size;
 mod storm;
 mod supervision;
 mod survival;
@@ -32,7 +33,8 @@ use harness::{Report, Test};
 use tool::Tool;
 
 /// All there is, in the order it runs: what is quick and says most comes first.
-const SUITES: [&[Test]; 16] = [
+const SUITES: [&[Test]; 17] = [
+    size::TESTS,
     host::TESTS,
     options::TESTS,
     exec::TESTS,

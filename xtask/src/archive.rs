@@ -30,19 +30,23 @@ enum Kind {
     Folder,
 }
 
-/// Makes the boot archive, or leaves the last one where nothing changed, and gives its path. An archive with
-/// files of the user's is written into `scratch`.
+/// Makes the boot archive, or takes the last one where nothing changed, and returns its path in `scratch`: another
+/// run may replace the one that is kept while this one boots.
 pub fn make(programs: &Programs, options: &GuestOptions, scratch: &Path) -> Result<PathBuf> {
     let mut entries = of_programs(programs);
+    let path = scratch.join("boot.cpio");
     if options.add.is_empty() && options.manifest.is_none() {
-        let path = workspace::boot_archive();
-        let stamp_path = path.with_extension("stamp");
+        let kept = workspace::boot_archive();
+        let stamp_path = kept.with_extension("stamp");
         let stamp = stamp(&entries)?;
-        if path.exists() && fs::read_to_string(&stamp_path).is_ok_and(|last| last == stamp) {
-            return Ok(path);
+        if !kept.exists() || !fs::read_to_string(&stamp_path).is_ok_and(|last| last == stamp) {
+            replace(&kept, &written(&entries)?)?;
+            replace(&stamp_path, stamp.as_bytes())?;
         }
-        replace(&path, &written(&entries)?)?;
-        replace(&stamp_path, stamp.as_bytes())?;
+        // (A link is not possible between file systems.)
+        if fs::hard_link(&kept, &path).is_err() {
+            fs::copy(&kept, &path).with_context(|| format!("cannot write {}", path.display()))?;
+        }
         return Ok(path);
     }
     for add in &options.add {
@@ -51,7 +55,6 @@ pub fn make(programs: &Programs, options: &GuestOptions, scratch: &Path) -> Resu
     if let Some(manifest) = &options.manifest {
         entries.push(Entry { name: "manifest".into(), source: manifest.clone(), kind: Kind::File });
     }
-    let path = scratch.join("boot.cpio");
     fs::write(&path, written(&entries)?).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
 }

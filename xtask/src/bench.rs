@@ -40,38 +40,33 @@ pub struct BenchOptions {
     /// Print the kernel log (to stderr) as it comes
     #[arg(long, short)]
     pub verbose: bool,
-    /// Benchmarks or the beginnings of their names; `ipc` is the whole kernel suite [default: all]
+    /// Benchmarks or the beginnings of their names; `ipc` is the whole kernel suite, `block` and `net` are measured with
+    /// their drivers [default: all of these]
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
 }
 
 /// The command `bench`.
 pub fn bench(options: &BenchOptions) -> Result<u8> {
-    let guest = guest(options);
-    let machine = Machine::new(&guest, 1)?;
-    let mut command = vec!["bench".to_owned(), "--unit".to_owned(), unit(&machine).name().to_owned()];
-    command.extend(options.names.iter().cloned());
-    let task = Task {
-        options: &guest,
-        limit: options.limit,
-        command: &command,
-        stdin: false,
-        verbose: options.verbose,
-    };
-    let mut results = result::Collector::default();
-    let outcome = exec::run(&task, &machine, &mut results)?;
-    let results = results.finish();
-    if !results.is_empty() {
-        print!("{}", table::table(&results, &machine));
-    }
-    if outcome != Outcome::Exited(0) {
-        eprintln!("skink: the benchmark program did not end well: its figures are not to be trusted");
-        return Ok(outcome.status());
+    let mut results = Vec::new();
+    for names in suites(&options.names) {
+        let guest = guest(options, &names);
+        let machine = Machine::new(&guest, 1)?;
+        let (outcome, figures) = measure(options, &guest, &machine, &names)?;
+        if !figures.is_empty() {
+            print!("{}", table::table(&figures, &machine));
+        }
+        results.extend(figures);
+        if outcome != Outcome::Exited(0) {
+            eprintln!("skink: the benchmark program did not end well: its figures are not to be trusted");
+            return Ok(outcome.status());
+        }
     }
     if results.is_empty() {
         bail!("nothing was measured: is there a benchmark called {}?", options.names.join(" or "));
     }
     if let Some(file) = &options.json {
+        let machine = Machine::new(&guest(options, &options.names), 1)?;
         let text = json::document(&results, &machine)?;
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
     }
@@ -87,11 +82,41 @@ pub fn bench(options: &BenchOptions) -> Result<u8> {
 /// What is measured with its driver, and so needs devices: the beginnings of the names.
 const WITH_DRIVERS: [&str; 2] = ["block", "net"];
 
+/// What one boot measures, for each boot. Without names that is everything: the kernel alone, then disk and network with
+/// their drivers.
+fn suites(names: &[String]) -> Vec<Vec<String>> {
+    if names.is_empty() {
+        return vec![vec!["ipc".to_owned()], WITH_DRIVERS.map(str::to_owned).to_vec()];
+    }
+    vec![names.to_vec()]
+}
+
+/// Boots and measures.
+fn measure(
+    options: &BenchOptions,
+    guest: &GuestOptions,
+    machine: &Machine,
+    names: &[String],
+) -> Result<(Outcome, Vec<BenchResult>)> {
+    let mut command = vec!["bench".to_owned(), "--unit".to_owned(), unit(machine).name().to_owned()];
+    command.extend(names.iter().cloned());
+    let task = Task {
+        options: guest,
+        limit: options.limit,
+        command: &command,
+        stdin: false,
+        verbose: options.verbose,
+    };
+    let mut results = result::Collector::default();
+    let outcome = exec::run(&task, machine, &mut results)?;
+    Ok((outcome, results.finish()))
+}
+
 /// The machine and what it boots. The kernel is measured alone, unless the user says otherwise: devices answer when
 /// the host gets round to it, and figures would no longer be the same from run to run.
-fn guest(options: &BenchOptions) -> GuestOptions {
+fn guest(options: &BenchOptions, names: &[String]) -> GuestOptions {
     let mut guest = options.guest.clone();
-    let with_drivers = options.names.iter().any(|name| WITH_DRIVERS.contains(&name.as_str()));
+    let with_drivers = names.iter().any(|name| WITH_DRIVERS.contains(&name.as_str()));
     if !with_drivers && guest.manifest.is_none() && guest.disk.is_none() {
         guest.manifest = Some(workspace::root().join("tests/kernel.manifest"));
         guest.no_devices = true;
@@ -162,12 +187,19 @@ mod tests {
         let alone = |arguments: &[&str]| {
             let words = ["skink", "bench"].iter().chain(arguments);
             match crate::cli::Cli::parse_from(words).command() {
-                crate::cli::Command::Bench(options) => guest(&options).no_devices,
+                crate::cli::Command::Bench(options) => guest(&options, &options.names).no_devices,
                 other => panic!("{other:?}"),
             }
         };
         assert!(alone(&[]) && alone(&["ipc"]) && alone(&["syscall.null"]));
         assert!(!alone(&["block"]) && !alone(&["ipc", "net"]) && !alone(&["--manifest", "m", "ipc"]));
+    }
+
+    #[test]
+    fn without_names_everything_is_measured() {
+        let all = suites(&[]).concat();
+        assert_eq!(all, ["ipc", "block", "net"]);
+        assert_eq!(suites(&["net".into()]), [["net"]]);
     }
 
     #[test]

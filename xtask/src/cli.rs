@@ -117,6 +117,9 @@ pub struct GuestOptions {
     /// QEMU CPU model in place of the reference one
     #[arg(long, value_name = "MODEL")]
     pub cpu: Option<String>,
+    /// Options of QEMU's machine, such as pit=off
+    #[arg(long, value_name = "OPTIONS", default_value = "", hide_default_value = true)]
+    pub machine: String,
     /// Put a host file or folder into the boot archive, at its own name or at GUEST (repeatable)
     #[arg(long, value_name = "HOST[:GUEST]")]
     pub add: Vec<String>,

@@ -16,6 +16,7 @@ pub mod guest;
 pub mod hosttools;
 pub mod machine;
 pub mod peer;
+pub mod placed;
 pub mod port;
 pub mod programs;
 pub mod qemu;

@@ -36,6 +36,8 @@ impl Accel {
 pub struct Machine {
     /// How many CPUs.
     pub smp: u8,
+    /// Options of QEMU's machine, in QEMU's words.
+    pub options: String,
     /// How much memory, in MiB.
     pub memory_mib: u32,
     /// How it is run.
@@ -66,6 +68,7 @@ impl Machine {
         };
         Ok(Machine {
             smp: options.smp.unwrap_or(default_smp),
+            options: options.machine.clone(),
             memory_mib: options.memory,
             accel,
             cpu: options.cpu.clone().unwrap_or_else(|| own_cpu.to_owned()),
@@ -79,25 +82,28 @@ impl Machine {
         })
     }
 
-    /// The kernel's command line: what the user says, and what there is to speak with the guest by.
-    fn command_line(&self) -> String {
+    /// The kernel's command line: where the archive is, what there is to speak with the guest by, what the user says.
+    fn command_line(&self, archive: &str) -> String {
         let host = self.devices.is_some().then_some(HOST_BY_PORT);
-        let words = host.into_iter().chain([self.append.as_str()]);
+        let words = [archive].into_iter().chain(host).chain([self.append.as_str()]);
         words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
     }
 
     /// QEMU's arguments for the machine itself; devices, kernel, archive and serial lines come from whoever boots it.
-    pub fn arguments(&self) -> Vec<String> {
+    /// `archive` is the word that tells the kernel where the boot archive is.
+    pub fn arguments(&self, archive: &str) -> Vec<String> {
         // The IOMMU's interrupt remapping wants the I/O APIC in QEMU, not in KVM.
         let (machine, accel) = match (self.accel, self.smp > 1 && !self.icount) {
             (Accel::Kvm, _) => ("q35,kernel-irqchip=split", "kvm"),
             (Accel::Tcg, true) => ("q35", "tcg,thread=multi"),
             (Accel::Tcg, false) => ("q35", "tcg"),
         };
+        let machine =
+            if self.options.is_empty() { machine.into() } else { format!("{machine},{}", self.options) };
         let (smp, memory) = (self.smp.to_string(), format!("{}M", self.memory_mib));
         let mut arguments = vec![
             "-machine",
-            machine,
+            &machine,
             "-accel",
             accel,
             "-cpu",
@@ -123,13 +129,16 @@ impl Machine {
         if self.icount {
             arguments.extend(["-icount", "shift=0,sleep=off"]);
         }
-        let command_line = self.command_line();
-        if !command_line.is_empty() {
-            arguments.extend(["-append", &command_line]);
-        }
+        let command_line = self.command_line(archive);
+        arguments.extend(["-append", &command_line]);
         let arguments = arguments.into_iter().map(str::to_owned);
-        let further = self.further.iter().flat_map(|device| ["-device".to_owned(), device.clone()]);
-        arguments.chain(further).chain(self.com3.iter().flat_map(|socket| com3(socket))).collect()
+        arguments.chain(self.com3.iter().flat_map(|socket| com3(socket))).collect()
+    }
+
+    /// QEMU's arguments for further devices. They follow all others, whose places on the bus are fixed: QEMU gives
+    /// these the places that are left.
+    pub fn further_arguments(&self) -> impl Iterator<Item = String> {
+        self.further.iter().flat_map(|device| ["-device".to_owned(), device.clone()])
     }
 }
 
@@ -181,6 +190,7 @@ mod tests {
     fn machine(smp: u8, accel: Accel, icount: bool) -> String {
         let machine = Machine {
             smp,
+            options: "pit=off".to_owned(),
             memory_mib: 512,
             accel,
             cpu: REFERENCE_CPU.to_owned(),
@@ -191,7 +201,12 @@ mod tests {
             com3: None,
             append: String::new(),
         };
-        machine.arguments().join(" ")
+        machine
+            .arguments("archive=1+2")
+            .into_iter()
+            .chain(machine.further_arguments())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]
@@ -237,7 +252,14 @@ mod tests {
 
     #[test]
     fn further_devices_are_said_in_qemus_words() {
-        assert!(machine(1, Accel::Tcg, false).contains("-device edu,addr=0x10"));
+        assert!(machine(1, Accel::Tcg, false).ends_with("-device edu,addr=0x10"));
+    }
+
+    #[test]
+    fn the_machines_options_and_the_archives_place_are_passed_on() {
+        let arguments = machine(1, Accel::Tcg, false);
+        assert!(arguments.starts_with("-machine q35,pit=off -accel"), "{arguments}");
+        assert!(arguments.contains("-append archive=1+2"), "{arguments}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use crate::devices::{Devices, sockets};
 use crate::hosttools;
 use crate::machine::{Machine, quoted};
+use crate::placed::Placed;
 use crate::qmp::{Qmp, Stopped};
 
 /// How long QEMU may take to open its connections.
@@ -93,8 +94,9 @@ impl Qemu {
     /// Starts QEMU. `scratch` holds sockets and logs for as long as it runs.
     pub fn start(boot: &Boot, scratch: &Path) -> Result<Self> {
         let mut command = command(boot.console);
-        command.args(boot.machine.arguments());
-        command.arg("-kernel").arg(boot.kernel).arg("-initrd").arg(boot.archive);
+        let archive = Placed::new(boot.archive, boot.machine.memory_mib)?;
+        command.args(boot.machine.arguments(&archive.word()));
+        command.arg("-kernel").arg(boot.kernel).arg("-device").arg(archive.loader());
         let com2 = Socket::chardev(scratch, "com2", &mut command)?;
         let monitor = Socket::chardev(scratch, "monitor", &mut command)?;
         command.args(["-mon", "chardev=monitor,mode=control"]);
@@ -104,6 +106,7 @@ impl Qemu {
             .as_ref()
             .map(|devices| DeviceSockets::new(devices, scratch, &mut command))
             .transpose()?;
+        command.args(boot.machine.further_arguments());
         let console = match boot.console {
             Console::Kept { .. } => Some(Socket::chardev(scratch, "com1", &mut command)?),
             Console::Terminal => None,

@@ -35,14 +35,21 @@ const _: () = {
     assert!(offset_of!(Buffer, user) == offset_of!(IpcBuffer, user));
 };
 
-/// The calling thread's IPC buffer.
+/// Where the calling thread's IPC buffer is: no other thread of the address space has it there.
 #[inline(always)]
-pub fn buffer() -> &'static Buffer {
-    let address: *const Buffer;
+pub fn address() -> usize {
+    let address: usize;
     // SAFETY: reads a register that is open to user code (the kernel turns FSGSBASE on), nothing else.
     unsafe {
         asm!("rdgsbase {}", out(reg) address, options(nomem, nostack, preserves_flags));
     }
+    address
+}
+
+/// The calling thread's IPC buffer.
+#[inline(always)]
+pub fn buffer() -> &'static Buffer {
+    let address = core::ptr::with_exposed_provenance::<Buffer>(address());
     // SAFETY: the runtime points GS at the thread's IPC buffer before any Rust code of the thread, and unmaps
     // it only when the thread has ended. `Buffer` has the layout of `IpcBuffer` and consists of cells; as it
     // is not `Sync`, the reference stays with the thread.

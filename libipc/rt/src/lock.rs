@@ -3,8 +3,10 @@
 //! Threads have fixed priorities, so whoever finds the lock taken must not spin: it sleeps on a Notification
 //! until the holder lets go. The runtime names that Notification when the second thread is made; before,
 //! nobody contends.
+//!
+//! A thread that takes a lock which it holds itself would wait for ever: it panics instead.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use abi::CPtr;
 
@@ -16,7 +18,11 @@ pub type MutexGuard<'a, T> = lock_api::MutexGuard<'a, Lock, T>;
 
 /// The lock itself.
 #[derive(Debug)]
-pub struct Lock(AtomicU32);
+pub struct Lock {
+    state: AtomicU32,
+    /// The thread that holds it, by the address of its IPC buffer; 0 for none.
+    holder: AtomicUsize,
+}
 
 const OPEN: u32 = 0;
 const TAKEN: u32 = 1;
@@ -40,7 +46,7 @@ pub(crate) fn has_sleep() -> bool {
 // SAFETY: `lock` returns only when it has changed the word from OPEN, which one thread at a time can do, and
 // only `unlock` sets it to OPEN again.
 unsafe impl lock_api::RawMutex for Lock {
-    const INIT: Lock = Lock(AtomicU32::new(OPEN));
+    const INIT: Lock = Lock { state: AtomicU32::new(OPEN), holder: AtomicUsize::new(0) };
     type GuardMarker = lock_api::GuardNoSend;
 
     #[inline]
@@ -52,12 +58,17 @@ unsafe impl lock_api::RawMutex for Lock {
 
     #[inline]
     fn try_lock(&self) -> bool {
-        self.0.compare_exchange(OPEN, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        let taken = self.state.compare_exchange(OPEN, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        if taken {
+            self.holder.store(me(), Ordering::Relaxed);
+        }
+        taken
     }
 
     #[inline]
     unsafe fn unlock(&self) {
-        if self.0.swap(OPEN, Ordering::Release) == CONTENDED {
+        self.holder.store(0, Ordering::Relaxed);
+        if self.state.swap(OPEN, Ordering::Release) == CONTENDED {
             wake();
         }
     }
@@ -66,7 +77,10 @@ unsafe impl lock_api::RawMutex for Lock {
 impl Lock {
     #[cold]
     fn lock_slowly(&self) {
-        while self.0.swap(CONTENDED, Ordering::Acquire) != OPEN {
+        // Only this thread has ever written its own name there, and removes it when it lets go.
+        let again = self.holder.load(Ordering::Relaxed) == me();
+        assert!(!again, "a lock is taken again by the thread that holds it");
+        while self.state.swap(CONTENDED, Ordering::Acquire) != OPEN {
             let sleep = CPtr(SLEEP.load(Ordering::Acquire));
             // With a deadline: a wake-up that another lock's sleeper took is made up for.
             let a_while = ipc::wait_until(sleep, crate::clock::now().saturating_add(A_WHILE));
@@ -74,7 +88,13 @@ impl Lock {
                 ipc::yield_now();
             }
         }
+        self.holder.store(me(), Ordering::Relaxed);
     }
+}
+
+/// The calling thread's name: not 0, and no other thread of the component has it.
+fn me() -> usize {
+    ipc::buffer::address()
 }
 
 /// About a millisecond in TSC ticks.

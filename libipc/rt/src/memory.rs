@@ -53,7 +53,8 @@ fn with_own<R>(act: impl FnOnce(&mut Own) -> Result<R, AllocError>) -> Result<R,
     }
 }
 
-/// Lets `act` use the component's allocator. It must not allocate from the heap, which stands on this.
+/// Lets `act` use the component's allocator. It must not allocate from the heap, which stands on
+/// this: that panics where the heap has to grow.
 pub fn with<R>(act: impl FnOnce(&mut OwnObjects) -> Result<R, AllocError>) -> Result<R, AllocError> {
     with_own(|own| act(&mut own.objects))
 }

@@ -46,6 +46,18 @@ pub struct Reset {
     pub value: u8,
 }
 
+/// A DMA remapping unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remapper {
+    /// Physical address of its registers.
+    pub address: u64,
+    /// The PCI segment whose devices are behind it.
+    pub segment: u16,
+}
+
+/// DMA remapping units that fit into the list.
+pub const MAX_REMAPPERS: usize = 32;
+
 /// What the tables say.
 #[derive(Clone, Debug, Default)]
 pub struct Platform {
@@ -57,10 +69,15 @@ pub struct Platform {
     pub io_apics: Vec<IoApic, 8>,
     /// PCI configuration space of segment 0.
     pub ecam: Option<Ecam>,
-    /// Register pages of the DMA remapping units.
-    pub remappers: Vec<u64, 8>,
+    /// The DMA remapping units.
+    pub remappers: Vec<Remapper, MAX_REMAPPERS>,
     /// Identities of I/O APICs, and the source (bus << 8 | device << 3 | function) that each has for them.
-    pub io_apic_sources: Vec<(u8, u16), 8>,
+    pub io_apic_sources: Vec<(u8, u16), MAX_REMAPPERS>,
+    /// Whether there is more of either than fits, or their table ends early: devices may be behind units that are
+    /// not listed.
+    pub remappers_unknown: bool,
+    /// The I/O port of the ACPI power management timer, which has at least 24 bits.
+    pub pm_timer: Option<u16>,
     /// The reset register.
     pub reset: Option<Reset>,
     /// Tables that could not be read, or whose checksum is wrong.
@@ -93,7 +110,10 @@ impl Platform {
         let _ends_early = match bytes.get(..4) {
             Some(b"APIC") => self.take_madt(bytes),
             Some(b"MCFG") => self.take_mcfg(bytes),
-            Some(b"DMAR") => self.take_dmar(bytes),
+            Some(b"DMAR") => {
+                self.remappers_unknown |= self.take_dmar(bytes).is_none();
+                Some(())
+            }
             Some(b"FACP") => self.take_fadt(bytes),
             _ => Some(()),
         };
@@ -146,7 +166,8 @@ impl Platform {
             let (entry, next) = rest.split_at_checked(size)?;
             rest = next;
             if u16_at(entry, 0)? == 0 {
-                let _more_than_we_use = self.remappers.push(u64_at(entry, 8)? & !0xfff);
+                let (address, segment) = (u64_at(entry, 8)? & !0xfff, u16_at(entry, 6)?);
+                self.remappers.push(Remapper { address, segment }).ok()?;
                 self.take_scopes(entry.get(16..)?)?;
             }
         }
@@ -163,7 +184,7 @@ impl Platform {
             if byte_at(scope, 0)? == IO_APIC {
                 let [id, bus, device, function] = array(scope, 4)?;
                 let source = u16::from(bus) << 8 | u16::from(device & 31) << 3 | u16::from(function & 7);
-                let _more_than_we_use = self.io_apic_sources.push((id, source));
+                self.io_apic_sources.push((id, source)).ok()?;
             }
         }
         Some(())
@@ -172,6 +193,7 @@ impl Platform {
     fn take_fadt(&mut self, bytes: &[u8]) -> Option<()> {
         const RESET_REGISTER_SUPPORTED: u32 = 1 << 10;
         const IO_SPACE: u8 = 1;
+        self.pm_timer = u16::try_from(u32_at(bytes, 76)?).ok().filter(|&port| port != 0);
         if u32_at(bytes, 112)? & RESET_REGISTER_SUPPORTED != 0 && byte_at(bytes, 116)? == IO_SPACE {
             let port = u16::try_from(u64_at(bytes, 120)?).ok()?;
             self.reset = Some(Reset { port, value: byte_at(bytes, 128)? });

@@ -7,9 +7,11 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
 pub mod acpi;
+pub mod clock;
 pub mod cpio;
 pub mod pvh;
 pub mod region;
+pub mod vtd;
 
 pub use region::{Region, Regions};
 

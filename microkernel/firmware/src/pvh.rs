@@ -38,7 +38,7 @@ pub struct StartInfo {
     pub map: Vec<MapEntry, MAX_MAP>,
     /// The command line.
     pub command_line: Vec<u8, MAX_COMMAND_LINE>,
-    /// The first module: the boot archive.
+    /// The boot archive: where the word `archive=START+SIZE` of the command line says, else the first module.
     pub archive: Option<Region>,
     /// The ACPI RSDP, where the loader knows it.
     pub rsdp: Option<u64>,
@@ -57,6 +57,7 @@ impl StartInfo {
             info.archive = memory.bytes(u64_at(head, 16)?, 16).and_then(module).filter(|it| !it.is_empty());
         }
         command_line(memory, u64_at(head, 24)?, &mut info.command_line);
+        info.archive = named_archive(&info.command_line).or(info.archive);
         let entries = usize::try_from(u32_at(head, 48)?).ok()?.min(MAX_MAP);
         let map = memory.bytes(u64_at(head, 40)?, entries.checked_mul(24)?)?;
         info.map.extend(map.chunks_exact(24).filter_map(map_entry));
@@ -72,6 +73,13 @@ impl StartInfo {
 /// Whether `word` is one of the line's words, which white space separates.
 pub fn has_word(line: &[u8], word: &str) -> bool {
     line.split(u8::is_ascii_whitespace).any(|each| each == word.as_bytes())
+}
+
+/// The bytes that the word `archive=START+SIZE` (decimal) names.
+fn named_archive(line: &[u8]) -> Option<Region> {
+    let value = line.split(u8::is_ascii_whitespace).find_map(|word| word.strip_prefix(b"archive="))?;
+    let (start, size) = core::str::from_utf8(value).ok()?.split_once('+')?;
+    Some(Region::sized(start.parse().ok()?, size.parse().ok()?)).filter(|it| !it.is_empty())
 }
 
 fn module(entry: &[u8]) -> Option<Region> {

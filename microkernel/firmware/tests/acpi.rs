@@ -60,11 +60,27 @@ fn dmar() -> Vec<u8> {
 
 fn fadt() -> Vec<u8> {
     let mut body = vec![0; 129 - 36];
+    body[76 - 36..78 - 36].copy_from_slice(&0x608u16.to_le_bytes());
     body[112 - 36 + 1] = 4;
     body[116 - 36] = 1;
     body[120 - 36..122 - 36].copy_from_slice(&0xcf9u16.to_le_bytes());
     body[128 - 36] = 15;
     sdt(b"FACP", &body)
+}
+
+/// Remapping units without scopes: their segments.
+fn units(segments: &[u8]) -> Vec<u8> {
+    let mut body = vec![38, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    for &segment in segments {
+        body.extend([0, 0, 16, 0, 0, 0, segment, 0, 0, 0, 0xd9, 0xfe, 0, 0, 0, 0]);
+    }
+    sdt(b"DMAR", &body)
+}
+
+fn with_dmar(dmar: Vec<u8>) -> Platform {
+    let mut memory = machine(2);
+    memory.0[2].1 = dmar;
+    Platform::read(&memory, None)
 }
 
 fn machine(revision: u8) -> Memory {
@@ -89,7 +105,9 @@ fn assert_complete(platform: &Platform) {
     assert_eq!(platform.cpus, [0, 1, 7]);
     assert_eq!(platform.io_apics, [IoApic { address: 0xfec0_0000, first_gsi: 0, id: 0 }]);
     assert_eq!(platform.ecam, Some(Ecam { base: 0xb000_0000, first_bus: 0, last_bus: 255 }));
-    assert_eq!(platform.remappers, [0xfed9_0000]);
+    assert_eq!(platform.remappers, [Remapper { address: 0xfed9_0000, segment: 0 }]);
+    assert!(!platform.remappers_unknown);
+    assert_eq!(platform.pm_timer, Some(0x608));
     assert_eq!(platform.io_apic_sources, [(0, 0xfff1)]);
     assert_eq!(platform.reset, Some(Reset { port: 0xcf9, value: 15 }));
     assert_eq!(platform.rsdp, Some(0xe_1230));
@@ -138,6 +156,27 @@ fn entries_without_length_do_not_loop() {
     let mut memory = machine(2);
     memory.0[0].1 = sdt(b"APIC", &body);
     assert!(Platform::read(&memory, None).cpus.is_empty());
+}
+
+#[test]
+fn a_unit_is_known_with_the_segment_of_its_devices() {
+    let platform = with_dmar(units(&[0, 3]));
+    let segments: Vec<_> = platform.remappers.iter().map(|unit| unit.segment).collect();
+    assert_eq!((segments, platform.remappers_unknown), (vec![0, 3], false));
+}
+
+#[test]
+fn more_units_than_fit_are_told_of() {
+    let most = with_dmar(units(&[0; MAX_REMAPPERS]));
+    assert_eq!((most.remappers.len(), most.remappers_unknown), (MAX_REMAPPERS, false));
+    assert!(with_dmar(units(&[0; MAX_REMAPPERS + 1])).remappers_unknown);
+}
+
+#[test]
+fn a_list_of_units_that_ends_early_is_told_of() {
+    let mut body = units(&[0])[36..].to_vec();
+    body.extend([0, 0, 16, 0, 0]);
+    assert!(with_dmar(sdt(b"DMAR", &body)).remappers_unknown);
 }
 
 #[test]

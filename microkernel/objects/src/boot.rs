@@ -88,43 +88,39 @@ struct Segment {
     file: (u64, u64),
 }
 
-fn word(bytes: &[u8], at: usize, size: usize) -> Option<u64> {
-    let part = bytes.get(at..at.checked_add(size)?)?;
-    Some(part.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
+/// A little-endian word of at most 8 bytes.
+fn word(bytes: &[u8], at: u64, size: usize) -> Booted<u64> {
+    let at = usize::try_from(at).map_err(|_| BootError::BadProgram)?;
+    let part = at.checked_add(size).and_then(|end| bytes.get(at..end)).ok_or(BootError::BadProgram)?;
+    Ok(part.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
 }
 
 /// Calls `each` with the loadable segments of `elf`; the entry address.
 fn segments(elf: &[u8], mut each: impl FnMut(Segment) -> Booted<()>) -> Booted<u64> {
-    let field = |at, size| word(elf, at, size).ok_or(BootError::BadProgram);
-    // Magic, 64 bits, little endian; type EXEC; machine x86-64.
-    if field(0, 6)? != 0x0102_464c_457f || field(16, 2)? != 2 || field(18, 2)? != 62 {
+    const LOADABLE: u64 = 1;
+    const EXECUTABLE: u64 = 1;
+    const WRITABLE: u64 = 2;
+    // Magic, 64 bits, little endian; type EXEC, machine x86-64.
+    if word(elf, 0, 6)? != 0x0102_464c_457f || word(elf, 16, 4)? != 62 << 16 | 2 {
         return Err(BootError::BadProgram);
     }
-    let (table, size, count) = (field(32, 8)?, field(54, 2)?, field(56, 2)?);
-    for number in 0..count {
-        let at = number.checked_mul(size).and_then(|offset| table.checked_add(offset));
-        let at = at.and_then(|at| usize::try_from(at).ok()).ok_or(BootError::BadProgram)?;
-        let field =
-            |offset: usize, size| word(elf, at.saturating_add(offset), size).ok_or(BootError::BadProgram);
-        if field(0, 4)? != 1 {
-            continue;
+    let (table, size, count) = (word(elf, 32, 8)?, word(elf, 54, 2)?, word(elf, 56, 2)?);
+    for at in (0..count).map(|number| table.saturating_add(number.saturating_mul(size))) {
+        let field = |offset, size| word(elf, at.saturating_add(offset), size);
+        let (kind, access) = (field(0, 4)?, field(4, 4)?);
+        if kind == LOADABLE {
+            let may = |bit, flag| if access & bit != 0 { flag } else { MapFlags::READ };
+            each(Segment {
+                flags: may(WRITABLE, MapFlags::WRITE)
+                    .or(may(EXECUTABLE, MapFlags::EXECUTE))
+                    .or(MapFlags::READ),
+                address: field(16, 8)?,
+                memory: field(40, 8)?,
+                file: (field(8, 8)?, field(32, 8)?),
+            })?;
         }
-        let access = field(4, 4)?;
-        let mut flags = MapFlags::READ;
-        if access & 2 != 0 {
-            flags = flags.or(MapFlags::WRITE);
-        }
-        if access & 1 != 0 {
-            flags = flags.or(MapFlags::EXECUTE);
-        }
-        each(Segment {
-            flags,
-            address: field(16, 8)?,
-            memory: field(40, 8)?,
-            file: (field(8, 8)?, field(32, 8)?),
-        })?;
     }
-    field(24, 8)
+    word(elf, 24, 8)
 }
 
 impl<M: Machine> Kernel<M> {

@@ -1,7 +1,10 @@
 //! Synchronous messages: sender and receiver meet at an Endpoint. The slow path; what is common and simple is
 //! done by the fast path (microkernel/asm/fastpath.s), which must come to the same result.
 
+use core::cell::Cell;
+
 use abi::message::MAX_CAPS;
+use abi::trace::MAX_CPUS;
 use abi::{Error, Kind, MsgInfo, Rights};
 
 use crate::cpu::Cpu;
@@ -11,15 +14,46 @@ use crate::memory::Ref;
 use crate::queue::Queue;
 use crate::slot::{Flags, Slot};
 use crate::tcb::{State, Tcb, key};
+use crate::timer::{self, Heap};
 
-/// An Endpoint: 64 bytes. At most one of the queues has threads.
+/// An Endpoint: 64 bytes. At most one of the two has threads.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Endpoint {
     /// Threads that wait for a message.
     pub receivers: Queue,
-    /// Threads that wait to get rid of one.
-    pub senders: Queue,
+    /// Threads that wait to get rid of one: the most urgent first, and of one priority the first to come. (A sender
+    /// has no deadline, so its timer node is free for this.)
+    pub senders: Heap,
+    /// Senders that have waited so far.
+    came: Cell<u64>,
+}
+
+impl Endpoint {
+    /// Adds a thread to the senders.
+    pub(crate) fn add_sender(&self, tcb: Ref<Tcb>) {
+        const PRIORITY_SHIFT: u32 = 56;
+        self.came.set(self.came.get().wrapping_add(1));
+        let number = self.came.get() & (1u64 << PRIORITY_SHIFT).wrapping_sub(1);
+        timer::insert(&self.senders, tcb, u64::from(!tcb.priority.get()) << PRIORITY_SHIFT | number);
+        tcb.blocked_on.set(Ref::address_of(self));
+    }
+
+    /// Takes the sender whose turn it is.
+    fn take_sender(&self) -> Option<Ref<Tcb>> {
+        let tcb = self.senders.get()?;
+        timer::remove(&self.senders, tcb);
+        Some(tcb)
+    }
+
+    /// Takes a receiver: the first on CPU `cpu` among the first `MAX_CPUS`, to which nothing has to be sent from CPU
+    /// to CPU, else the first.
+    pub(crate) fn take_receiver(&self, cpu: usize) -> Option<Ref<Tcb>> {
+        let first = self.receivers.head.get()?;
+        let tcb = self.receivers.iter().take(MAX_CPUS).find(|tcb| tcb.cpu() == cpu).unwrap_or(first);
+        self.receivers.remove(tcb);
+        Some(tcb)
+    }
 }
 
 /// How a message is sent.
@@ -62,14 +96,13 @@ impl<M: Machine> Kernel<M> {
         if sending == Sending::Call {
             me.state.set(State::Calling);
         }
-        match endpoint.receivers.pop() {
+        match endpoint.take_receiver(here.number.get()) {
             Some(receiver) => self.meet(here, me, receiver),
             None => {
                 if sending == Sending::Send {
                     me.state.set(State::Sending);
                 }
-                me.blocked_on.set(endpoint.address());
-                endpoint.senders.push(me);
+                endpoint.add_sender(me);
             }
         }
         if me.state.get() == State::Ready { Ok(()) } else { Err(Stop::Blocked) }
@@ -141,7 +174,7 @@ impl<M: Machine> Kernel<M> {
         let slot = self.find(me, names & 0xffff_ffff, Kind::Endpoint, Rights::READ)?;
         let endpoint = self.endpoint_in(slot)?;
         let bound = me.bound.get().filter(|bound| bound.bits.get() != 0);
-        if !block && endpoint.senders.is_empty() && bound.is_none() {
+        if !block && endpoint.senders.get().is_none() && bound.is_none() {
             return Err(Error::WouldBlock.into());
         }
         let reply = self.choose_reply(here, me, names >> 32)?;
@@ -149,7 +182,7 @@ impl<M: Machine> Kernel<M> {
             self.take_bound(me, bound);
             return Ok(());
         }
-        if let Some(sender) = endpoint.senders.pop() {
+        if let Some(sender) = endpoint.take_sender() {
             self.pass(here, sender, me);
             if sender.state.get() == State::Sending {
                 sender.finish(0);
@@ -174,7 +207,7 @@ impl<M: Machine> Kernel<M> {
         match tcb.state.get() {
             State::Sending | State::Calling | State::Faulting => {
                 if let Some(endpoint) = Ref::<Endpoint>::at(on) {
-                    endpoint.senders.remove(tcb);
+                    timer::remove(&endpoint.senders, tcb);
                 }
             }
             State::Receiving => {
@@ -203,7 +236,7 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn cancel_one(&self, here: &Cpu, slot: Ref<Slot>) -> bool {
         slot.mark(Flags::DYING);
         let Ok(endpoint) = self.endpoint_in(slot) else { return false };
-        let Some(tcb) = endpoint.receivers.head.get().or(endpoint.senders.head.get()) else { return false };
+        let Some(tcb) = endpoint.receivers.head.get().or(endpoint.senders.get()) else { return false };
         self.cancel(here, tcb);
         true
     }

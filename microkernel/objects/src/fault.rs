@@ -68,7 +68,7 @@ impl<M: Machine> Kernel<M> {
         // (A name of another Reply, in the high half, is beyond any CSpace.)
         let found = self.find(me, me.context.rdx.get(), Kind::Endpoint, Rights::READ);
         let Ok(endpoint) = found.and_then(|slot| self.endpoint_in(slot)) else { return false };
-        if !endpoint.senders.is_empty() || !endpoint.receivers.is_empty() {
+        if endpoint.senders.get().is_some() || !endpoint.receivers.is_empty() {
             return false;
         }
         me.reply.caller.set(None);
@@ -100,12 +100,9 @@ impl<M: Machine> Kernel<M> {
         tcb.send_badge.set(handler.badge.get());
         tcb.send_grant.set(true);
         tcb.state.set(State::Faulting);
-        match endpoint.receivers.pop() {
+        match endpoint.take_receiver(here.number.get()) {
             Some(receiver) => self.meet(here, tcb, receiver),
-            None => {
-                tcb.blocked_on.set(endpoint.address());
-                endpoint.senders.push(tcb);
-            }
+            None => endpoint.add_sender(tcb),
         }
         true
     }

@@ -40,6 +40,8 @@ pub mod timer;
 pub mod trace;
 pub mod tree;
 pub mod untyped;
+#[cfg(feature = "checks")]
+#[path = "../tests/invariants/verify.rs"]
 pub mod verify;
 pub mod vspace;
 

@@ -32,8 +32,6 @@ pub struct IoFault {
 pub trait Machine: 'static {
     /// TSC ticks since boot: never goes back, on whatever CPU it is asked.
     fn now(&self) -> u64;
-    /// This CPU's TSC: what `now` stands on, but not in step with other CPUs'.
-    fn ticks(&self) -> u64;
     /// Sets the one-shot timer of this CPU to the time `at`.
     fn set_timer(&self, at: u64);
     /// Makes CPU `cpu` look at its ready queues soon.

@@ -9,11 +9,13 @@ use core::cell::Cell;
 use abi::{Error, Kind, Rights};
 
 use crate::cpu::Cpu;
+use crate::endpoint::Endpoint;
 use crate::kernel::{Call, Kernel, Outcome, Step, Words};
 use crate::machine::Machine;
 use crate::memory::Ref;
 use crate::reply::Loan;
 use crate::tcb::Tcb;
+use crate::timer;
 
 /// A budget and a period: 128 bytes.
 #[derive(Debug)]
@@ -159,11 +161,17 @@ impl<M: Machine> Kernel<M> {
         if runnable {
             self.unready(by.here, tcb);
         }
+        let queue = if tcb.waits_to_send() { Ref::<Endpoint>::at(tcb.blocked_on.get()) } else { None };
         let (cpu, at) = (self.cpu(tcb.cpu()), tcb.timer.at.get());
-        cpu.remove_timer(tcb);
+        match queue {
+            Some(endpoint) => timer::remove(&endpoint.senders, tcb),
+            None => cpu.remove_timer(tcb),
+        }
         tcb.priority.set(priority as u8);
-        if at != 0 {
-            cpu.add_timer(tcb, at);
+        match queue {
+            Some(endpoint) => endpoint.add_sender(tcb),
+            None if at != 0 => cpu.add_timer(tcb, at),
+            None => {}
         }
         if runnable {
             self.ready(by.here, tcb);

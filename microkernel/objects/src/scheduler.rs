@@ -157,6 +157,9 @@ impl<M: Machine> Kernel<M> {
         if tcb.cpu() == cpu {
             return;
         }
+        if tcb.waits_to_send() {
+            return tcb.set_cpu(cpu);
+        }
         let at = tcb.timer.at.get();
         self.cpu(tcb.cpu()).remove_timer(tcb);
         tcb.set_cpu(cpu);
@@ -282,7 +285,7 @@ impl<M: Machine> Kernel<M> {
             return self.switch_context(here);
         };
         next.runs_on.set(next.sched_context.get());
-        let now = self.machine.ticks();
+        let now = self.machine.now();
         let spent = now.saturating_sub(here.charged_since.replace(now));
         old.left.set(old.left.get().saturating_sub(spent));
         old.consumed.set(old.consumed.get().wrapping_add(spent));

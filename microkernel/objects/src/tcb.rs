@@ -143,7 +143,7 @@ pub struct Tcb {
     pub runs_on: Cell<Option<Ref<SchedContext>>>,
     /// The Notification bound to it.
     pub bound: Cell<Option<Ref<Notification>>>,
-    /// Deadline of its wait, or end of its throttling.
+    /// Deadline of its wait, end of its throttling, or its place among the senders of an Endpoint.
     pub timer: TimerNode,
     /// The graves it has opened and not emptied yet.
     pub graves: Graves,
@@ -217,6 +217,11 @@ impl Tcb {
     /// Whether it waits in a queue or for an answer.
     pub fn is_blocked(&self) -> bool {
         !matches!(self.state.get(), State::Inactive | State::Ready | State::Throttled)
+    }
+
+    /// Whether it is among the senders of the Endpoint in `blocked_on`.
+    pub fn waits_to_send(&self) -> bool {
+        matches!(self.state.get(), State::Sending | State::Calling | State::Faulting)
     }
 
     /// The Reply it waits on, if it waits for an answer.
@@ -382,7 +387,12 @@ impl<M: Machine> Kernel<M> {
             tcb.has_vspace.set(true);
         }
         if let Some(frame) = buffer {
+            // (They go with a buffer, without which nothing foreign can enter; here there is another at once.)
+            let entries = [tcb.foreign_entry.get(), tcb.kick_entry.get()];
             self.set_thread_slot(by.here, tcb, slots::BUFFER, frame);
+            let [foreign, kick] = entries;
+            tcb.foreign_entry.set(foreign);
+            tcb.kick_entry.set(kick);
             tcb.buffer.set(self.memory.address(frame.object.get().wrapping_add(offset)));
         }
         Ok([0; 8])

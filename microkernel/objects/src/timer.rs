@@ -1,5 +1,6 @@
-//! Waits that end at a time: one leftist heap for each CPU (Crane 1972; Knuth vol. 3, 5.2.3), made of the one
-//! timer node in each Tcb. Inserting and removing take O(log n) whatever an attacker piles up.
+//! Threads in order of a number: leftist heaps (Crane 1972; Knuth vol. 3, 5.2.3), made of the one timer node in each
+//! Tcb. Each CPU has one of the waits that end at a time, each Endpoint one of its senders. Inserting and removing
+//! take O(log n) whatever an attacker piles up.
 
 use core::cell::Cell;
 
@@ -10,11 +11,14 @@ use crate::tcb::Tcb;
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct TimerNode {
-    /// When, in TSC ticks; 0 while it is in no heap.
+    /// When, in TSC ticks, or the order among senders; 0 while it is in no heap.
     pub at: Cell<u64>,
-    left: Cell<Option<Ref<Tcb>>>,
-    right: Cell<Option<Ref<Tcb>>>,
-    parent: Cell<Option<Ref<Tcb>>>,
+    /// One of the two heaps of threads below it.
+    pub left: Cell<Option<Ref<Tcb>>>,
+    /// The other, of no greater rank.
+    pub right: Cell<Option<Ref<Tcb>>>,
+    /// Whose left or right it is.
+    pub parent: Cell<Option<Ref<Tcb>>>,
     /// Length of the right spine.
     rank: Cell<u32>,
 }

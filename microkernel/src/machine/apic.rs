@@ -1,6 +1,6 @@
 //! The local APIC, in xAPIC mode: interrupts between CPUs, and the timer (Intel SDM vol. 3, 10.4 to 10.6).
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use x86_64::registers::model_specific::Msr;
 
@@ -31,16 +31,12 @@ mod register {
 }
 
 const MASKED: u32 = 1 << 16;
-const TSC_DEADLINE_MODE: u32 = 1 << 18;
 const BASE_MSR: u32 = 0x1b;
-const TSC_DEADLINE_MSR: u32 = 0x6e0;
 
 /// Where the registers are mapped; 0 until they are.
 static REGISTERS: AtomicU64 = AtomicU64::new(0);
 /// Timer ticks in 2^32 TSC ticks.
 static TIMER_PER_TSC: AtomicU64 = AtomicU64::new(0);
-/// Whether the timer compares with the TSC (boot option `timer=deadline`).
-static DEADLINE: AtomicBool = AtomicBool::new(false);
 
 fn read(register: u64) -> u32 {
     let place = REGISTERS.load(Ordering::Relaxed).wrapping_add(register) as *const u32;
@@ -77,7 +73,7 @@ pub fn init(cpu: usize) {
     write(register::TASK_PRIORITY, 0);
     write(register::TIMER_DIVIDE, 0b1011); // by 1
     write(register::TIMER_START, 0);
-    unmask_timer();
+    write(register::LVT_TIMER, u32::from(TIMER_VECTOR));
     write(register::SPURIOUS, 0x100 | u32::from(SPURIOUS_VECTOR));
     if let Some(local) = cpu::local(cpu) {
         local.apic_id.store(id(), Ordering::Relaxed);
@@ -149,28 +145,16 @@ pub(super) fn timer_counted() -> u32 {
     u32::MAX.wrapping_sub(read(register::TIMER_NOW))
 }
 
-/// Ends measuring: sets how many timer ticks go by in 2^32 TSC ticks, or that the timer compares with the TSC
-/// itself.
-pub(super) fn calibrate(timer_per_tsc: u64, deadline: bool) {
+/// Ends measuring: sets how many timer ticks go by in 2^32 TSC ticks.
+pub(super) fn calibrate(timer_per_tsc: u64) {
     TIMER_PER_TSC.store(timer_per_tsc, Ordering::Relaxed);
-    DEADLINE.store(deadline, Ordering::Relaxed);
     write(register::TIMER_START, 0);
-    unmask_timer();
-}
-
-fn unmask_timer() {
-    let mode = if DEADLINE.load(Ordering::Relaxed) { TSC_DEADLINE_MODE } else { 0 };
-    write(register::LVT_TIMER, mode | u32::from(TIMER_VECTOR));
-    core::sync::atomic::fence(Ordering::SeqCst); // before a deadline is written (Intel SDM vol. 3, 10.5.4.1)
+    write(register::LVT_TIMER, u32::from(TIMER_VECTOR));
 }
 
 /// Has [`TIMER_VECTOR`] come once on this CPU, in `ticks` TSC ticks. A time beyond the counter's range comes
 /// early (QEMU: 4.2 s): look at the clock, and set it again. Replaces what was set before.
 pub fn set_timer(ticks: u64) {
-    if DEADLINE.load(Ordering::Relaxed) {
-        // SAFETY: the register is there (`clock::init` looked), and affects nothing but the timer.
-        return unsafe { Msr::new(TSC_DEADLINE_MSR).write(cpu::tsc().saturating_add(ticks)) };
-    }
     let scaled = u128::from(ticks).wrapping_mul(u128::from(TIMER_PER_TSC.load(Ordering::Relaxed))) >> 32;
     let count = u32::try_from(scaled).unwrap_or(u32::MAX).saturating_add(1);
     write(register::TIMER_START, count);

@@ -127,16 +127,17 @@ extern "C" fn boot_main(start_info: u64) -> ! {
     apic::init(0);
     ioapic::init(platform);
     if !info.option("iommu=off") {
-        iommu::init(&platform.remappers, &mut |size| memory.pages(size));
+        iommu::init(platform, &mut |size| memory.pages(size));
     }
     log!("{}", iommu::report());
-    let tsc_hz = clock::init(info.option("timer=deadline") && features.tsc_deadline());
+    let tsc_hz = clock::init(platform.pm_timer, &features);
     let own = apic::id();
     let cpus = smp::start(platform.cpus.iter().copied().filter(|&id| id != own), &features, tsc_hz);
     paging::drop_identity();
     memory.free.add(paging::boot_part());
+    #[cfg(feature = "checks")]
     if info.option("check=wx") {
-        paging::check();
+        paging::wx::check();
     }
 
     let ecam = platform.ecam.filter(|ecam| memory.is_device(ecam.region()));
@@ -243,7 +244,7 @@ fn take_pages(free: &mut Regions<MAX_REGIONS>, size: u64) -> u64 {
 fn register_pages(platform: &Platform) -> Regions<MAX_REGIONS> {
     let mut pages = Regions::new();
     let apics = platform.io_apics.iter().map(|apic| apic.address);
-    for address in apics.chain(platform.remappers.iter().copied()).chain([apic::base()]) {
+    for address in apics.chain(platform.remappers.iter().map(|unit| unit.address)).chain([apic::base()]) {
         assert!(address < WINDOW_SIZE.saturating_sub(PAGE), "registers at {address:#x} are out of reach");
         pages.add(Region::sized(address, 1).pages_around());
     }

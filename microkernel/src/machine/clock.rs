@@ -1,27 +1,111 @@
-//! How fast the TSC and the APIC's timer run, measured against the old timer chip (8254 data sheet), whose
-//! rate every PC has in common.
+//! How fast the TSC and the APIC's timer run: measured against the ACPI power management timer (ACPI specification
+//! 6.4, 4.8.3.3). Where there is none CPUID may tell the TSC's rate, and the APIC's timer is measured against that.
+//! The old timer chip (8254) is not needed.
 
 use x86_64::instructions::port::Port;
 
 use super::{apic, cpu};
+use crate::log;
 
-/// The 8254's rate.
-const PIT_HZ: u64 = 1_193_182;
-/// 8254 ticks in a measurement: 4 ms.
-const WINDOW: u16 = 4_773;
+/// Measurements in a second.
+const MEASUREMENT: u64 = 250;
 /// Measurements, of which the median counts: a host that runs something else meanwhile spoils one.
 const MEASUREMENTS: usize = 3;
 
-const CHANNEL_2: u16 = 0x42;
-const CONTROL: u16 = 0x43;
-const GATE: u16 = 0x61;
+/// A clock of a known rate.
+#[derive(Clone, Copy)]
+enum Reference {
+    /// The ACPI power management timer, at this port.
+    PmTimer(u16),
+    /// The TSC itself, whose rate CPUID tells.
+    Tsc(u64),
+}
 
-/// One look at the three clocks: TSC, APIC timer, 8254 (which counts down).
+impl Reference {
+    /// The first that runs. A timer that is not there reads the same at each look.
+    fn find(pm_timer: Option<u16>, features: &cpu::Features) -> Reference {
+        let clocks = [pm_timer.map(Reference::PmTimer), features.tsc_hz().map(Reference::Tsc)];
+        let runs = |clock: &Reference| clock.next_tick(clock.now()).is_some();
+        clocks.into_iter().flatten().find(runs).unwrap_or_else(|| {
+            panic!("no clock to measure by: no ACPI timer, and CPUID does not tell the TSC's rate")
+        })
+    }
+
+    /// Ticks in a second.
+    fn hz(self) -> u64 {
+        match self {
+            Reference::PmTimer(_) => 3_579_545,
+            Reference::Tsc(hz) => hz,
+        }
+    }
+
+    /// Ticks so far, modulo a power of two.
+    fn now(self) -> u32 {
+        match self {
+            Reference::PmTimer(port) => read_pm_timer(port),
+            Reference::Tsc(_) => cpu::tsc() as u32,
+        }
+    }
+
+    /// Ticks from `start` to `end`.
+    fn between(self, start: u32, end: u32) -> u64 {
+        let mask = match self {
+            Reference::PmTimer(_) => 0xff_ffff,
+            Reference::Tsc(_) => u32::MAX,
+        };
+        u64::from(end.wrapping_sub(start) & mask)
+    }
+
+    /// Looks at all clocks as soon as this one no longer reads `before`; the TSC ticks that took. `None`: it stands.
+    fn next_tick(self, before: u32) -> Option<(u64, Sample)> {
+        const LOOKS: u32 = 100_000;
+        (0..LOOKS).find_map(|_| {
+            let tsc = cpu::tsc();
+            let timer = apic::timer_counted();
+            let reference = self.now();
+            let took = cpu::tsc().wrapping_sub(tsc);
+            (reference != before).then_some((took, Sample { tsc, timer, reference }))
+        })
+    }
+
+    /// Looks at the clocks where this one has just ticked; of some tries the one that took the least time.
+    fn sample(self) -> Sample {
+        const TRIES: usize = 8;
+        let (mut best, mut least) = (Sample::default(), u64::MAX);
+        let mut before = self.now();
+        for _ in 0..TRIES {
+            let Some((took, sample)) = self.next_tick(before) else { break };
+            if took < least {
+                (best, least) = (sample, took);
+            }
+            before = sample.reference;
+        }
+        best
+    }
+
+    fn measure(self) -> Rates {
+        let window = self.hz() / MEASUREMENT;
+        let start = self.sample();
+        while self.between(start.reference, self.now()) < window {
+            spin();
+        }
+        let end = self.sample();
+        let reference = self.between(start.reference, end.reference);
+        let tsc = end.tsc.wrapping_sub(start.tsc);
+        let timer = u64::from(end.timer.wrapping_sub(start.timer));
+        Rates {
+            tsc_hz: tsc.saturating_mul(self.hz()).checked_div(reference).unwrap_or(0),
+            timer_per_tsc: (timer << 32).checked_div(tsc).unwrap_or(0),
+        }
+    }
+}
+
+/// One look at the three clocks: TSC, APIC timer, reference.
 #[derive(Clone, Copy, Default)]
 struct Sample {
     tsc: u64,
     timer: u32,
-    pit: u16,
+    reference: u32,
 }
 
 /// A measurement's result.
@@ -31,57 +115,25 @@ struct Rates {
     timer_per_tsc: u64,
 }
 
-/// Measures; TSC ticks in a second. Sets up the APIC's timer, which with `deadline` compares with the TSC.
-pub fn init(deadline: bool) -> u64 {
+/// Measures; TSC ticks in a second. Sets up the APIC's timer.
+///
+/// # Panics
+/// Where there is nothing to measure by.
+pub fn init(pm_timer: Option<u16>, features: &cpu::Features) -> u64 {
     apic::start_measuring();
-    start_pit();
+    let reference = Reference::find(pm_timer, features);
     let mut rates = [Rates::default(); MEASUREMENTS];
-    rates.fill_with(measure);
+    rates.fill_with(|| reference.measure());
     rates.sort_unstable();
     let median = rates.get(MEASUREMENTS / 2).copied().unwrap_or_default();
     assert!(median.tsc_hz > 1_000_000, "the TSC runs at {} Hz", median.tsc_hz);
-    apic::calibrate(median.timer_per_tsc, deadline);
+    let name = match reference {
+        Reference::PmTimer(_) => "the ACPI timer",
+        Reference::Tsc(_) => "CPUID",
+    };
+    log!("TSC of {} MHz, by {name}", median.tsc_hz / 1_000_000);
+    apic::calibrate(median.timer_per_tsc);
     median.tsc_hz
-}
-
-fn measure() -> Rates {
-    let start = sample();
-    let mut end = start;
-    while start.pit.wrapping_sub(end.pit) < WINDOW {
-        spin();
-        end.pit = read_pit();
-    }
-    end = sample();
-    let pit = u64::from(start.pit.wrapping_sub(end.pit));
-    let tsc = end.tsc.wrapping_sub(start.tsc);
-    let timer = u64::from(end.timer.wrapping_sub(start.timer));
-    Rates {
-        tsc_hz: tsc.saturating_mul(PIT_HZ).checked_div(pit).unwrap_or(0),
-        timer_per_tsc: (timer << 32).checked_div(tsc).unwrap_or(0),
-    }
-}
-
-/// Looks at the clocks where the 8254 has just ticked; of some tries the one that took the least time.
-fn sample() -> Sample {
-    const TRIES: usize = 8;
-    let (mut best, mut least) = (Sample::default(), u64::MAX);
-    let mut before = read_pit();
-    for _ in 0..TRIES {
-        loop {
-            let tsc = cpu::tsc();
-            let timer = apic::timer_counted();
-            let pit = read_pit();
-            let took = cpu::tsc().wrapping_sub(tsc);
-            if pit != before {
-                if took < least {
-                    (best, least) = (Sample { tsc, timer, pit }, took);
-                }
-                before = pit;
-                break;
-            }
-        }
-    }
-    best
 }
 
 /// A few microseconds without a look at any clock: reading one is slow under emulation.
@@ -92,29 +144,7 @@ fn spin() {
     }
 }
 
-/// Starts channel 2 counting down from 65,536, over and over, with the speaker off.
-fn start_pit() {
-    const GATE_ON: u8 = 1;
-    const SPEAKER_ON: u8 = 2;
-    const CHANNEL_2_RATE: u8 = 0xb4;
-    write(GATE, read(GATE) & !SPEAKER_ON | GATE_ON);
-    write(CONTROL, CHANNEL_2_RATE);
-    write(CHANNEL_2, 0);
-    write(CHANNEL_2, 0);
-}
-
-fn read_pit() -> u16 {
-    const LATCH_CHANNEL_2: u8 = 0x80;
-    write(CONTROL, LATCH_CHANNEL_2);
-    u16::from_le_bytes([read(CHANNEL_2), read(CHANNEL_2)])
-}
-
-fn read(port: u16) -> u8 {
-    // SAFETY: the 8254's and speaker's ports have no effect on memory; only this module uses them.
+fn read_pm_timer(port: u16) -> u32 {
+    // SAFETY: reading the timer has no effect.
     unsafe { Port::new(port).read() }
-}
-
-fn write(port: u16, value: u8) {
-    // SAFETY: as for `read`.
-    unsafe { Port::new(port).write(value) }
 }

@@ -229,9 +229,23 @@ impl Features {
         self.leaf1_ecx & 1 << 28 != 0
     }
 
-    /// The local APIC's timer can count to a TSC value.
-    pub fn tsc_deadline(&self) -> bool {
-        self.leaf1_ecx & 1 << 24 != 0
+    /// TSC ticks in a second, where CPUID tells. (Leaf 4000_0010h is a convention of hypervisors.)
+    pub fn tsc_hz(&self) -> Option<u64> {
+        const HYPERVISOR: u32 = 0x4000_0000;
+        let crystal = match __cpuid(0).eax {
+            0x15.. => {
+                let leaf = __cpuid(0x15);
+                [leaf.eax, leaf.ebx, leaf.ecx]
+            }
+            _ => [0; 3],
+        };
+        let virtual_machine = self.leaf1_ecx & 1 << 31 != 0;
+        let khz = if virtual_machine && __cpuid(HYPERVISOR).eax >= HYPERVISOR | 0x10 {
+            __cpuid(HYPERVISOR | 0x10).eax
+        } else {
+            0
+        };
+        firmware::clock::tsc_hz(crystal, khz)
     }
 }
 

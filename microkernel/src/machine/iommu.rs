@@ -1,13 +1,16 @@
 //! The IOMMU: what devices reach, and which interrupts are theirs (Intel Virtualization Technology for Directed
 //! I/O, revision 3.3; sections below are its).
 //!
-//! All units share one root table with a context entry for each of the 65,536 sources, and one table with an entry
-//! for each interrupt vector; so it does not matter which unit a device is behind. Invalidation is queued (6.5.2):
-//! the cache of interrupt entries knows no other way, and one wait descriptor covers whatever was asked.
+//! All units of PCI segment 0 share one root table with a context entry for each of the 65,536 sources, and one table
+//! with an entry for each interrupt vector; so it does not matter which unit a device is behind. The units of other
+//! segments, whose devices nobody drives and whose sources are numbered alike, have tables with nothing in them.
+//! Invalidation is queued (6.5.2): the cache of interrupt entries knows no other way.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
+use firmware::acpi::{MAX_REMAPPERS, Platform};
+use firmware::vtd;
 use heapless::Vec;
 use objects::io_space::MAX_DEVICES;
 use objects::machine::IoFault;
@@ -17,8 +20,6 @@ use super::layout::PAGE;
 use super::{apic, cpu, window};
 use crate::log;
 
-/// Units that are used, at most (firmware's list has no more).
-const MAX_UNITS: usize = 8;
 /// Bytes of the context entries of all sources.
 const CONTEXTS: u64 = 65_536 * 16;
 /// Looks at a register after which a unit is given up.
@@ -54,20 +55,6 @@ mod command {
     pub const LASTING: u32 = TRANSLATE | QUEUE | REMAP_INTERRUPTS;
 }
 
-/// Invalidation descriptors (6.5.2).
-mod descriptor {
-    /// All context entries.
-    pub const CONTEXTS: u64 = 1 | 1 << 4;
-    /// All translations, or those of the domain << 16; reads and writes under way are waited for.
-    pub const IOTLB: u64 = 2 | 1 << 4 | 3 << 6;
-    pub const IOTLB_DOMAIN: u64 = 2 | 2 << 4 | 3 << 6;
-    /// All interrupt entries.
-    pub const INTERRUPTS: u64 = 4;
-    /// Writes the upper half to the address in the second word once all before it are done.
-    pub const WAIT: u64 = 5 | 1 << 5 | DONE << 32;
-    pub const DONE: u64 = 1;
-}
-
 /// One remapping unit.
 #[derive(Clone, Copy)]
 struct Unit {
@@ -75,13 +62,16 @@ struct Unit {
     registers: u64,
     /// Its queue of invalidations, physical: a page, and a page with the word that it says it is done by.
     queue: u64,
+    /// Whether the devices behind it are of a PCI segment other than 0.
+    foreign: bool,
 }
 
 /// All of them, and their tables (physical addresses).
 struct Iommu {
-    units: Vec<Unit, MAX_UNITS>,
+    units: Vec<Unit, MAX_REMAPPERS>,
     contexts: u64,
-    interrupts: u64,
+    /// Root tables and tables of interrupt entries: of segment 0, and of the others.
+    tables: [[u64; 2]; 2],
     /// Levels of its tables, 3 or 4.
     levels: u32,
     /// Whether interrupts are remapped.
@@ -96,7 +86,7 @@ struct Iommu {
 
 static IOMMU: Once<Iommu> = Once::new();
 /// The next entry in each unit's queue.
-static TAILS: [AtomicU32; MAX_UNITS] = [const { AtomicU32::new(0) }; MAX_UNITS];
+static TAILS: [AtomicU32; MAX_REMAPPERS] = [const { AtomicU32::new(0) }; MAX_REMAPPERS];
 
 fn place<T>(at: u64) -> *mut T {
     window(at) as *mut T
@@ -158,8 +148,11 @@ impl Unit {
     }
 
     /// Turns everything on, with nothing reachable.
-    fn start(self, number: usize, iommu: &Iommu, root: u64) {
+    fn start(self, number: usize, iommu: &Iommu) {
         const PROTECTED_MEMORY: u64 = 3 << 5;
+        const FAULTS_MASKED: u32 = 1 << 31;
+        let [own, foreign] = iommu.tables;
+        let [root, interrupts] = if self.foreign { foreign } else { own };
         if self.read32(register::STATUS) & command::LASTING != 0 {
             self.write32(register::COMMAND, 0);
             wait_until(|| self.read32(register::STATUS) & command::LASTING == 0);
@@ -172,32 +165,33 @@ impl Unit {
         self.write(register::QUEUE_TAIL, 0);
         self.write(register::QUEUE, self.queue);
         self.command(command::QUEUE);
-        self.invalidate(number, &[descriptor::CONTEXTS, descriptor::IOTLB]);
+        self.invalidate(number, &[vtd::CONTEXTS, vtd::IOTLB]);
         self.command(command::TRANSLATE);
         if iommu.remaps {
             const ENTRIES_256: u64 = 7;
-            self.write(register::INTERRUPTS, iommu.interrupts | ENTRIES_256);
+            self.write(register::INTERRUPTS, interrupts | ENTRIES_256);
             self.command(command::SET_INTERRUPTS);
-            self.invalidate(number, &[descriptor::INTERRUPTS]);
+            self.invalidate(number, &[vtd::INTERRUPTS]);
             // Without the bit that lets messages in the old format through (5.1.4).
             self.command(command::REMAP_INTERRUPTS);
         }
-        while self.next_fault().is_some() {}
+        // (At most as many as there can be records: a device may go on faulting.)
+        let _left = (0..256).any(|_| self.next_fault().is_none());
         let (address, data) = apic::message(0, apic::FAULT_VECTOR);
         self.write32(register::FAULT_DATA, data as u32);
         self.write32(register::FAULT_ADDRESS, address as u32);
         self.write32(register::FAULT_ADDRESS_HIGH, 0);
-        self.write32(register::FAULT_CONTROL, 0);
+        self.write32(register::FAULT_CONTROL, if self.foreign { FAULTS_MASKED } else { 0 });
     }
 
     /// Hands descriptors to the unit, and waits until it has done what they say.
     fn invalidate(self, number: usize, descriptors: &[u64]) {
         let Some(tail) = TAILS.get(number) else { return };
-        let status = place::<u32>(self.queue.wrapping_add(PAGE));
+        let status_address = self.queue.wrapping_add(PAGE);
+        let status = place::<u32>(status_address);
         // SAFETY: the second page of the queue, which is the unit's and this function's alone.
         unsafe { status.write_volatile(0) };
-        let wait = [descriptor::WAIT, self.queue.wrapping_add(PAGE)];
-        for descriptor in descriptors.iter().map(|&first| [first, 0]).chain([wait]) {
+        for descriptor in vtd::batch(descriptors, status_address) {
             let at = u64::from(tail.load(Ordering::Relaxed));
             let entry = place::<[u64; 2]>(self.queue.wrapping_add(at << 4));
             // SAFETY: one of the 256 entries of the queue; the unit is past it, as every call waits.
@@ -207,7 +201,7 @@ impl Unit {
         fence(Ordering::SeqCst);
         self.write(register::QUEUE_TAIL, u64::from(tail.load(Ordering::Relaxed)) << 4);
         // SAFETY: as above; the unit writes it.
-        wait_until(|| unsafe { status.read_volatile() } == descriptor::DONE as u32);
+        wait_until(|| unsafe { status.read_volatile() } == vtd::DONE);
     }
 
     /// Takes a fault that the unit has recorded (7.2, 10.4.14).
@@ -276,17 +270,27 @@ impl Iommu {
         let id = cpu::local(cpu).map_or(0, |local| local.apic_id.load(Ordering::Relaxed));
         let low = PRESENT | u64::from(level) << 4 | u64::from(vector) << 16 | u64::from(id) << 40;
         let high = source.map_or(0, |source| VERIFY_SOURCE | u64::from(source));
-        self.set(self.interrupts, u64::from(vector), [low, high]);
-        self.invalidate(&[descriptor::INTERRUPTS]);
+        self.set_interrupt_entry(vector, [low, high]);
+    }
+
+    fn set_interrupt_entry(&self, vector: u8, entry: [u64; 2]) {
+        let [[_, interrupts], _] = self.tables;
+        self.set(interrupts, u64::from(vector), entry);
+        self.invalidate(&[vtd::INTERRUPTS]);
     }
 }
 
-/// Takes the units with registers at `found` into service: with nothing reachable for any device, no interrupt
+/// Takes the units that firmware lists into service: with nothing reachable for any device, no interrupt
 /// let through, and faults told at [`apic::FAULT_VECTOR`]. `pages` gives cleared memory, aligned to its size.
-pub fn init(found: &[u64], pages: &mut dyn FnMut(u64) -> u64) {
+pub fn init(platform: &Platform, pages: &mut dyn FnMut(u64) -> u64) {
+    if platform.remappers_unknown {
+        return log!(
+            "the IOMMU is not used: firmware's list of its units is damaged, or longer than {MAX_REMAPPERS}"
+        );
+    }
     let mut units = Vec::new();
-    for registers in found.iter().map(|&address| window(address)) {
-        let unit = Unit { registers, queue: 0 };
+    for found in &platform.remappers {
+        let unit = Unit { registers: window(found.address), queue: 0, foreign: found.segment != 0 };
         if let Some(reason) = unit.unfit() {
             return log!("the IOMMU is not used: it has {reason}");
         }
@@ -303,17 +307,17 @@ pub fn init(found: &[u64], pages: &mut dyn FnMut(u64) -> u64) {
         remembers: any(register::CAPABILITY, 1 << 7),
         buffers: any(register::CAPABILITY, 1 << 4),
         contexts: pages(CONTEXTS),
-        interrupts: pages(PAGE),
+        tables: [[pages(PAGE), pages(PAGE)], [pages(PAGE), pages(PAGE)]],
         units,
     };
-    let root = pages(PAGE);
+    let [[root, _], _] = new.tables;
     for bus in 0..256 {
         new.set(root, bus, [new.contexts.wrapping_add(bus.wrapping_mul(PAGE)) | 1, 0]);
     }
     new.write_back(window(new.contexts), CONTEXTS);
-    new.write_back(window(new.interrupts), PAGE);
+    new.tables.iter().flatten().for_each(|&table| new.write_back(window(table), PAGE));
     let iommu = IOMMU.call_once(|| new);
-    iommu.units.iter().enumerate().for_each(|(number, unit)| unit.start(number, iommu, root));
+    iommu.units.iter().enumerate().for_each(|(number, unit)| unit.start(number, iommu));
 }
 
 /// What it does, for the log.
@@ -358,8 +362,7 @@ pub fn line(cpu: usize, vector: u8, level: bool, source: Option<u16>) -> Option<
 /// Lets nobody raise `vector` any more.
 pub fn free_vector(vector: u8) {
     if let Some(iommu) = remapping() {
-        iommu.set(iommu.interrupts, u64::from(vector), [0, 0]);
-        iommu.invalidate(&[descriptor::INTERRUPTS]);
+        iommu.set_interrupt_entry(vector, [0, 0]);
     }
 }
 
@@ -370,14 +373,14 @@ pub fn set_domain(source: u16, domain: u16, root: u64) {
     let width = u64::from(iommu.levels.saturating_sub(2));
     let entry = if root == 0 { [0, 0] } else { [root | PRESENT, u64::from(domain) << 8 | width] };
     iommu.set(iommu.contexts, u64::from(source), entry);
-    iommu.invalidate(&[descriptor::CONTEXTS, descriptor::IOTLB]);
+    iommu.invalidate(&[vtd::CONTEXTS, vtd::IOTLB]);
 }
 
 /// Forgets the translations of a domain; with `made` only where it remembers that something is not there.
 pub fn flush_domain(domain: u16, made: bool) {
     let Some(iommu) = IOMMU.get() else { return };
     if !made || iommu.remembers || iommu.buffers {
-        iommu.invalidate(&[descriptor::IOTLB_DOMAIN | u64::from(domain) << 16]);
+        iommu.invalidate(&[vtd::iotlb_of(domain)]);
     }
 }
 
@@ -388,7 +391,7 @@ pub fn write_back(address: u64, size: u64) {
     }
 }
 
-/// Takes a fault from the first unit that has recorded one.
+/// Takes a fault from the first unit of segment 0 that has recorded one.
 pub fn next_fault() -> Option<IoFault> {
-    IOMMU.get()?.units.iter().find_map(|unit| unit.next_fault())
+    IOMMU.get()?.units.iter().filter(|unit| !unit.foreign).find_map(|unit| unit.next_fault())
 }

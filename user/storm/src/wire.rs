@@ -39,17 +39,15 @@ struct Account {
     arrived: u64,
     /// How many of them were wrong.
     wrong: u64,
-    /// Streams that another took the place of before their end.
-    resets: u64,
 }
 
 impl Account {
     /// Bytes of an account.
-    const BYTES: usize = 24;
+    const BYTES: usize = 16;
 
     fn to_bytes(self) -> [u8; Account::BYTES] {
         let mut bytes = [0; Account::BYTES];
-        for (place, word) in bytes.as_chunks_mut().0.iter_mut().zip([self.arrived, self.wrong, self.resets]) {
+        for (place, word) in bytes.as_chunks_mut().0.iter_mut().zip([self.arrived, self.wrong]) {
             *place = word.to_le_bytes();
         }
         bytes
@@ -57,7 +55,7 @@ impl Account {
 
     fn from_bytes(bytes: &[u8; Account::BYTES]) -> Account {
         let word = |at: usize| bytes.as_chunks().0.get(at).map_or(0, |word| u64::from_le_bytes(*word));
-        Account { arrived: word(0), wrong: word(1), resets: word(2) }
+        Account { arrived: word(0), wrong: word(1) }
     }
 }
 

@@ -83,6 +83,7 @@ mod tests {
     fn the_document_names_machine_commit_and_results() {
         let machine = Machine {
             smp: 1,
+            options: String::new(),
             memory_mib: 512,
             accel: Accel::Tcg,
             cpu: "max,-erms,-fsrm".into(),

@@ -152,6 +152,7 @@ mod tests {
     fn machine() -> Machine {
         Machine {
             smp: 1,
+            options: String::new(),
             memory_mib: 512,
             accel: Accel::Tcg,
             cpu: "max".into(),

@@ -94,7 +94,7 @@ fn reply_recv(world: &World, here: &Cpu, me: Ref<Tcb>) -> Option<()> {
     let caller = me.reply.caller.get()?;
     may_switch(here, caller)?;
     let (_, endpoint) = slot(me, Flags::RECEIVABLE)?;
-    if me.bound_pending.get() || !endpoint.senders.is_empty() || !endpoint.receivers.is_empty() {
+    if me.bound_pending.get() || endpoint.senders.get().is_some() || !endpoint.receivers.is_empty() {
         return None;
     }
     copy(me, caller)?;

@@ -76,8 +76,9 @@ pub fn check(world: &World) {
     }
     for &address in &living.endpoints {
         let endpoint: &Endpoint = at(address);
-        assert!(endpoint.receivers.is_empty() || endpoint.senders.is_empty(), "a sender and a receiver miss");
-        for tcb in endpoint.receivers.iter().chain(endpoint.senders.iter()) {
+        let senders = in_order(&endpoint.senders);
+        assert!(endpoint.receivers.is_empty() || senders.is_empty(), "a sender and a receiver miss");
+        for tcb in endpoint.receivers.iter().chain(senders) {
             check_waiter(&living, tcb, address);
         }
     }
@@ -96,6 +97,19 @@ pub fn check(world: &World) {
     check_timers(world, &living);
     world.check_tlbs();
     world.check_devices(&living.io_spaces);
+}
+
+/// The threads of a heap in its order. Panics if one comes before its parent.
+pub fn in_order(heap: &objects::timer::Heap) -> Vec<Ref<Tcb>> {
+    let (mut found, mut left) = (Vec::new(), Vec::from_iter(heap.get()));
+    while let Some(tcb) = left.pop() {
+        let parent = tcb.timer.parent.get();
+        assert!(parent.is_none_or(|parent| parent.timer.at.get() <= tcb.timer.at.get()));
+        left.extend([&tcb.timer.left, &tcb.timer.right].into_iter().filter_map(|child| child.get()));
+        found.push(tcb);
+    }
+    found.sort_by_key(|tcb| tcb.timer.at.get());
+    found
 }
 
 fn check_waiter(living: &Living, tcb: Ref<Tcb>, on: u64) {

@@ -3,7 +3,7 @@
 use abi::{Error, Kind, MsgInfo, Rights, Syscall};
 use objects::tcb::State;
 
-use crate::world::{Done, World};
+use crate::world::{Done, PRIORITY, TURN, World};
 
 /// A call in either way: by the fast path where it applies, and never.
 fn both(test: impl Fn(&World)) {
@@ -57,6 +57,78 @@ fn callers_are_served_in_the_order_they_came() {
             assert_eq!(w.word(client), Ok(number as u64 + 10));
         }
     });
+}
+
+#[test]
+fn an_urgent_caller_is_served_before_those_who_came_earlier() {
+    both(|w| {
+        let endpoint = w.make(Kind::Endpoint, 0);
+        let (server_cap, _, server) = w.active_on(0);
+        // Who came earlier goes first only among those of one priority; a priority counts as it is by then.
+        let priorities = [PRIORITY, PRIORITY - 2, PRIORITY, PRIORITY - 1, PRIORITY + 5, PRIORITY - 2];
+        let callers = priorities.map(|_| w.active_on(0));
+        for (number, &(cap, _, tcb)) in callers.iter().enumerate() {
+            assert_eq!(w.call(tcb, endpoint, 0, number as u64), Done::Blocked);
+            w.set_priority(cap, priorities[number]);
+        }
+        w.set_priority(server_cap, PRIORITY + 10);
+        for expected in [4, 0, 2, 3, 1, 5] {
+            let Done::With(Ok(message)) = w.recv(server, endpoint) else { panic!("no message") };
+            assert_eq!(message.words[0], expected);
+            crate::invariants::check(w);
+        }
+    });
+}
+
+#[test]
+fn callers_that_wait_in_great_number_cost_little() {
+    let w = World::new();
+    let endpoint = w.make(Kind::Endpoint, 0);
+    let callers: Vec<_> = (0..100).map(|_| w.active_on(0)).collect();
+    for &(_, _, tcb) in &callers {
+        w.call(tcb, endpoint, 0, 0);
+    }
+    // The way to the root of a leftist heap along right sons has at most log2(n + 1) steps.
+    let mut at = callers[0].2;
+    while let Some(parent) = at.timer.parent.get() {
+        at = parent;
+    }
+    let rights = std::iter::successors(Some(at), |tcb| tcb.timer.right.get()).count();
+    assert!(rights <= 6, "{rights}");
+    for &(cap, ..) in &callers {
+        w.invoke(cap, abi::table::method::Tcb::suspend, &[]).unwrap();
+        crate::invariants::check(&w);
+    }
+}
+
+#[test]
+fn a_caller_that_moves_to_another_cpu_keeps_its_place() {
+    let w = World::with_cpus(2);
+    let endpoint = w.make(Kind::Endpoint, 0);
+    let (server, (_, context, first), (_, _, second)) = (w.thread(), w.active_on(0), w.active_on(0));
+    w.call(first, endpoint, 0, 1);
+    w.call(second, endpoint, 0, 2);
+    let args = [u64::from(context), 1, TURN, TURN, 0];
+    w.invoke(crate::world::root::SCHED_CONTROL, abi::table::method::SchedControl::configure, &args).unwrap();
+    assert_eq!(first.cpu(), 1);
+    crate::invariants::check(&w);
+    assert!(matches!(w.recv(server, endpoint), Done::With(Ok(message)) if message.words[0] == 1));
+}
+
+#[test]
+fn a_receiver_on_the_callers_own_cpu_is_preferred() {
+    for here in 0..2 {
+        let w = World::with_cpus(2);
+        let endpoint = w.make(Kind::Endpoint, 0);
+        let servers = [0, 1].map(|cpu| w.active_on(cpu).2);
+        servers.iter().for_each(|&server| assert_eq!(w.recv(server, endpoint), Done::Blocked));
+        let client = w.active_on(here).2;
+        w.call(client, endpoint, 0, 7);
+        assert_eq!(servers.map(|server| server.state.get() == State::Receiving), [here == 1, here == 0]);
+        // The other one is still there for the next.
+        w.call(w.active_on(here).2, endpoint, 0, 8);
+        assert!(servers.iter().all(|server| server.state.get() != State::Receiving));
+    }
 }
 
 #[test]

@@ -97,10 +97,6 @@ impl Machine for Fake {
         self.0.now.get()
     }
 
-    fn ticks(&self) -> u64 {
-        self.now()
-    }
-
     fn set_timer(&self, at: u64) {
         self.0.timers[self.0.here.get()].set(at);
     }

@@ -64,6 +64,25 @@ fn registers_that_the_processor_would_fault_on_are_refused_and_nothing_happens()
 }
 
 #[test]
+fn another_buffer_leaves_the_entries_of_its_library_as_they_are() {
+    let w = World::new();
+    let (cap, tcb) = w.passive();
+    w.invoke(cap, method::Tcb::suspend, &[]).unwrap();
+    let buffer = |w: &World| {
+        let frame = u64::from(w.make(Kind::Frame, 12));
+        w.invoke(cap, method::Tcb::configure, &[0, 0, frame, 0]).unwrap();
+        frame as u32
+    };
+    buffer(&w);
+    w.invoke(cap, method::Tcb::set_foreign, &[0x1000, 0x2000]).unwrap();
+    let last = buffer(&w);
+    assert_eq!((tcb.foreign_entry.get(), tcb.kick_entry.get()), (0x1000, 0x2000));
+    // Without a buffer nothing can enter.
+    w.delete(last);
+    assert_eq!((tcb.foreign_entry.get(), tcb.kick_entry.get(), tcb.buffer.get()), (0, 0, 0));
+}
+
+#[test]
 fn a_thread_that_could_run_is_not_configured() {
     let w = World::new();
     let (cap, _) = w.passive();

@@ -1,6 +1,5 @@
 //! What the benchmarks work with: one Untyped, empty slots, and rights over processor time.
 
-use alloc::vec::Vec;
 use core::cell::Cell;
 
 use abi::object::PAGE_SIZE;
@@ -23,7 +22,7 @@ const AREA: u64 = FREE;
 #[derive(Debug)]
 pub struct Resources {
     untyped: CPtr,
-    slots: Vec<CPtr>,
+    slots: [CPtr; SLOTS],
     used: Cell<usize>,
     /// The program's CSpace.
     pub cnode: CNode,
@@ -44,15 +43,18 @@ pub struct Resources {
 impl Resources {
     /// Takes them out of what the component was given.
     pub fn take() -> Result<Resources, Failure> {
-        let (untyped, slots) = memory::with(|objects| {
-            let slots = (0..SLOTS).map(|_| objects.take_slot()).collect::<Result<Vec<_>, _>>();
-            Ok((objects.take_memory(MEMORY_BITS)?, slots))
+        let mut slots = [CPtr::NULL; SLOTS];
+        let untyped = memory::with(|objects| {
+            for slot in &mut slots {
+                *slot = objects.take_slot()?;
+            }
+            objects.take_memory(MEMORY_BITS)
         })?;
         let tcb = Tcb(rt::env::required(names::TCB));
         let [_, _, priority] = tcb.status()?;
         Ok(Resources {
             untyped,
-            slots: slots?,
+            slots,
             used: Cell::new(0),
             cnode: memory::cnode()?,
             vspace: memory::vspace()?,

@@ -6,7 +6,7 @@ use core::arch::asm;
 
 rt::entry!(main);
 
-const WAYS: [(&str, fn()); 9] = [
+const WAYS: [(&str, fn()); 11] = [
     ("read", read),
     ("write", write),
     ("execute", execute),
@@ -16,6 +16,8 @@ const WAYS: [(&str, fn()); 9] = [
     ("panic", || panic!("asked to, by argument")),
     ("stack", stack),
     ("heap", heap),
+    ("lock", lock),
+    ("heap-within-memory", heap_within_memory),
 ];
 
 fn main() -> u8 {
@@ -73,6 +75,21 @@ fn deeper(depth: u64) -> u64 {
 }
 
 extern crate alloc;
+
+/// Takes a lock twice.
+fn lock() {
+    let lock = rt::lock::Mutex::new(());
+    let _held = lock.lock();
+    drop(lock.lock());
+}
+
+/// The heap grows while the component's memory, of which it does so, is in use.
+fn heap_within_memory() {
+    let _ = rt::memory::with(|_| {
+        core::hint::black_box(alloc::vec![0u8; 1 << 16]);
+        Ok(())
+    });
+}
 
 /// More memory than any budget has, where the caller cannot be told.
 fn heap() {

@@ -5,9 +5,10 @@ use abi::{CPtr, Error, Kind, MapFlags, Registers, Rights};
 use ipc::{CNode, Message, SchedContext, Tcb, Untyped, VSpace};
 
 use crate::arena;
+use crate::inventory::Inventory;
 use crate::row;
 use crate::table::{Need, Test};
-use crate::world::{CNODE, Must, PRIORITY, SCHED_CONTROL, Slot, VSPACE, World, count, finish, slots};
+use crate::world::{CNODE, Must, PRIORITY, SCHED_CONTROL, Slot, VSPACE, World, finish, slots};
 
 /// The tests of this area.
 #[rustfmt::skip]
@@ -84,15 +85,8 @@ const WRITE_AND_END: &[u8] = &[0x48, 0x89, 0x24, 0x25, 0x00, 0x40, 0x40, 0x00, 0
 fn a_component_is_built_run_and_destroyed_2000_times(w: &mut World) {
     let faults = w.endpoint();
     let small = Small::new(w);
-    let books = |w: &World| {
-        let free = CNODE.describe(small.memory.0.into_slot()).must("a look").free;
-        let all = CNODE.describe(slots::UNTYPED.into()).must("a look").free;
-        let empty =
-            (0..6).all(|at| CNODE.describe(small.part(at).into_slot()).must("a look").kind == Kind::Null);
-        let _ = w;
-        (free, all, empty, count())
-    };
-    let before = books(w);
+    let is_empty = |at| CNODE.describe(small.part(at).into_slot()).must("a look").kind == Kind::Null;
+    let books = Inventory::of(CNODE).must("what there is");
     let cycles = if w.setup.long { 20_000 } else { 2_000 };
     for _ in 0..cycles {
         small.build(WRITE_AND_END, faults);
@@ -100,7 +94,8 @@ fn a_component_is_built_run_and_destroyed_2000_times(w: &mut World) {
         assert_eq!([heard[fault::KIND], heard[fault::RIP]], [6, PAGE + 8]);
         CNODE.revoke(small.memory.0.into_slot()).must("a revoke");
     }
-    assert_eq!(books(w), before);
+    assert!((0..6).all(is_empty));
+    assert_eq!(books.changed(CNODE), Ok(None));
 }
 
 fn a_component_without_capabilities_can_do_nothing(w: &mut World) {

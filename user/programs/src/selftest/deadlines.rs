@@ -1,6 +1,6 @@
 //! Deadlines: the clocks by which waits end.
 
-use abi::Error;
+use abi::{CPtr, Error};
 
 use crate::arena;
 use crate::row;
@@ -36,11 +36,19 @@ fn the_tsc_rate_is_right(w: &mut World) {
     const TRIES: usize = 20;
     let mut rates = [0; TRIES];
     for rate in &mut rates {
-        let (before, start) = (pit(), now());
-        while now() < start + w.milliseconds(20) {
-            core::hint::spin_loop();
+        let measure = || {
+            let (before, start) = (pit(), now());
+            while now() < start + w.milliseconds(5) {
+                core::hint::spin_loop();
+            }
+            (before, start, pit(), now())
+        };
+        let mut measured = measure();
+        // The counter has gone round if the host has paused the CPU for longer.
+        while measured.3 - measured.1 > w.milliseconds(50) {
+            measured = measure();
         }
-        let (after, end) = (pit(), now());
+        let (before, start, after, end) = measured;
         *rate = (end - start) * PIT_HZ / u64::from(before.wrapping_sub(after)).max(1);
     }
     rates.sort_unstable();
@@ -52,15 +60,12 @@ fn the_tsc_rate_is_right(w: &mut World) {
 fn deadlines_are_kept(w: &mut World) {
     let notification = w.notification();
     for microseconds in [10, 50, 500, 3_000, 12_000, 40_000] {
-        let mut least = u64::MAX;
-        for _ in 0..8 {
+        w.measured(|| {
             let deadline = now() + w.microseconds(microseconds);
             assert_eq!(ipc::wait_until(notification, deadline), Err(Error::TimedOut));
             let late = now().checked_sub(deadline).unwrap_or_else(|| panic!("{microseconds} us: early"));
-            least = least.min(late);
-        }
-        // The best of some: a host that is busy delays any single one.
-        assert!(least < w.milliseconds(4), "{microseconds} us: {least} ticks late at best");
+            if late < w.milliseconds(4) { Ok(()) } else { Err((microseconds, late)) }
+        });
     }
 }
 
@@ -80,28 +85,50 @@ fn a_timer_interrupts_a_spinning_thread(w: &mut World) {
     assert!(arena::get(0) > 0);
 }
 
-/// Threads that wait until their deadlines, told as microseconds from `start`, and then take a number each.
-fn sleepers<const N: usize>(w: &mut World, start: u64, deadlines: [u64; N], cpu: u64) -> [Thread; N] {
+/// Threads that can wait until deadlines, and the Notification that they wait for in vain.
+fn beds<const N: usize>(w: &mut World, cpu: u64) -> ([Thread; N], CPtr) {
     let never = w.notification();
-    core::array::from_fn(|at| {
-        let deadline = start + w.microseconds(deadlines[at]);
-        w.thread().cpu(cpu).priority(110).start(move || {
+    (core::array::from_fn(|_| w.thread().cpu(cpu).priority(110).prepare()), never)
+}
+
+/// Lets the threads wait until their deadlines, told as microseconds from `start`, and then take a number each.
+fn lie_down<const N: usize>(w: &World, (beds, never): ([Thread; N], CPtr), start: u64, deadlines: [u64; N]) {
+    for (at, (bed, deadline)) in beds.into_iter().zip(deadlines).enumerate() {
+        let deadline = start + w.microseconds(deadline);
+        bed.run(move || {
             assert_eq!(ipc::wait_until(never, deadline), Err(Error::TimedOut));
             assert!(now() >= deadline, "early");
             let number = arena::add(0, 1);
             arena::set(1 + at, number);
-        })
-    })
+        });
+    }
+}
+
+/// The same with new threads.
+fn sleepers<const N: usize>(w: &mut World, start: u64, deadlines: [u64; N], cpu: u64) -> [Thread; N] {
+    let beds = beds(w, cpu);
+    lie_down(w, beds, start, deadlines);
+    beds.0
 }
 
 fn deadlines_end_in_their_order(w: &mut World) {
     const COUNT: u64 = 50;
-    let start = now() + w.milliseconds(500);
     // In no order: 7 and 50 have no common divisor.
     let places: [u64; COUNT as usize] = core::array::from_fn(|at| at as u64 * 7 % COUNT);
-    let threads = sleepers(w, start, places.map(|place| 500 * place), 0);
-    assert!(now() < start, "the host is too slow for this test");
-    threads.iter().for_each(|thread| w.join(thread));
+    let beds = beds(w, 0);
+    let mut lead = 50;
+    loop {
+        arena::set(0, 0);
+        let start = now() + w.milliseconds(lead);
+        lie_down(w, beds, start, places.map(|place| 500 * place));
+        let all_wait = now() < start;
+        beds.0.iter().for_each(|thread| w.join(thread));
+        if all_wait {
+            break;
+        }
+        // The host was slow: with more time to get ready.
+        lead *= 2;
+    }
     assert_eq!(core::array::from_fn(|at| arena::get(1 + at)), places);
 }
 

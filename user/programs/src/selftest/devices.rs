@@ -54,6 +54,8 @@ const RTC_RUNS: u64 = 0x20;
 const RTC_PERIODIC: u64 = 0x40;
 /// 256 a second.
 const RATE: u64 = 8;
+/// Reads of the clock that fill far more time than some of its ticks, however fast they are.
+const MOST_READS: u64 = 20_000_000;
 /// Ticks a second at this rate.
 const HZ: u64 = 32768 >> (RATE - 1);
 
@@ -100,7 +102,7 @@ impl Clock {
     /// Waits for an interrupt; its bits.
     #[track_caller]
     fn hear(&self, w: &World) -> u64 {
-        ipc::wait_until(self.notification, now() + w.milliseconds(5_000)).must("an interrupt")
+        w.bits(self.notification)
     }
 
     /// Makes the next one possible: in the device, and on the way from there.
@@ -113,11 +115,10 @@ impl Clock {
     #[track_caller]
     fn is_silent(&self, w: &World) {
         for _ in 0..5 {
-            rtc_read(RTC_C);
-            w.sleep(2000 / HZ);
+            w.until("the clock ticks", || rtc_read(RTC_C) & RTC_PERIODIC != 0);
+            w.sleep(1000 / HZ);
             assert_eq!(ipc::poll(self.notification), Err(Error::WouldBlock));
         }
-        assert_ne!(rtc_read(RTC_C) & RTC_PERIODIC, 0, "the clock does not tick");
     }
 }
 
@@ -163,7 +164,7 @@ fn interrupts_come_at_the_devices_rate(w: &mut World) {
     // (A tick that QEMU's main loop has put off may be followed by the next one closely.)
     let least = w.milliseconds(1000 * COUNT / HZ / 2);
     assert!(took > least, "{COUNT} interrupts took {took} ticks instead of {least} and more");
-    assert!(took < w.milliseconds(5_000), "{COUNT} interrupts took {took} ticks");
+    assert!(took < w.milliseconds(5_000) || !w.setup.icount, "{COUNT} interrupts took {took} ticks");
 }
 
 fn an_interrupt_preempts_who_runs(w: &mut World) {
@@ -177,8 +178,10 @@ fn an_interrupt_preempts_who_runs(w: &mut World) {
         }
     });
     // This thread does not wait for anything.
-    let end = now() + w.milliseconds(5_000);
-    while arena::get(0) < 5 && now() < end {
+    for _ in 0..MOST_READS {
+        if arena::get(0) == 5 {
+            break;
+        }
         rtc_read(RTC_C);
     }
     rtc_ticks(false);
@@ -253,7 +256,7 @@ fn a_second_bind_takes_the_place_of_the_first(w: &mut World) {
     let other = w.notification();
     clock.handler.bind(other).must("binding it elsewhere");
     rtc_read(RTC_C);
-    assert_eq!(ipc::wait_until(other, now() + w.milliseconds(5_000)), Ok(1));
+    assert_eq!(w.bits(other), 1);
     assert_eq!(ipc::poll(clock.notification), Err(Error::WouldBlock));
     rtc_ticks(false);
 }
@@ -271,7 +274,7 @@ fn a_deleted_notification_is_signalled_no_more(w: &mut World) {
     let other = w.notification();
     clock.handler.bind(other).must("binding it anew");
     rtc_read(RTC_C);
-    assert_eq!(ipc::wait_until(other, now() + w.milliseconds(5_000)), Ok(1));
+    assert_eq!(w.bits(other), 1);
     rtc_ticks(false);
 }
 
@@ -345,9 +348,13 @@ fn vector_of([address, data]: [u64; 2]) -> u64 {
     address >> 5 & 0x7fff
 }
 
-fn every_message_interrupt_has_its_own_vector(w: &mut World) {
-    const VECTOR_COUNT: u32 = 0xc0;
-    let first = w.slots(VECTOR_COUNT + 1);
+/// Vectors for devices.
+const VECTOR_COUNT: u32 = 0xc0;
+/// Vectors that init and the drivers of the manifest hold, at most.
+const HELD_BY_OTHERS: u32 = 32;
+
+/// Takes every vector that is free into the slots from `first` on; returns how many.
+fn take_vectors(w: &World, first: CPtr) -> u32 {
     let mut seen = [false; 256];
     let mut count = 0;
     let refused = loop {
@@ -364,8 +371,13 @@ fn every_message_interrupt_has_its_own_vector(w: &mut World) {
         assert!(count <= VECTOR_COUNT, "more than there are");
     };
     assert_eq!(refused, Error::Unavailable);
-    // (Some belong to init's own devices.)
-    assert!(count > VECTOR_COUNT - 8, "only {count}");
+    count
+}
+
+fn every_message_interrupt_has_its_own_vector(w: &mut World) {
+    let first = w.slots(VECTOR_COUNT + 1);
+    let count = take_vectors(w, first);
+    assert!(count >= VECTOR_COUNT - HELD_BY_OTHERS, "only {count}");
     let next = u64::from(first.0 + count);
     assert_eq!(IRQ_CONTROL.handler(CNODE.0, next, RTC_WIRE, 0, 0), Err(Error::Unavailable));
     assert_eq!(CNODE.describe(next).must("a look").kind, Kind::Null);

@@ -173,7 +173,7 @@ fn signal(w: &mut World, cpus: [u64; 2]) {
         let receives = way == Syscall::recv;
         let on = if receives { endpoint } else { notification };
         let waits = marked(&waiter, OTHER_MARK, way, on);
-        let until = now() + w.milliseconds(20_000);
+        let until = now() + w.milliseconds(3_600_000);
         let waits = Registers { rsi: if deadline { MsgInfo::DEADLINE } else { 0 }, rdi: until, ..waits };
         if receives {
             waiter.tcb().bind_notification(notification).must("binding");

@@ -364,10 +364,15 @@ fn competing_spinners_keep_theirs(w: &mut World, turn: u64) {
             subject.run(&like);
             (subject, like)
         });
-    w.sleep(20);
+    for (subject, _) in &spinners {
+        let mut time = 0;
+        w.until("it was preempted", || {
+            time += subject.thread.context.consumed().must("its time");
+            time > 2 * turn
+        });
+    }
     for (subject, like) in spinners {
         subject.tcb().suspend().must("stopping it");
-        assert!(subject.thread.context.consumed().must("its time") > 2 * turn, "it was not preempted");
         let found = subject.found();
         let (rflags, fs_base, gs_base) = (like.rcx, like.rbx, like.rbp);
         assert_eq!(found, Registers { rip: found.rip, rflags, fs_base, gs_base, ..like });

@@ -12,7 +12,7 @@ use crate::subject::{
     divide_x87, end, read, undefined, write,
 };
 use crate::table::{Need, Test};
-use crate::world::{BLOCKED, INACTIVE, Must, Thread, VSPACE, World, finish, now};
+use crate::world::{BLOCKED, INACTIVE, Must, Thread, VSPACE, World, finish};
 
 /// The tests of this area.
 #[rustfmt::skip]
@@ -402,10 +402,9 @@ fn faults_on_all_cpus_reach_one_handler(w: &mut World) {
         subject.run(&subject.registers(undefined));
     }
     let mut heard = [0; 2 * abi::trace::MAX_CPUS];
-    let end = now() + w.milliseconds(50_000);
     while heard[..subjects as usize].iter().any(|&count| count < ROUNDS) {
-        let received = ipc::recv_until(faults, CPtr::NULL, end)
-            .must(format_args!("a fault after {:?} of {ROUNDS} by each thread", &heard[..subjects as usize]));
+        // (A fault that does not come is found by the bench.)
+        let received = ipc::recv(faults, CPtr::NULL).must("a fault");
         let at = received.badge as usize - 1;
         assert_eq!(received.message.words[fault::RIP], address(undefined));
         heard[at] += 1;

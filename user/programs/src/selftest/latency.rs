@@ -203,7 +203,7 @@ fn hundreds_of_deadlines_at_one_moment_end_in_steps(w: &mut World) {
     let end = now() + w.milliseconds(300);
     waiters(w, 700, abi::Syscall::recv, endpoint, abi::MsgInfo::DEADLINE, end);
     waiters(w, 700, abi::Syscall::wait, notification, abi::MsgInfo::DEADLINE, end);
-    assert!(now() < end, "they were not ready in time");
+    assert!(now() < end || !w.setup.icount, "they were not ready in time");
     with_a_clock(w, |w| w.sleep(400));
     assert_eq!(ipc::try_send(endpoint, ipc::Message::new(0)), Err(Error::WouldBlock));
 }

@@ -19,6 +19,7 @@ mod errors;
 mod exceptions;
 mod faults;
 mod foreign;
+mod inventory;
 mod iommu;
 mod ipc_tests;
 mod latency;

@@ -60,6 +60,13 @@ pub const SLOT_BITS: u32 = 12;
 pub const SPACE_BITS: u32 = 17;
 /// Priority of a test's first thread, and of others unless said otherwise.
 pub const PRIORITY: u64 = 100;
+/// Looks of a wait before it gives up. Looks are counted, not time: where the host has other work, or more virtual CPUs
+/// than it runs at once, whoever waits gets to fewer looks, as those that it waits for get less done.
+const LOOKS: u64 = 300_000;
+/// Microseconds between two looks.
+const LOOK: u64 = 200;
+/// Tries of a measurement where the host's pauses count as guest time.
+const TRIES: usize = 50;
 /// The source of a device that is there and sends nothing: the ISA bridge, 00:1f.0.
 pub const SILENT: u64 = 0x1f << 3;
 
@@ -141,6 +148,15 @@ impl<T, E: fmt::Debug> Must<T> for Result<T, E> {
     }
 }
 
+/// Lets a thread that waits for another, spinning, go easy on the kernel's lock: where the host runs fewer CPUs than the
+/// guest has, each turn at the lock may cost a turn of the host's scheduler.
+pub fn give_way() {
+    for _ in 0..100 {
+        core::hint::spin_loop();
+    }
+    ipc::yield_now();
+}
+
 /// TSC ticks since boot.
 pub fn now() -> u64 {
     rt::clock::now()
@@ -175,21 +191,48 @@ impl World {
         }
     }
 
-    /// Uses the CPU until `condition` holds; panics after some seconds without.
+    /// Looks until `condition` holds; panics after [`LOOKS`] without.
     #[track_caller]
-    pub fn until(&self, what: &str, condition: impl Fn() -> bool) {
+    pub fn until(&self, what: &str, condition: impl FnMut() -> bool) {
         self.until_or(condition, || panic!("waited too long until {what}"));
     }
 
-    /// Uses the CPU until `condition` holds; does `otherwise` after some seconds without.
-    pub fn until_or(&self, condition: impl Fn() -> bool, otherwise: impl Fn()) {
-        let end = now() + self.milliseconds(60_000);
-        while !condition() {
-            if now() > end {
-                return otherwise();
+    /// Looks until `condition` holds; does `otherwise` after [`LOOKS`] without.
+    pub fn until_or(&self, mut condition: impl FnMut() -> bool, otherwise: impl FnOnce()) {
+        for _ in 0..LOOKS {
+            if condition() {
+                return;
             }
-            let _ = ipc::wait_until(CPtr(slots::JOIN), now() + self.microseconds(200));
+            let _ = ipc::wait_until(CPtr(slots::JOIN), now() + self.microseconds(LOOK));
         }
+        otherwise();
+    }
+
+    /// Waits for bits of a Notification, looking now and then; panics if none come.
+    #[track_caller]
+    pub fn bits(&self, notification: CPtr) -> u64 {
+        for _ in 0..LOOKS / 50 {
+            match ipc::wait_until(notification, now() + self.microseconds(50 * LOOK)) {
+                Err(Error::TimedOut) => {}
+                bits => return bits.must("bits"),
+            }
+        }
+        panic!("waited too long for bits")
+    }
+
+    /// Measures until a measurement is as promised: once where ticks are instructions, else up to [`TRIES`] times, as a
+    /// pause of the host's is charged to the thread that runs then. Panics with the last measurement that was not.
+    #[track_caller]
+    pub fn measured<T: fmt::Debug>(&self, mut measure: impl FnMut() -> Result<(), T>) {
+        let tries = if self.setup.icount { 1 } else { TRIES };
+        let mut last = None;
+        for _ in 0..tries {
+            match measure() {
+                Ok(()) => return,
+                Err(found) => last = Some(found),
+            }
+        }
+        panic!("measured {last:?}, and nothing better in {tries} tries")
     }
 
     /// An empty slot.
@@ -462,6 +505,7 @@ impl Builder<'_> {
 impl Thread {
     /// Lets it run `body` from the start; it must not be running.
     pub fn run<F: Fn() + Copy + Send + 'static>(&self, body: F) {
+        arena::thread(self.index).done.store(0, core::sync::atomic::Ordering::SeqCst);
         let registers = self.entry(body);
         rt::thread::write_registers(self.tcb, &registers, true).must("starting a thread");
     }

@@ -200,7 +200,6 @@ impl Exchange {
             Some(account) => {
                 let account = Account::from_bytes(account);
                 tally.wrong_bytes += account.wrong;
-                tally.errors += account.resets;
                 tally.lost_bytes += self.amount.bytes.saturating_sub(account.arrived);
                 tally.duplicated += account.arrived.saturating_sub(self.amount.bytes);
             }

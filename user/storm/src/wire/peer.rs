@@ -20,7 +20,6 @@ const MOST_WAITING: usize = 1024;
 pub struct Peer {
     replies: VecDeque<Vec<u8>>,
     mirror: Option<Mirror>,
-    resets: u64,
 }
 
 impl Peer {
@@ -61,16 +60,16 @@ impl Peer {
 
     fn stream(&mut self, now: u64, frame: &Frame) {
         let (session, from) = (frame.header.session, frame.header.from);
-        // Sessions count upwards: what is left of older ones is late.
+        // Sessions count upwards: frames of older ones are late. A session that has not ended belongs to a program that
+        // has, which is no fault of the next one.
         let is_newer = self.mirror.as_ref().is_none_or(|mirror| session > mirror.stream.ends().session);
         if is_newer {
-            self.resets += u64::from(self.mirror.as_ref().is_some_and(|mirror| !mirror.has_ended));
             self.mirror = Some(Mirror::new(from, session));
         }
         if let Some(mirror) = &mut self.mirror
             && mirror.stream.receive(now, frame)
         {
-            mirror.pass_on(self.resets);
+            mirror.pass_on();
         }
     }
 }
@@ -82,8 +81,6 @@ struct Mirror {
     account: Account,
     /// The account, once it is being sent, and how much of it was.
     closing: Option<usize>,
-    /// All of the other side's has arrived.
-    has_ended: bool,
 }
 
 impl Mirror {
@@ -93,12 +90,11 @@ impl Mirror {
             stream: Stream::new(ends, PATIENCE, vec![0; WINDOW], vec![0; WINDOW]),
             account: Account::default(),
             closing: None,
-            has_ended: false,
         }
     }
 
     /// Sends back what has arrived, as far as there is room, and the account behind the last byte.
-    fn pass_on(&mut self, resets: u64) {
+    fn pass_on(&mut self) {
         let mut piece = [0; 4096];
         loop {
             let room = self.stream.room().min(piece.len());
@@ -113,9 +109,7 @@ impl Mirror {
         if !self.stream.is_at_end() {
             return;
         }
-        self.has_ended = true;
         let sent = self.closing.get_or_insert(0);
-        self.account.resets = resets;
         let account = self.account.to_bytes();
         *sent += self.stream.write(&account[*sent..]);
         if *sent == account.len() {

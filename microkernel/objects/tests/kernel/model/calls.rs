@@ -128,7 +128,7 @@ impl Model {
                 if args[1] > self.caps[&id].badge {
                     return Err(Error::OutOfRange);
                 }
-                self.thread(thread).priority = args[1];
+                self.set_priority(thread, args[1]);
                 Ok(Ended::With(vec![]))
             }
             method::SchedControl::configure => {

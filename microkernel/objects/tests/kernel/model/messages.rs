@@ -85,9 +85,13 @@ impl Model {
 
     /// A sender meets a receiver that waits, if there is one.
     pub(super) fn meet(&mut self, w: &World, sender: Object, endpoint: Object) -> bool {
-        let Some(receiver) = self.endpoints.get_mut(&endpoint).unwrap().receivers.pop_front() else {
-            return false;
-        };
+        /// Receivers among which one may be preferred to those before it.
+        const PREFERRED: usize = abi::trace::MAX_CPUS;
+        let receivers = &mut self.endpoints.get_mut(&endpoint).unwrap().receivers;
+        // (Which of the first it is depends on CPUs: the scheduler's business.)
+        let met = |&receiver: &Object| w.tcb_at(receiver).state.get() != State::Receiving;
+        let chosen = receivers.iter().take(PREFERRED).position(met).unwrap_or(0);
+        let Some(receiver) = receivers.remove(chosen) else { return false };
         self.thread(receiver).deadline = 0;
         self.pass(w, sender, sender, receiver);
         self.ready(receiver);
@@ -96,7 +100,24 @@ impl Model {
 
     pub(super) fn enqueue(&mut self, sender: Object, endpoint: Object) {
         self.thread(sender).on = endpoint;
-        self.endpoints.get_mut(&endpoint).unwrap().senders.push_back(sender);
+        self.queue(sender, endpoint);
+    }
+
+    /// Puts a thread behind the senders of its priority or higher.
+    fn queue(&mut self, sender: Object, endpoint: Object) {
+        let priority = |thread: &Object| self.threads[thread].priority;
+        let senders = &self.endpoints[&endpoint].senders;
+        let at = senders.iter().take_while(|other| priority(other) >= priority(&sender)).count();
+        self.endpoints.get_mut(&endpoint).unwrap().senders.insert(at, sender);
+    }
+
+    pub(super) fn set_priority(&mut self, thread: Object, priority: u64) {
+        let Thread { state, on, .. } = self.threads[&thread];
+        self.thread(thread).priority = priority;
+        if matches!(state, State::Sending | State::Calling | State::Faulting) {
+            self.endpoints.get_mut(&on).unwrap().senders.retain(|&other| other != thread);
+            self.queue(thread, on);
+        }
     }
 
     pub(super) fn send(&mut self, w: &World, me: Object, which: Syscall) -> Result<Ended> {

@@ -37,7 +37,11 @@ impl Run {
         for (&object, endpoint) in &self.m.endpoints {
             let found: Ref<objects::endpoint::Endpoint> = self.at(object);
             let expected = (Vec::from(endpoint.receivers.clone()), Vec::from(endpoint.senders.clone()));
-            assert_eq!((names(&found.receivers), names(&found.senders)), expected);
+            let senders: Vec<Object> = crate::invariants::in_order(&found.senders)
+                .into_iter()
+                .map(|tcb| self.physical(tcb))
+                .collect();
+            assert_eq!((names(&found.receivers), senders), expected);
         }
         for (&object, notification) in &self.m.notifications {
             let found: Ref<objects::notification::Notification> = self.at(object);
