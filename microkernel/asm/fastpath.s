@@ -288,3 +288,6 @@ syscall_entries:
 .irp n, 0, 1, 2, 3, 4, 5, 6, 7
     .quad syscall_entry_\n, syscall_entry_slow_\n
 .endr
+.if (. - syscall_entries) != {MAX_CPUS} * 16
+    .error "the entries above are not those of MAX_CPUS CPUs"
+.endif

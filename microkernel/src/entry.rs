@@ -24,6 +24,7 @@ global_asm!(
     include_str!("../asm/entry.s"),
     include_str!("../asm/fastpath.s"),
     CPU_SIZE = const size_of::<Cpu>(),
+    MAX_CPUS = const MAX_CPUS,
     CURRENT = const offset_of!(Cpu, current),
     STACK = const offset_of!(Cpu, stack),
     RIP = const offset_of!(Tcb, context.rip),

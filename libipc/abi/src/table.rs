@@ -52,7 +52,8 @@ macro_rules! interface {
                     /// Make `count` (1 to 64; of VSpaces to 8) objects of `kind` and `bits` (see `object_bits`) in `cnode` (right
                     /// WRITE), slots `slot` and on. Memory is cleared; device memory only becomes Untyped and
                     /// Frames. Whoever holds the new capabilities owns the objects: deleting one destroys its
-                    /// object.
+                    /// object. While a revocation is under way, they are made eight at a time: a call that is
+                    /// refused then may leave the first of them made.
                     retype = 0x101 (kind: Kind, bits: u64, cnode: CPtr, slot: u64, count: u64) -> 0
                         [InvalidArgument, OutOfRange, SlotOccupied, OutOfMemory];
                 }

@@ -1,6 +1,6 @@
 //! CNodes: making, moving and naming capabilities. (Deleting them is in [`crate::delete`].)
 //!
-//! A CNode is an array of slots. Its first slot keeps nothing, its second is its grave (see `delete`).
+//! A CNode is an array of slots. Its second is its grave, its first links that to others (see [`crate::delete`]).
 
 use abi::object::FIRST_SLOT;
 use abi::{Error, Kind, Rights};

@@ -6,6 +6,7 @@ use crate::memory::Ref;
 use crate::queue::Queue;
 use crate::sched_context::SchedContext;
 use crate::tcb::Tcb;
+use crate::timer::{self, Heap};
 
 /// Priorities: 0 (lowest) to 255.
 pub const PRIORITIES: usize = 256;
@@ -34,13 +35,17 @@ pub struct Cpu {
     pub root: Cell<u64>,
     /// When its timer is set to strike; `u64::MAX` when it is not.
     pub timer_set: Cell<u64>,
-    /// Root of the heap of waits that end at a time.
-    pub timers: Cell<Option<Ref<Tcb>>>,
+    /// No wait ends before this time; `u64::MAX` while none ends at a time.
+    pub deadline: Cell<u64>,
     /// Which words of `ready` have bits.
     ready_summary: Cell<u8>,
     /// Which priorities have ready threads.
     ready: [Cell<u32>; PRIORITIES / 32],
     queues: [Queue; PRIORITIES],
+    /// Which priorities have waits that end at a time.
+    timed: [Cell<u32>; PRIORITIES / 32],
+    /// The heaps of these waits.
+    timers: [Heap; PRIORITIES],
     /// Runs when nothing else does.
     pub idle: Tcb,
 }
@@ -54,6 +59,7 @@ impl Cpu {
         self.number.set(number);
         self.root.set(root);
         self.timer_set.set(u64::MAX);
+        self.deadline.set(u64::MAX);
         self.current.set(Some(idle));
     }
 
@@ -118,6 +124,57 @@ impl Cpu {
             self.clear_ready(top);
         }
         Some(tcb)
+    }
+
+    /// The priority of the most urgent thread that can run; None if there is none.
+    pub fn urgency(&self) -> Option<u8> {
+        let current = (!self.is_idle()).then(|| self.thread().priority.get());
+        current.max((!self.queue(self.top.get()).is_empty()).then(|| self.top.get()))
+    }
+
+    fn heap(&self, priority: u8) -> &Heap {
+        self.timers.get(usize::from(priority)).unwrap_or_else(|| unreachable!("256 priorities"))
+    }
+
+    /// Adds the wait of `tcb` that ends at `at`.
+    pub fn add_timer(&self, tcb: Ref<Tcb>, at: u64) {
+        let priority = tcb.priority.get();
+        timer::insert(self.heap(priority), tcb, at);
+        if let Some(bits) = self.timed.get(usize::from(priority >> 5)) {
+            bits.set(bits.get() | 1 << (priority & 31));
+        }
+        self.deadline.set(self.deadline.get().min(at));
+    }
+
+    /// Takes the wait of `tcb` out, if it ends at a time.
+    pub fn remove_timer(&self, tcb: Ref<Tcb>) {
+        let priority = tcb.priority.get();
+        let heap = self.heap(priority);
+        timer::remove(heap, tcb);
+        if heap.get().is_none()
+            && let Some(bits) = self.timed.get(usize::from(priority >> 5))
+        {
+            bits.set(bits.get() & !(1 << (priority & 31)));
+        }
+    }
+
+    /// The waits that end first, of each priority that has any, the highest first. (Waits of the priority that was
+    /// told last may be taken out meanwhile.)
+    pub fn first_timers(&self) -> impl Iterator<Item = (u8, Ref<Tcb>, u64)> {
+        let words = (0..8u8).zip(&self.timed).rev();
+        let priorities = words.flat_map(|(word, bits)| {
+            let below =
+                |end: u32| bits.get() & 1u32.checked_shl(end).map_or(u32::MAX, |bit| bit.wrapping_sub(1));
+            let highest = move |set: u32| (set != 0).then(|| set.ilog2());
+            core::iter::successors(highest(bits.get()), move |&last| highest(below(last)))
+                .map(move |bit| word << 5 | bit as u8)
+        });
+        priorities.filter_map(|priority| self.first_timer(priority).map(|(tcb, at)| (priority, tcb, at)))
+    }
+
+    /// The wait of this priority that ends first.
+    pub fn first_timer(&self, priority: u8) -> Option<(Ref<Tcb>, u64)> {
+        timer::next(self.heap(priority))
     }
 
     #[inline(always)]

@@ -3,13 +3,15 @@
 //! Deleting a capability that owns its object first deletes what was derived from it (each a bounded step,
 //! none an owner), then takes the object out of everything that knows it, then empties the slot. A CNode can
 //! hold capabilities that own further CNodes, or its own: so a dying CNode's capability moves into the grave
-//! in its second slot, where it keeps its place in the tree, and the graves are emptied one slot at a time,
-//! the latest first. There is no recursion, and everything can give way between two steps: a repeated system
-//! call goes on where the last one was, because what is left to do is what is still there.
+//! in its second slot, where it keeps its place in the tree. The thread that deletes has a list of the graves
+//! that it opened ([`Graves`]), and empties them one slot at a time, the latest first, before it goes on. A
+//! revocation also empties each grave that it meets in the tree. So nobody works for a burial of others. There is
+//! no recursion, and everything can give way between two steps: a repeated system call goes on where the last
+//! one was, because what is left to do is what is still there.
 //!
 //! A revocation that gives way must come to an end although others go on deriving from the same subtree: while
-//! one is under way, whoever derives a capability does two of its steps first ([`Kernel::pace`]), so the
-//! subtree shrinks faster than it can grow.
+//! one is under way, a thread does two of its steps for each capability that it derives ([`Kernel::pace`]), so
+//! the subtree shrinks.
 
 use core::cell::Cell;
 
@@ -20,35 +22,89 @@ use crate::kernel::{Kernel, Step};
 use crate::machine::Machine;
 use crate::memory::Ref;
 use crate::slot::{Flags, Home, Slot};
-use crate::tcb::State;
+use crate::tcb::{State, Tcb};
 use crate::tree;
 
 /// Work units of one step of deleting.
 const STEP_UNITS: u32 = 20;
 /// Steps of a revocation that deriving a capability meanwhile costs.
-const PACE_STEPS: usize = 2;
+const PACE_STEPS: u32 = 2;
 
-impl<M: Machine> Kernel<M> {
-    /// Deletes the capability in `slot`, and empties the graves that this opens. (On an empty slot it empties
-    /// what there is: that is how a call that gave way goes on.)
-    pub(crate) fn delete(&self, here: &Cpu, slot: Ref<Slot>) -> Step<()> {
-        let (empty, graves) = (slot.is_empty(), self.graves.get());
-        self.delete_whole(here, slot)?;
-        if empty || self.graves.get() != graves {
-            while self.graves.get().is_some() {
-                self.spend(STEP_UNITS)?;
-                self.empty_grave(here)?;
-            }
-        }
-        Ok(())
+/// A ring of graves: each dead CNode has a link in its first slot. A thread has a link of its own, the head.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Graves {
+    /// The next link; `None` in one that is alone.
+    next: Cell<Option<Ref<Graves>>>,
+    /// The link before.
+    previous: Cell<Option<Ref<Graves>>>,
+}
+
+impl Graves {
+    /// The latest grave of the ring that has its head here.
+    fn first(head: Ref<Graves>) -> Option<Ref<Slot>> {
+        let link = head.next.get().filter(|&link| link != head)?;
+        Ref::at(link.address().wrapping_add(1 << abi::object::SLOT_BITS))
     }
 
-    fn delete_whole(&self, here: &Cpu, slot: Ref<Slot>) -> Step<()> {
-        while !slot.is_empty() {
-            self.spend(STEP_UNITS)?;
-            self.delete_step(here, slot)?;
+    /// Makes two rings one, with what follows each link after the other one; of one ring it makes two.
+    fn splice(one: Ref<Graves>, other: Ref<Graves>) {
+        let [after_one, after_other] = [one, other].map(|link| link.next.get().unwrap_or(link));
+        one.next.set(Some(after_other));
+        after_other.previous.set(Some(one));
+        other.next.set(Some(after_one));
+        after_one.previous.set(Some(other));
+    }
+
+    /// Takes a link out of its ring.
+    fn leave(link: Ref<Graves>) {
+        if let Some(previous) = link.previous.get() {
+            Graves::splice(previous, link);
         }
-        Ok(())
+    }
+
+    /// The graves of the ring that has its head here, the latest first (for tests and `verify`).
+    pub fn iter(head: Ref<Graves>) -> impl Iterator<Item = Ref<Graves>> {
+        let next = move |link: &Ref<Graves>| link.next.get().filter(|&next| next != head);
+        core::iter::successors(next(&head), next)
+    }
+}
+
+impl<M: Machine> Kernel<M> {
+    /// Deletes the capability in `slot`, and empties the graves that the thread has opened. (On an empty slot,
+    /// too: that is how a call that gave way goes on.)
+    pub(crate) fn delete(&self, here: &Cpu, slot: Ref<Slot>) -> Step<()> {
+        self.burier.set(Some(here.thread()));
+        loop {
+            let grave = Graves::first(self.graves());
+            if grave.is_none() && slot.is_empty() {
+                return Ok(());
+            }
+            self.spend(STEP_UNITS)?;
+            match grave {
+                Some(grave) => self.empty_grave(here, grave)?,
+                None => self.delete_step(here, slot)?,
+            }
+        }
+    }
+
+    /// The head of the ring that new graves join: of the thread that deletes or revokes. Once that has deleted
+    /// itself, it is the kernel's own.
+    fn graves(&self) -> Ref<Graves> {
+        self.burier.get().map_or(Ref::of(&self.graves), |tcb| Ref::of(&tcb.get().graves))
+    }
+
+    /// Leaves the graves of a thread that is being destroyed to the one that destroys it.
+    pub(crate) fn bequeath_graves(&self, tcb: Ref<Tcb>) {
+        if self.burier.get() == Some(tcb) {
+            self.burier.set(None);
+        }
+        if self.revoker.get() == Some(tcb) {
+            self.revoking.set(None);
+        }
+        let head = Ref::of(&tcb.get().graves);
+        Graves::splice(self.graves(), head);
+        Graves::leave(head);
     }
 
     /// One step towards an empty `slot`, which holds something.
@@ -64,8 +120,10 @@ impl<M: Machine> Kernel<M> {
 
     /// Deletes everything derived from `slot`.
     pub(crate) fn revoke(&self, here: &Cpu, slot: Ref<Slot>) -> Step<()> {
+        self.burier.set(Some(here.thread()));
         self.revoking.set(Some(slot));
-        while slot.first.get().is_some() {
+        self.revoker.set(self.burier.get());
+        while self.has_left(slot) {
             self.spend(STEP_UNITS)?;
             self.revoke_step(here, slot)?;
         }
@@ -73,29 +131,37 @@ impl<M: Machine> Kernel<M> {
         Ok(())
     }
 
+    /// Whether a revocation of `slot` is not over.
+    fn has_left(&self, slot: Ref<Slot>) -> bool {
+        slot.first.get().is_some() || Graves::first(self.graves()).is_some()
+    }
+
     fn revoke_step(&self, here: &Cpu, slot: Ref<Slot>) -> Step<()> {
-        match slot.first.get() {
-            Some(child) if child.flags().contains(Flags::GRAVE) => self.empty_grave(here),
-            Some(child) => self.delete_step(here, child),
-            None => Ok(()),
+        match (Graves::first(self.graves()), slot.first.get()) {
+            (Some(grave), _) => self.empty_grave(here, grave),
+            (None, Some(child)) if child.flags().contains(Flags::GRAVE) => self.empty_grave(here, child),
+            (None, Some(child)) => self.delete_step(here, child),
+            (None, None) => Ok(()),
         }
     }
 
-    /// To be called before anything is derived, and before anything is looked up for that: helps a revocation along that has given way.
-    pub(crate) fn pace(&self, here: &Cpu) {
+    /// To be called before so many capabilities are derived, and before anything is looked up for that: helps a
+    /// revocation along that has given way, in the name of its thread.
+    pub(crate) fn pace(&self, here: &Cpu, capabilities: u32) {
         if self.revoking.get().is_none() {
             return;
         }
         // No more than half of the work, so that the caller comes forward, too.
         let half = self.work.get() / 2;
         self.work.set(half);
-        for _ in 0..PACE_STEPS {
+        self.burier.set(self.revoker.get());
+        for _ in 0..PACE_STEPS.saturating_mul(capabilities) {
             let Some(slot) = self.revoking.get() else { break };
-            if self.revoke_step(here, slot).is_err() {
+            if self.spend(STEP_UNITS).is_err() || self.revoke_step(here, slot).is_err() {
                 break;
             }
             // (The step may have deleted the root itself, and so ended the revocation.)
-            if self.revoking.get() == Some(slot) && slot.first.get().is_none() {
+            if self.revoking.get() == Some(slot) && !self.has_left(slot) {
                 self.revoking.set(None);
             }
         }
@@ -116,6 +182,11 @@ impl<M: Machine> Kernel<M> {
         match slot.home.get() {
             Home::CNode => {}
             Home::ThreadCSpace | Home::ThreadVSpace | Home::ThreadBuffer | Home::ThreadFault => {
+                if slot.home.get() == Home::ThreadVSpace
+                    && let Some(tcb) = Ref::at(slot.extra.get())
+                {
+                    self.approach_call(tcb)?;
+                }
                 self.clear_thread_slot(here, slot);
                 return Ok(());
             }
@@ -139,10 +210,19 @@ impl<M: Machine> Kernel<M> {
         match slot.kind.get() {
             Kind::Endpoint if self.cancel_one(here, slot) => return Ok(()),
             Kind::Notification if self.cancel_waiter(here, slot) => return Ok(()),
-            Kind::Reply => self.destroy_reply(here, self.reply_in(slot)?),
-            Kind::Tcb => self.destroy_tcb(here, self.tcb_in(slot)?),
+            Kind::Reply => {
+                let reply = self.reply_in(slot)?;
+                self.approach(reply)?;
+                self.destroy_reply(here, reply);
+            }
+            Kind::Tcb => {
+                let tcb = self.tcb_in(slot)?;
+                self.approach_call(tcb)?;
+                self.destroy_tcb(here, tcb);
+            }
             Kind::SchedContext => {
                 let context = self.context_in(slot)?;
+                self.approach_owner(context)?;
                 self.unbind_context(here, context);
                 self.forget_context(context);
             }
@@ -175,23 +255,24 @@ impl<M: Machine> Kernel<M> {
 
     /// Moves a dying CNode's capability into its grave.
     fn bury(&self, slot: Ref<Slot>) {
-        let Some(grave) = self.slot_at(slot.object.get(), 1) else { return };
+        let cnode = slot.object.get();
+        let (Some(link), Some(grave)) = (Ref::at(cnode), self.slot_at(cnode, 1)) else { return };
         self.move_capability(slot, grave);
         grave.mark(Flags::DYING | Flags::GRAVE);
         grave.badge.set(u64::from(abi::object::FIRST_SLOT));
-        grave.extra.set(self.graves.get().map_or(0, Ref::address));
-        self.graves.set(Some(grave));
+        Graves::splice(self.graves(), link);
     }
 
-    /// One step of emptying the latest grave; the badge is the next slot to look at.
-    fn empty_grave(&self, here: &Cpu) -> Step<()> {
-        let Some(grave) = self.graves.get() else { return Ok(()) };
+    /// One step of emptying a grave; the badge is the next slot to look at.
+    fn empty_grave(&self, here: &Cpu, grave: Ref<Slot>) -> Step<()> {
         let mut at = grave.badge.get();
         let end = grave.size();
         // Empty slots are cheap: several to a step.
         for _ in 0..16 {
             let Some(slot) = self.slot_at(grave.object.get(), at).filter(|_| at < end) else {
-                self.graves.set(Ref::at(grave.extra.get()));
+                if let Some(link) = Ref::at(grave.object.get()) {
+                    Graves::leave(link);
+                }
                 self.unlink(grave);
                 return Ok(());
             };
@@ -202,11 +283,5 @@ impl<M: Machine> Kernel<M> {
             grave.badge.set(at);
         }
         Ok(())
-    }
-
-    /// The grave list, for `verify`.
-    pub(crate) fn graves_iter(&self) -> impl Iterator<Item = Ref<Slot>> {
-        let next = |grave: &Ref<Slot>| Ref::at(Cell::get(&grave.extra));
-        core::iter::successors(self.graves.get(), next)
     }
 }

@@ -21,8 +21,8 @@ struct Row<M: Machine> {
     number: u32,
     /// What the capability must allow.
     rights: Rights,
-    /// Whether it makes a new capability, if only in a thread's or interrupt's own slot.
-    derives: bool,
+    /// New capabilities that it makes, at most, if only in a thread's or interrupt's own slots.
+    derives: u32,
     method: MethodFn<M>,
 }
 
@@ -37,10 +37,10 @@ impl<M: Machine> Copy for Row<M> {}
 const ANY: Rights = Rights::NONE;
 const READ: Rights = Rights::READ;
 const WRITE: Rights = Rights::WRITE;
-const DERIVES: bool = true;
-const PLAIN: bool = false;
+const DERIVES: u32 = 1;
+const PLAIN: u32 = 0;
 
-/// A row: number, rights, whether it derives, function, words of result.
+/// A row: number, rights, what it derives, function, words of result.
 macro_rules! row {
     ($number:expr, $rights:expr, $derives:expr, $function:ident, $results:literal) => {
         Row {
@@ -148,7 +148,7 @@ impl<M: Machine> Kernel<M> {
         }
         self.check_info(me)?;
         if me.info().caps() > 0 {
-            self.pace(here);
+            self.pace(here, me.info().caps() as u32);
         }
         match self.answer(here, me, Ref::of(&me.get().reply)) {
             Ok(()) | Err(Error::NoCaller) => {}
@@ -171,7 +171,7 @@ impl<M: Machine> Kernel<M> {
     fn reply(&self, here: &Cpu, me: Ref<Tcb>) -> Step<()> {
         self.check_info(me)?;
         if me.info().caps() > 0 {
-            self.pace(here);
+            self.pace(here, me.info().caps() as u32);
         }
         Ok(self.answer(here, me, Ref::of(&me.get().reply))?)
     }
@@ -180,9 +180,11 @@ impl<M: Machine> Kernel<M> {
     fn invoke(&self, here: &Cpu, me: Ref<Tcb>) -> Step<()> {
         let number = me.context.rsi.get();
         let row = Self::method(number);
-        if row.is_some_and(|row| row.derives) {
+        if let Some(row) = row
+            && row.derives > 0
+        {
             // Before anything is looked up: what a revocation takes now is found gone.
-            self.pace(here);
+            self.pace(here, row.derives);
         }
         let slot = self.slot(me, me.context.rdx.get())?;
         if slot.is_empty() || slot.flags().contains(Flags::DYING) {
@@ -205,7 +207,7 @@ impl<M: Machine> Kernel<M> {
     /// The methods.
     #[rustfmt::skip]
     const ROWS: [Row<M>; abi::table::METHODS.len()] = [
-        row!(method::Untyped::retype, WRITE, DERIVES, untyped_retype, 0),
+        row!(method::Untyped::retype, WRITE, crate::untyped::SHARE, untyped_retype, 0),
         row!(method::CNode::mint, WRITE, DERIVES, cnode_mint, 0),
         row!(method::CNode::copy, WRITE, DERIVES, cnode_copy, 0),
         row!(method::CNode::relocate, WRITE, PLAIN, cnode_relocate, 0),
@@ -218,7 +220,7 @@ impl<M: Machine> Kernel<M> {
         row!(method::VSpace::donate, WRITE, PLAIN, space_donate, 0),
         row!(method::VSpace::query, ANY, PLAIN, vspace_query, 3),
         row!(method::Frame::physical, ANY, PLAIN, frame_physical, 1),
-        row!(method::Tcb::configure, WRITE, DERIVES, tcb_configure, 0),
+        row!(method::Tcb::configure, WRITE, 3 * DERIVES, tcb_configure, 0),
         row!(method::Tcb::set_fault_handler, WRITE, DERIVES, tcb_set_fault_handler, 0),
         row!(method::Tcb::write_registers, WRITE, PLAIN, tcb_write_registers, 0),
         row!(method::Tcb::read_registers, READ, PLAIN, tcb_read_registers, 0),

@@ -76,12 +76,14 @@ impl<M: Machine> Kernel<M> {
             return Err(Error::InvalidArgument.into());
         }
         if info.caps() > 0 {
-            self.pace(here);
+            self.pace(here, info.caps() as u32);
         }
         let slot = self.slot(me, cptr)?;
         if sending != Sending::Call && slot.kind.get() == Kind::Reply {
             let slot = self.find(me, cptr, Kind::Reply, Rights::WRITE)?;
-            self.answer(here, me, self.reply_in(slot)?)?;
+            let reply = self.reply_in(slot)?;
+            self.approach(reply)?;
+            self.answer(here, me, reply)?;
             return Ok(());
         }
         let slot = self.find(me, cptr, Kind::Endpoint, Rights::WRITE)?;

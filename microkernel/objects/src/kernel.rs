@@ -5,6 +5,7 @@ use core::cell::Cell;
 use abi::{Error, Kind, Rights};
 
 use crate::cpu::Cpu;
+use crate::delete::Graves;
 use crate::endpoint::Endpoint;
 use crate::io_space::{Device, MAX_DEVICES};
 use crate::irq::IrqHandler;
@@ -76,10 +77,16 @@ pub struct Kernel<M: Machine> {
     pub kernel_entries: [Cell<u64>; 2],
     /// Ancestor of every capability of the boot.
     pub universe: Slot,
-    /// Dead CNodes, to be emptied from the top: the first one's grave.
-    pub graves: Cell<Option<Ref<Slot>>>,
+    /// Dead CNodes whose thread has deleted itself.
+    pub graves: Graves,
+    /// The thread that graves are opened for.
+    pub(crate) burier: Cell<Option<Ref<Tcb>>>,
     /// A capability under revocation that gave way: whoever derives capabilities meanwhile helps it along.
     pub revoking: Cell<Option<Ref<Slot>>>,
+    /// The thread that revokes it.
+    pub(crate) revoker: Cell<Option<Ref<Tcb>>>,
+    /// A chain of calls being walked: the Reply it starts with, and one that can be reached from there.
+    pub(crate) walk: Cell<Option<(Ref<Reply>, Ref<Reply>)>>,
     /// The work units this entry has left.
     pub work: Cell<u32>,
     /// Device interrupts.
@@ -105,8 +112,11 @@ impl<M: Machine> Kernel<M> {
             root: Cell::new(0),
             kernel_entries: [const { Cell::new(0) }; 2],
             universe: zeroed(),
-            graves: Cell::new(None),
+            graves: zeroed(),
+            burier: Cell::new(None),
             revoking: Cell::new(None),
+            revoker: Cell::new(None),
+            walk: Cell::new(None),
             work: Cell::new(0),
             irqs: [const { IrqHandler::free() }; IRQ_VECTORS],
             devices: [const { Device::free() }; MAX_DEVICES],

@@ -134,9 +134,9 @@ impl<M: Machine> Kernel<M> {
     #[inline(never)]
     fn map_long(&self, here: &Cpu, me: Ref<Tcb>, address: u64, end: u64, m: &Mapping) -> Outcome {
         let space = m.space;
-        // A range takes three tables more than it spans at the lowest level, and a pair for records, at most.
-        let spanned = end.wrapping_sub(address) >> level_bits(m.level.saturating_add(1));
-        if space.pairs_left.get() < spanned.saturating_add(5) {
+        // A short range is refused as a whole. It takes at most two tables of each level, and a pair for records.
+        let short = end.wrapping_sub(address) <= level_size(1);
+        if short && space.pairs_left.get() < 7 {
             let records = u64::from(space.free_records.get().is_none());
             let needed = self.pairs_needed(space, address, end, m.level);
             if needed.saturating_add(records) > space.pairs_left.get() {
@@ -150,9 +150,9 @@ impl<M: Machine> Kernel<M> {
             }
             Ok(_) => Ok([0; 8]),
             Err((error, reached)) => {
-                // What this call has mapped goes again: of a short range all, so that a refusal leaves nothing.
-                let mut at = self.clear_range(here, space, address, reached, None);
-                while at < reached && end.wrapping_sub(address) <= level_size(1) {
+                // Of a short range all goes again, so that a refusal leaves nothing.
+                let mut at = if short { address } else { reached };
+                while at < reached {
                     at = self.clear_range(here, space, at, reached, None);
                 }
                 Err(error.into())
@@ -186,15 +186,16 @@ impl<M: Machine> Kernel<M> {
     fn map_range(&self, address: u64, end: u64, m: &Mapping) -> Result<u64, (Error, u64)> {
         let mut at = address;
         while at < end {
-            if at != address && self.work.get() == 0 {
-                break;
-            }
             let table_end = (at | level_size(m.level.saturating_add(1)).wrapping_sub(1)).saturating_add(1);
             let stop = table_end.min(end);
+            let count = stop.wrapping_sub(at) >> level_bits(m.level);
+            // (Besides the entries a table is to be made.)
+            if at != address && u64::from(self.work.get()) < count.saturating_add(58) {
+                break;
+            }
             let table = self.make_table(m.space, at, m.level).map_err(|error| (error, at))?;
             self.fill_table(table, at, stop, m).map_err(|error| (error, at))?;
             let first = index(at, m.level);
-            let count = stop.wrapping_sub(at) >> level_bits(m.level);
             self.written(m.space, table, first, first.wrapping_add(count as usize));
             at = stop;
         }
@@ -244,11 +245,11 @@ impl<M: Machine> Kernel<M> {
         let mut at = from;
         let (mut changed, mut tables) = (false, false);
         while at < to && (at == from || self.work.get() > 0) {
-            self.spent(2);
+            self.spent(12);
             match self.descend(space, at, 0) {
                 Ok(table) => {
-                    // Half a table at a time: a whole one would be long.
-                    let stop = (at | (level_size(1) / 2).wrapping_sub(1)).saturating_add(1).min(to);
+                    // A small part of a table at a time, as the work is counted only once it is done.
+                    let stop = (at | (level_size(1) / 8).wrapping_sub(1)).saturating_add(1).min(to);
                     let first = index(at, 0);
                     let end = first.saturating_add((stop.wrapping_sub(at) >> level_bits(0)) as usize);
                     changed |= self.clear_in_table(&Leaf { table, index: first, level: 0 }, end, only);
@@ -309,7 +310,7 @@ impl<M: Machine> Kernel<M> {
         if let Some((last, count)) = run {
             self.drop_pages(last, count);
         }
-        self.spent((end.saturating_sub(first) as u32 / 4).saturating_add(cleared.saturating_mul(4)));
+        self.spent((end.saturating_sub(first) as u32 / 2).saturating_add(cleared.saturating_mul(4)));
         cleared > 0
     }
 

@@ -112,6 +112,8 @@ unsafe impl Object for crate::slot::Slot {}
 // SAFETY: as above.
 unsafe impl Object for crate::tcb::Tcb {}
 // SAFETY: as above.
+unsafe impl Object for crate::delete::Graves {}
+// SAFETY: as above.
 unsafe impl Object for crate::sched_context::SchedContext {}
 // SAFETY: as above.
 unsafe impl Object for crate::endpoint::Endpoint {}

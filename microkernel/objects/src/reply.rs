@@ -9,7 +9,7 @@ use core::cell::Cell;
 use abi::{Error, Kind};
 
 use crate::cpu::Cpu;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Step};
 use crate::machine::Machine;
 use crate::memory::Ref;
 use crate::sched_context::SchedContext;
@@ -26,6 +26,9 @@ pub enum Loan {
     /// The caller kept it: the server is on another CPU.
     Apart = 2,
 }
+
+/// Work units of one hop along a chain of calls.
+const HOP_UNITS: u32 = 4;
 
 /// A Reply: 64 bytes; each thread has one of its own, more are made by `retype`.
 #[derive(Debug)]
@@ -71,6 +74,9 @@ impl<M: Machine> Kernel<M> {
     /// Takes the caller off `reply`, with its SchedContext; it is in no queue and its state is to be set.
     pub(crate) fn unlink_call(&self, here: &Cpu, reply: Ref<Reply>) -> Option<Ref<Tcb>> {
         let caller = reply.caller.take()?;
+        if self.walk.get().is_some_and(|(_, at)| at == reply) {
+            self.walk.set(None);
+        }
         if let Some(context) = self.recall(here, reply) {
             caller.runs_on.set(Some(context));
         } else if reply.loan.get() != Loan::Apart {
@@ -82,7 +88,7 @@ impl<M: Machine> Kernel<M> {
         }
         reply.loan.set(Loan::Lent);
         reply.no_grant.set(false);
-        caller.set_key(key::SLOW_ANSWER, false);
+        caller.set_key(key::SLOW_ANSWER | key::WALKED, false);
         self.settle_loan(caller);
         Some(caller)
     }
@@ -100,29 +106,70 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
+    /// The Reply at which the server of `reply` waits in turn, if it has passed on what was lent to it.
+    fn lent_on(&self, reply: Ref<Reply>) -> Option<Ref<Reply>> {
+        let server = reply.server.get().filter(|_| reply.loan.get() == Loan::Lent)?;
+        server.awaits().filter(|next| next.loan.get() != Loan::Apart)
+    }
+
+    /// How far the chain of calls that starts with `reply` has been walked.
+    fn walked(&self, reply: Ref<Reply>) -> Ref<Reply> {
+        self.walk.get().filter(|&(from, _)| from == reply).map_or(reply, |(_, at)| at)
+    }
+
     /// The Reply at which a chain of calls that starts with `reply` has what its caller lent: owed, or with the
-    /// server. None: the caller kept it.
+    /// server. None: the caller kept it. (Where the chain can be long, `approach` has walked it before.)
     fn end_of_loan(&self, reply: Ref<Reply>) -> Option<Ref<Reply>> {
-        let mut at = reply;
-        loop {
-            match at.loan.get() {
-                Loan::Apart if at == reply => return None,
-                Loan::Owed => return Some(at),
-                Loan::Apart | Loan::Lent => {}
-            }
-            let server = at.server.get()?;
-            let waits = matches!(server.state.get(), State::Answer | State::FaultAnswer);
-            match Ref::<Reply>::at(server.blocked_on.get()) {
-                Some(next) if waits && next.loan.get() != Loan::Apart => at = next,
-                _ => return Some(at),
+        if reply.loan.get() == Loan::Apart {
+            return None;
+        }
+        let mut at = self.walked(reply);
+        while let Some(next) = self.lent_on(at) {
+            at = next;
+        }
+        Some(at)
+    }
+
+    /// Walks to the end of the chain of calls that starts with `reply`, and gives way where it is long. To be
+    /// called before anything that takes its caller off it.
+    ///
+    /// How far it came holds for the next time: what lies between cannot change, as all of it waits for the call
+    /// where it stands, and the answer to that takes the slow path, which sees to it ([`Kernel::unlink_call`]).
+    /// Whatever else breaks a chain has walked it itself ([`Kernel::recall`]).
+    pub(crate) fn approach(&self, reply: Ref<Reply>) -> Step<()> {
+        if reply.caller.get().is_none() {
+            // (And its end would not be noticed.)
+            return Ok(());
+        }
+        let mut at = self.walked(reply);
+        let mut walked = Ok(());
+        while walked.is_ok()
+            && let Some(next) = self.lent_on(at)
+        {
+            at = next;
+            walked = self.spend(HOP_UNITS);
+        }
+        if at != reply {
+            self.walk.set(Some((reply, at)));
+            if let Some(caller) = at.caller.get() {
+                caller.set_key(key::WALKED, true);
             }
         }
+        walked
+    }
+
+    /// The same for the call that `tcb` waits on, if it does: before it is stopped.
+    pub(crate) fn approach_call(&self, tcb: Ref<Tcb>) -> Step<()> {
+        tcb.awaits().map_or(Ok(()), |reply| self.approach(reply))
     }
 
     /// Takes back what the caller of `reply` lent, from wherever the chain of calls has carried it. None: the
     /// caller kept it, or it is gone.
     fn recall(&self, here: &Cpu, reply: Ref<Reply>) -> Option<Ref<SchedContext>> {
         let at = self.end_of_loan(reply)?;
+        if at != reply {
+            self.walk.set(None);
+        }
         if at.loan.get() == Loan::Owed {
             return at.owed.take();
         }
@@ -212,7 +259,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Readies the Reply that a receive is to use: the thread's own, or the one it named.
-    pub(crate) fn choose_reply(&self, here: &Cpu, me: Ref<Tcb>, cptr: u64) -> Result<Ref<Reply>, Error> {
+    pub(crate) fn choose_reply(&self, here: &Cpu, me: Ref<Tcb>, cptr: u64) -> Step<Ref<Reply>> {
         let own = Ref::of(&me.reply);
         let reply = if cptr == 0 {
             own
@@ -225,8 +272,9 @@ impl<M: Machine> Kernel<M> {
             && other.state.get() == State::Receiving
             && other.receive_reply.get() == Some(reply)
         {
-            return Err(Error::Busy);
+            return Err(Error::Busy.into());
         }
+        self.approach(reply)?;
         self.drop_reply(here, reply);
         // What an earlier caller lent is not to be spent on the next one.
         if let Some(earlier) = self.loan_of(me) {

@@ -10,11 +10,11 @@ use abi::{Error, Kind, Rights};
 
 use crate::cpu::Cpu;
 use crate::endpoint::Endpoint;
-use crate::kernel::{Call, Kernel, Outcome, Words};
+use crate::kernel::{Call, Kernel, Outcome, Step, Words};
 use crate::machine::Machine;
 use crate::memory::Ref;
-use crate::reply::{Loan, Reply};
-use crate::tcb::{State, Tcb};
+use crate::reply::Loan;
+use crate::tcb::Tcb;
 use crate::timer;
 
 /// A budget and a period: 128 bytes.
@@ -73,8 +73,7 @@ impl<M: Machine> Kernel<M> {
             return Err(Error::Busy.into());
         }
         // A passive server that is at work on a lent one keeps to that until it answers, and stays on this CPU.
-        let waits = matches!(tcb.state.get(), State::Answer | State::FaultAnswer)
-            && Ref::<Reply>::at(tcb.blocked_on.get()).is_some_and(|reply| reply.loan.get() != Loan::Apart);
+        let waits = tcb.awaits().is_some_and(|reply| reply.loan.get() != Loan::Apart);
         let at_work = self.running_on(by.here, tcb).is_some();
         if (waits || at_work) && context.cpu.get() != tcb.cpu() {
             return Err(Error::Busy.into());
@@ -94,6 +93,7 @@ impl<M: Machine> Kernel<M> {
     /// SchedContext.unbind
     pub(crate) fn context_unbind(&self, by: Call, _: Words) -> Outcome {
         let context = self.context_in(by.slot)?;
+        self.approach_owner(context)?;
         self.unbind_context(by.here, context);
         Ok([0; 8])
     }
@@ -162,12 +162,16 @@ impl<M: Machine> Kernel<M> {
             self.unready(by.here, tcb);
         }
         let queue = if tcb.waits_to_send() { Ref::<Endpoint>::at(tcb.blocked_on.get()) } else { None };
-        if let Some(endpoint) = queue {
-            timer::remove(&endpoint.senders, tcb);
+        let (cpu, at) = (self.cpu(tcb.cpu()), tcb.timer.at.get());
+        match queue {
+            Some(endpoint) => timer::remove(&endpoint.senders, tcb),
+            None => cpu.remove_timer(tcb),
         }
         tcb.priority.set(priority as u8);
-        if let Some(endpoint) = queue {
-            endpoint.add_sender(tcb);
+        match queue {
+            Some(endpoint) => endpoint.add_sender(tcb),
+            None if at != 0 => cpu.add_timer(tcb, at),
+            None => {}
         }
         if runnable {
             self.ready(by.here, tcb);
@@ -177,7 +181,7 @@ impl<M: Machine> Kernel<M> {
 
     /// Whether some other thread than its own is running on `context`, or owes it.
     fn is_lent(&self, context: Ref<SchedContext>) -> bool {
-        context.tcb.get().is_some_and(|tcb| matches!(tcb.state.get(), State::Answer | State::FaultAnswer))
+        context.tcb.get().is_some_and(|tcb| tcb.awaits().is_some())
     }
 
     /// A SchedContext is gone: no CPU charges it any more.
@@ -187,15 +191,18 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
+    /// To be called before it is taken from its thread, which may have lent it.
+    pub(crate) fn approach_owner(&self, context: Ref<SchedContext>) -> Step<()> {
+        context.tcb.get().map_or(Ok(()), |tcb| self.approach_call(tcb))
+    }
+
     /// Takes a SchedContext from its thread, and from whom it was lent to.
     pub(crate) fn unbind_context(&self, here: &Cpu, context: Ref<SchedContext>) {
         let Some(tcb) = context.tcb.take() else { return };
         tcb.sched_context.set(None);
-        if matches!(tcb.state.get(), State::Answer | State::FaultAnswer) {
+        if let Some(reply) = tcb.awaits() {
             // Lent on with a call: take it back, if it is this one that went along.
-            if let Some(reply) = Ref::at(tcb.blocked_on.get()) {
-                self.recall_if(here, reply, context);
-            }
+            self.recall_if(here, reply, context);
             if tcb.runs_on.get() == Some(context) {
                 tcb.runs_on.set(None);
             }

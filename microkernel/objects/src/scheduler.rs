@@ -13,7 +13,11 @@ use crate::memory::Ref;
 use crate::notification::Notification;
 use crate::sched_context::SchedContext;
 use crate::tcb::{State, Tcb, key};
-use crate::timer;
+
+/// Waits of threads that are no more urgent than the running one that end at once.
+const LESS_URGENT: u32 = 8;
+/// How often in a second that happens, at most.
+const PAUSES: u64 = 20_000;
 
 /// The address of a SchedContext, or 0: two of them are compared by two loads and one comparison.
 #[inline(always)]
@@ -99,7 +103,7 @@ impl<M: Machine> Kernel<M> {
     /// Arms the thread's timer on its CPU.
     pub fn set_deadline(&self, here: &Cpu, tcb: Ref<Tcb>, at: u64) {
         let cpu = self.cpu(tcb.cpu());
-        timer::insert(&cpu.timers, tcb, at);
+        cpu.add_timer(tcb, at);
         if at >= cpu.timer_set.get() {
             return;
         }
@@ -113,7 +117,7 @@ impl<M: Machine> Kernel<M> {
     /// Takes back the thread's timer.
     pub fn clear_deadline(&self, tcb: Ref<Tcb>) {
         tcb.set_key(key::DEADLINE, false);
-        timer::remove(&self.cpu(tcb.cpu()).timers, tcb);
+        self.cpu(tcb.cpu()).remove_timer(tcb);
     }
 
     /// Takes a runnable thread off its CPU's queues; its state is the caller's to set. A CPU that runs it
@@ -161,10 +165,10 @@ impl<M: Machine> Kernel<M> {
             return tcb.set_cpu(cpu);
         }
         let at = tcb.timer.at.get();
-        timer::remove(&self.cpu(tcb.cpu()).timers, tcb);
+        self.cpu(tcb.cpu()).remove_timer(tcb);
         tcb.set_cpu(cpu);
         if at != 0 {
-            timer::insert(&self.cpu(cpu).timers, tcb, at);
+            self.cpu(cpu).add_timer(tcb, at);
             self.machine.poke(cpu);
         }
     }
@@ -368,7 +372,7 @@ impl<M: Machine> Kernel<M> {
     /// Sets the timer unless it strikes early enough as it is. (Early is harmless: it looks and sets it anew.) A
     /// CPU that was poked does so, too: another one may have set a deadline for it.
     pub fn arm(&self, here: &Cpu) {
-        let mut at = timer::next(&here.timers).map_or(u64::MAX, |(_, at)| at);
+        let mut at = here.deadline.get();
         if let Some(context) = here.charged.get() {
             at = at.min(here.charged_since.get().saturating_add(context.left.get()));
         }
@@ -382,12 +386,7 @@ impl<M: Machine> Kernel<M> {
     pub fn tick(&self, here: &Cpu) {
         let now = self.machine.now();
         here.timer_set.set(u64::MAX);
-        while let Some((tcb, at)) = timer::next(&here.timers) {
-            if at > now || self.spend(20).is_err() {
-                break;
-            }
-            self.expire(here, tcb);
-        }
+        self.expire_due(here, now);
         self.charge(here, now);
         let me = here.thread();
         if let Some(context) = here.charged.get()
@@ -399,6 +398,36 @@ impl<M: Machine> Kernel<M> {
         // Where the thread goes on, `schedule` has nothing to switch and so sets no timer.
         if here.thread() == me && me.state.get() == State::Ready {
             self.arm(here);
+        }
+    }
+
+    /// Ends the waits that are due, of more urgent threads first. Where a thread can run that is as urgent, only some
+    /// of them, and the others a little later: however many there are, they take a small share of its time.
+    fn expire_due(&self, here: &Cpu, now: u64) {
+        let pause = self.tsc_hz.get() / PAUSES;
+        let mut less_urgent = LESS_URGENT;
+        here.deadline.set(u64::MAX);
+        for (priority, first, end) in here.first_timers() {
+            let (mut tcb, mut at) = (first, end);
+            let in_turn = here.urgency().is_some_and(|running| priority <= running);
+            let next = loop {
+                if at > now {
+                    break at;
+                }
+                if in_turn && less_urgent == 0 {
+                    break now.saturating_add(pause);
+                }
+                if self.spend(20).is_err() {
+                    break if in_turn { now.saturating_add(pause) } else { now };
+                }
+                less_urgent = less_urgent.saturating_sub(u32::from(in_turn));
+                self.expire(here, tcb);
+                match here.first_timer(priority) {
+                    Some(next) => (tcb, at) = next,
+                    None => break u64::MAX,
+                }
+            };
+            here.deadline.set(here.deadline.get().min(next));
         }
     }
 

@@ -65,8 +65,8 @@ pub struct Slot {
     /// Where the slot lies.
     pub home: Cell<Home>,
     reserved: [u8; 3],
-    /// In a CNode: of an Untyped the bytes known to be clear, of a Frame its first mapping record, of a grave
-    /// the next one. Elsewhere the object that the slot lies in.
+    /// In a CNode: of an Untyped the bytes known to be clear, of a Frame its first mapping record.
+    /// Elsewhere the object that the slot lies in.
     pub extra: Cell<u64>,
     /// First child in the derivation tree.
     pub first: Cell<Option<Ref<Slot>>>,

@@ -6,6 +6,7 @@ use abi::message::REGISTER_WORDS;
 use abi::{Error, Kind, MsgInfo, Registers, Rights, USER_TOP};
 
 use crate::cpu::Cpu;
+use crate::delete::Graves;
 use crate::kernel::{Call, Kernel, Outcome, Stop, Words};
 use crate::machine::Machine;
 use crate::memory::{Buffer, Ref};
@@ -49,6 +50,8 @@ pub mod key {
     pub const DEADLINE: u32 = 0x200;
     /// It receives with a Reply that is not its own.
     pub const OTHER_REPLY: u32 = 0x400;
+    /// Its call is where a walk along a chain of calls stands (see [`Kernel::approach`]).
+    pub const WALKED: u32 = 0x800;
     /// Bits of the CPU number.
     pub const CPU_MASK: u32 = 0xff;
 }
@@ -142,6 +145,8 @@ pub struct Tcb {
     pub bound: Cell<Option<Ref<Notification>>>,
     /// Deadline of its wait, end of its throttling, or its place among the senders of an Endpoint.
     pub timer: TimerNode,
+    /// The graves it has opened and not emptied yet.
+    pub graves: Graves,
     /// Kind, error code, address and rip of the latest exception.
     pub fault: [Cell<u64>; 4],
     /// Whether the handler is still to hear of that before the thread runs: not raised yet, or a trap that is not
@@ -201,7 +206,7 @@ impl Tcb {
         self.key.set(self.key.get() & !key::CPU_MASK | cpu as u32 & key::CPU_MASK);
     }
 
-    /// Sets or clears a [`key`] bit.
+    /// Sets or clears [`key`] bits.
     pub fn set_key(&self, bit: u32, on: bool) {
         let key = self.key.get();
         self.key.set(if on { key | bit } else { key & !bit });
@@ -228,6 +233,13 @@ impl Tcb {
     /// Whether it is among the senders of the Endpoint in `blocked_on`.
     pub fn waits_to_send(&self) -> bool {
         matches!(self.state.get(), State::Sending | State::Calling | State::Faulting)
+    }
+
+    /// The Reply it waits on, if it waits for an answer.
+    pub fn awaits(&self) -> Option<Ref<Reply>> {
+        matches!(self.state.get(), State::Answer | State::FaultAnswer)
+            .then(|| Ref::at(self.blocked_on.get()))
+            .flatten()
     }
 
     /// Whether it waits with a fault.
@@ -377,6 +389,9 @@ impl<M: Machine> Kernel<M> {
                 return Err(Error::OutOfRange.into());
             }
         }
+        if vspace.is_some() {
+            self.approach_call(tcb)?;
+        }
         if let Some(cnode) = cspace {
             self.set_thread_slot(by.here, tcb, slots::CSPACE, cnode);
             tcb.cspace.set(cnode.object.get());
@@ -466,6 +481,7 @@ impl<M: Machine> Kernel<M> {
         Tcb::check_registers(&registers)?;
         let fault_answer = tcb.state.get() == State::FaultAnswer;
         if !fault_answer || resume == 1 {
+            self.approach_call(tcb)?;
             self.stop_thread(by.here, tcb);
         }
         tcb.set_registers(&registers)?;
@@ -511,6 +527,7 @@ impl<M: Machine> Kernel<M> {
             self.stop_thread(by.here, by.me);
             return Err(Stop::Blocked);
         }
+        self.approach_call(tcb)?;
         self.stop_thread(by.here, tcb);
         Ok([0; 8])
     }
@@ -595,7 +612,7 @@ impl<M: Machine> Kernel<M> {
         Ok([state, tcb.cpu() as u64, u64::from(tcb.priority.get()), 0, 0, 0, 0, 0])
     }
 
-    /// Takes a thread that is being deleted out of everything. False: there is more to do.
+    /// Takes a thread that is being deleted out of everything.
     pub(crate) fn destroy_tcb(&self, here: &Cpu, tcb: Ref<Tcb>) {
         self.stop_thread(here, tcb);
         self.drop_reply(here, Ref::of(&tcb.reply));
@@ -616,6 +633,7 @@ impl<M: Machine> Kernel<M> {
             self.clear_thread_slot(here, Ref::of(slot));
         }
         self.leave_space(here, tcb);
+        self.bequeath_graves(tcb);
     }
 
     /// If a CPU still counts `tcb` as its current thread, that CPU turns to its idle thread now: the address

@@ -7,7 +7,7 @@
 use abi::object::object_bits;
 use abi::{Error, Kind, Rights};
 
-use crate::kernel::{Call, Kernel, Outcome, Step, Words};
+use crate::kernel::{Call, Kernel, Outcome, Step, Stop, Words};
 use crate::machine::Machine;
 use crate::memory::{Ref, align_up};
 use crate::slot::{Capability, Flags, Slot};
@@ -16,6 +16,8 @@ use crate::tree;
 
 /// Objects that one retype makes, at most.
 const MAX_COUNT: u64 = 64;
+/// Of those so many at once while a revocation is under way, which the others help along for each.
+pub(crate) const SHARE: u32 = 8;
 /// VSpaces and IoSpaces likewise: what each needs cleared is cleared without giving way.
 const MAX_SPACES: u64 = 8;
 /// Bytes cleared between two looks at the work units (512 stores of 8 bytes).
@@ -39,6 +41,8 @@ struct Request {
     cnode: u64,
     slot: u64,
     count: u64,
+    /// Objects to be made by a repeated call.
+    left: u64,
     /// Offset of the first object in the Untyped.
     start: u64,
     /// Offset of the end of the last.
@@ -64,7 +68,13 @@ impl<M: Machine> Kernel<M> {
             target.rights.set(target.rights.get().without(hidden));
         }
         by.slot.badge.set(request.end);
-        Ok([0; 8])
+        if request.left == 0 {
+            return Ok([0; 8]);
+        }
+        let [_, _, _, slot, count, ..] = &by.me.get().context.words;
+        slot.set(slot.get().wrapping_add(request.count));
+        count.set(request.left);
+        Err(Stop::Preempted)
     }
 
     fn check_retype(&self, me: Ref<Tcb>, untyped: Ref<Slot>, args: [u64; 8]) -> Step<Request> {
@@ -95,9 +105,21 @@ impl<M: Machine> Kernel<M> {
         }
         let start = align_up(untyped.badge.get(), size_bits).ok_or(Error::OutOfMemory)?;
         let size = count.checked_mul(1 << size_bits).ok_or(Error::OutOfMemory)?;
-        let end = start.checked_add(size).filter(|&end| end <= untyped.size()).ok_or(Error::OutOfMemory)?;
+        start.checked_add(size).filter(|&end| end <= untyped.size()).ok_or(Error::OutOfMemory)?;
+        let share = if self.revoking.get().is_some() { count.min(u64::from(SHARE)) } else { count };
+        let end = start.wrapping_add(share << size_bits);
         let bits = if plain || is_space(kind) || kind == Kind::CNode { bits as u8 } else { size_bits as u8 };
-        Ok(Request { kind, size_bits, bits, cnode: cnode.object.get(), slot, count, start, end })
+        Ok(Request {
+            kind,
+            size_bits,
+            bits,
+            cnode: cnode.object.get(),
+            slot,
+            count: share,
+            left: count.wrapping_sub(share),
+            start,
+            end,
+        })
     }
 
     /// Clears what the objects need, a share at a time.

@@ -4,6 +4,7 @@
 use abi::Kind;
 use abi::object::FIRST_SLOT;
 
+use crate::delete::Graves;
 use crate::endpoint::Endpoint;
 use crate::kernel::{Call, Kernel, Outcome, Words};
 use crate::machine::Machine;
@@ -30,15 +31,16 @@ impl<M: Machine> Kernel<M> {
         // Slots that are not in CNodes.
         let mut apart: u64 = 0;
         let mut in_cnodes: u64 = 0;
+        let mut graves: u64 = 0;
         let mut at = universe;
         while let Some(slot) = next_in_tree(universe, at) {
             in_tree = in_tree.saturating_add(1);
             apart = apart.saturating_add(u64::from(slot.home.get() != crate::slot::Home::CNode));
+            graves = graves.saturating_add(u64::from(slot.flags().contains(Flags::GRAVE)));
             self.verify_slot(slot);
             in_cnodes = in_cnodes.saturating_add(self.verify_object(slot));
             at = slot;
         }
-        let graves = self.graves_iter().count() as u64;
         assert_eq!(in_tree, apart.saturating_add(in_cnodes).saturating_add(graves), "a capability is lost");
         self.verify_queues();
         self.verify_devices();
@@ -106,6 +108,10 @@ impl<M: Machine> Kernel<M> {
     }
 
     fn verify_thread(&self, tcb: Ref<Tcb>) {
+        for link in Graves::iter(Ref::of(&tcb.get().graves)) {
+            let grave = self.slot_at(link.address(), 1);
+            assert!(grave.is_some_and(|grave| grave.flags().contains(Flags::GRAVE)), "a grave is none");
+        }
         let cpu = self.cpu(tcb.cpu());
         let queued = || cpu.queue(tcb.priority.get()).iter().any(|other| other == tcb);
         let current = self.cpus().any(|cpu| cpu.current.get() == Some(tcb));

@@ -2,10 +2,11 @@
 
 use abi::table::method;
 use abi::{Error, Kind, Rights, Syscall};
+use objects::delete::Graves;
 use objects::tcb::State;
-use objects::tree;
+use objects::{Ref, Tcb, tree};
 
-use crate::world::{Done, NONE, TURN, World, root};
+use crate::world::{Done, NONE, Size, TURN, World, root};
 
 const CNODE: u64 = root::CNODE as u64;
 
@@ -122,6 +123,12 @@ fn deleting_a_copy_leaves_its_copies_to_its_parent() {
     assert!(!w.slot(endpoint).is_empty());
 }
 
+/// Graves that a thread has opened and not emptied.
+fn graves(w: &World, tcb: Ref<Tcb>) -> usize {
+    assert_eq!(Graves::iter(Ref::of(&w.kernel.graves)).count(), 0);
+    Graves::iter(Ref::of(&tcb.get().graves)).count()
+}
+
 #[test]
 fn a_cnode_that_holds_itself_can_be_deleted() {
     let w = World::new();
@@ -133,7 +140,7 @@ fn a_cnode_that_holds_itself_can_be_deleted() {
     let copy = w.mint(cnode, Rights::ALL, 0).unwrap();
     w.invoke(copy, method::CNode::relocate, &[3, CNODE, u64::from(cnode)]).unwrap();
     w.revoke(untyped);
-    assert!(w.slot(copy).is_empty() && w.kernel.graves.get().is_none());
+    assert!(w.slot(copy).is_empty() && graves(&w, w.root) == 0);
     assert_eq!(identify(&w, untyped)[5], 1 << 16);
 }
 
@@ -166,7 +173,7 @@ fn deleting_a_cnode_deletes_what_is_in_it() {
     w.delete(cnode);
     assert!(w.slot(out).is_empty());
     assert_eq!(w.word(waiter), Err(Error::Cancelled));
-    assert!(w.kernel.graves.get().is_none());
+    assert_eq!(graves(&w, w.root), 0);
 }
 
 #[test]
@@ -291,4 +298,101 @@ fn physical_addresses_are_told_only_to_those_whose_cspace_may_tell_them() {
         w.invoke_as(tcb, root::UNTYPED, method::Untyped::retype, &args).unwrap();
         assert_eq!(w.slot(501).rights.get().has(Rights::PHYSICAL), told);
     }
+}
+
+/// Makes `tcb` begin to delete what is in slot `at` of the root CSpace; whether it gave way.
+fn begin_delete(w: &World, tcb: Ref<Tcb>, at: u32) -> bool {
+    w.run(tcb);
+    let args = [u64::from(at), 0, 0, 0, 0, 0, 0, 0];
+    w.prepare(tcb, Syscall::invoke, CNODE, u64::from(method::CNode::delete), args);
+    w.trap(0)
+}
+
+/// A CNode of `count` Endpoints, all made of `untyped`.
+fn endpoints(w: &World, untyped: u32, count: u64) -> u32 {
+    let cnode = w.make_from(untyped, Kind::CNode, 9);
+    for at in (0..count).step_by(50) {
+        let args = [Kind::Endpoint as u64, 0, u64::from(cnode), 2 + at, 50];
+        w.invoke(untyped, method::Untyped::retype, &args).unwrap();
+    }
+    cnode
+}
+
+#[test]
+fn a_thread_empties_its_own_graves_and_no_others() {
+    let w = World::new();
+    let (mine, theirs) = (endpoints(&w, root::UNTYPED, 200), endpoints(&w, root::UNTYPED, 200));
+    let burier = w.thread();
+    assert!(begin_delete(&w, burier, theirs));
+    assert_eq!((graves(&w, burier), graves(&w, w.root)), (1, 0));
+    // An empty slot costs another thread one entry, and so does a whole deletion only what is its own.
+    let empty = w.free_slot();
+    assert!(!begin_delete(&w, w.root, empty));
+    w.delete(mine);
+    assert_eq!((graves(&w, burier), graves(&w, w.root)), (1, 0));
+    w.run(burier);
+    while w.trap(0) {
+        w.run(burier);
+    }
+    assert_eq!(graves(&w, burier), 0);
+}
+
+#[test]
+fn a_revocation_empties_the_graves_it_meets_and_no_others() {
+    let w = World::new();
+    let [mine, theirs] = [w.make(Kind::Untyped, 18), w.make(Kind::Untyped, 18)];
+    let [met, other] = [endpoints(&w, mine, 200), endpoints(&w, theirs, 200)];
+    let buriers = [w.thread(), w.thread()];
+    assert!(begin_delete(&w, buriers[0], met) && begin_delete(&w, buriers[1], other));
+    w.revoke(mine);
+    assert_eq!((graves(&w, buriers[0]), graves(&w, buriers[1])), (0, 1));
+    assert_eq!(identify(&w, mine)[5], 1 << 18);
+    w.revoke(theirs);
+    assert_eq!(graves(&w, buriers[1]), 0);
+}
+
+#[test]
+fn a_thread_that_is_deleted_leaves_its_graves_to_the_one_that_deletes_it() {
+    let w = World::new();
+    let cnode = endpoints(&w, root::UNTYPED, 400);
+    let (cap, _, burier) = w.active_on(0);
+    assert!(begin_delete(&w, burier, cnode));
+    w.delete(cap);
+    assert_eq!(graves(&w, w.root), 0);
+    crate::invariants::check(&w);
+    let left = tree::children(w.slot(root::UNTYPED)).filter(|slot| slot.kind.get() == Kind::Endpoint);
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn a_revocation_ends_although_others_retype_many_objects_at_once() {
+    let w = World::of_size(Size { cpus: 1, slots: 11, untyped: 22 });
+    let untyped = w.make(Kind::Untyped, 20);
+    let cnode = w.make(Kind::CNode, 11);
+    let retype = |at: u64, count: u64| {
+        let args = [Kind::Endpoint as u64, 0, u64::from(cnode), at, count];
+        w.invoke(untyped, method::Untyped::retype, &args).map(|_| ())
+    };
+    (0..20).for_each(|at| retype(2 + 50 * at, 50).unwrap());
+    let revoker = w.thread();
+    w.run(revoker);
+    let args = [u64::from(untyped), 0, 0, 0, 0, 0, 0, 0];
+    w.prepare(revoker, Syscall::invoke, CNODE, u64::from(method::CNode::revoke), args);
+    let children = || tree::children(w.slot(untyped)).count();
+    let mut free = 1002;
+    while w.trap(0) {
+        // Between two shares of the revocation (40 steps) the other makes many more than that at once.
+        let before = children();
+        let first = if free + 64 > 2000 { 2 } else { free };
+        if (first..first + 64).all(|at| w.slot_of(cnode, at).is_empty()) {
+            retype(first, 64).unwrap();
+            free = first + 64;
+        }
+        if w.kernel.revoking.get().is_none() {
+            return;
+        }
+        assert!(children() <= before, "{before} children, then {}", children());
+        w.run(revoker);
+    }
+    panic!("it ended before the other could help it along");
 }

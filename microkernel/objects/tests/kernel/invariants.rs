@@ -223,8 +223,11 @@ fn check_budgets(world: &World, living: &Living) {
 
 fn check_timers(world: &World, living: &Living) {
     for cpu in world.cpus {
-        if let Some((tcb, at)) = objects::timer::next(&cpu.timers) {
+        for (priority, tcb, at) in cpu.first_timers() {
             assert!(living.threads.contains(&tcb.address()), "a dead thread has a timer");
+            assert_eq!(tcb.priority.get(), priority, "a timer of another priority");
+            // (What is due may wait where something more urgent runs.)
+            let at = at.max(cpu.deadline.get());
             assert!(cpu.timer_set.get() <= at || world.machine.pokes.get() & 1 << cpu.number.get() != 0);
         }
         let set = cpu.timer_set.get();

@@ -5,7 +5,7 @@ use abi::{Error, Kind, Syscall};
 use objects::tcb::State;
 use objects::{Ref, Tcb};
 
-use crate::world::{Done, TURN, World, root};
+use crate::world::{Done, Size, TURN, World, root};
 
 /// A client, servers behind it, and the endpoints between: 0 calls 1 by the first, 1 calls 2 by the second...
 struct Chain {
@@ -426,4 +426,64 @@ fn a_budget_taken_from_under_a_chain_of_four_is_made_up_for_by_nobody() {
         w.run(threads[at].2);
         assert_eq!(w.cpus[0].charged.get(), threads[at].2.sched_context.get());
     }
+}
+
+/// A chain of calls so long that it is not walked at once.
+fn long_chain(w: &World) -> Chain {
+    chain(w, &[true; 450], false)
+}
+
+/// Makes the root thread call a method until it is done; how often it gave way.
+fn invoke_in_shares(w: &World, cap: u64, method: u32, word: u64) -> usize {
+    w.run(w.root);
+    w.prepare(w.root, Syscall::invoke, cap, u64::from(method), [word, 0, 0, 0, 0, 0, 0, 0]);
+    let mut shares = 0;
+    while w.trap(0) {
+        shares += 1;
+        assert!(shares < 1000, "a call that gives way for ever");
+        w.run(w.root);
+    }
+    shares
+}
+
+#[test]
+fn a_walk_along_a_long_chain_gives_way_and_finds_the_budget() {
+    let w = World::of_size(Size { cpus: 1, slots: 12, untyped: 22 });
+    let chain = long_chain(&w);
+    let (cap, context, first) = chain.threads[0];
+    let shares = invoke_in_shares(&w, u64::from(cap), method::Tcb::suspend, 0);
+    assert!(shares >= 1, "it does not give way");
+    assert_eq!(first.runs_on.get(), context.map(|context| w.context(context)));
+    crate::invariants::check(&w);
+    // Below, nothing is left to be found but what is each one's own.
+    for &(cap, context, tcb) in &chain.threads[1..4] {
+        invoke_in_shares(&w, u64::from(cap), method::Tcb::suspend, 0);
+        assert_eq!(tcb.runs_on.get(), context.map(|context| w.context(context)));
+    }
+    crate::invariants::check(&w);
+}
+
+#[test]
+fn a_walk_is_not_believed_once_the_chain_has_changed() {
+    let w = World::of_size(Size { cpus: 1, slots: 12, untyped: 22 });
+    w.fast.set(true);
+    let chain = long_chain(&w);
+    let (cap, context, first) = chain.threads[0];
+    let begin = |of: u32| {
+        w.run(w.root);
+        w.prepare(w.root, Syscall::invoke, u64::from(of), u64::from(method::Tcb::suspend), [0; 8]);
+        assert!(w.trap(0), "it is done at once");
+    };
+    begin(cap);
+    // Where it stands, the answers come back up the chain by the path that is fast otherwise.
+    for at in (300..450).rev() {
+        w.run(chain.threads[at].2);
+        answer(&w, &chain, at, 7);
+    }
+    // And a part in the middle is broken off.
+    w.delete(chain.threads[200].0);
+    invoke_in_shares(&w, u64::from(cap), method::Tcb::suspend, 0);
+    assert_eq!(first.state.get(), State::Inactive);
+    assert_eq!(first.runs_on.get(), context.map(|context| w.context(context)));
+    crate::invariants::check(&w);
 }

@@ -9,7 +9,9 @@ use ipc::{CNode, Untyped, VSpace};
 use crate::arena;
 use crate::row;
 use crate::table::{Need, Test};
-use crate::world::{CNODE, Must, SPACE_BITS, SYSTEM, Slot, UNTYPED, World, now};
+use crate::world::{
+    CNODE, Must, SCHED_CONTEXT, SCHED_CONTROL, SPACE_BITS, SYSTEM, Slot, UNTYPED, World, count, now, slots,
+};
 
 /// The tests of this area.
 #[rustfmt::skip]
@@ -23,6 +25,12 @@ pub const TESTS: &[Test] = &[
     row!("latency", an_endpoint_with_hundreds_of_waiters_is_deleted_in_steps, "so do deleting an Endpoint and a Notification that hundreds of threads wait on"),
     row!("latency", hundreds_of_deadlines_at_one_moment_end_in_steps, "so do hundreds of waits that end at the same time"),
     row!("latency", a_deep_tree_is_revoked_in_steps, "so does revoking chains of thousands of capabilities derived from each other"),
+    row!("latency", deadlines_of_lower_threads_do_not_stop_a_higher_one, "waits of many threads of lower priority that end at one moment take little of a higher one's time"),
+    row!("latency", a_chain_of_a_thousand_calls_is_taken_apart_in_steps, "so does revoking a thousand threads that are in one chain of nested calls"),
+    row!("latency", stopping_the_first_of_a_thousand_calls_gives_way, "so does stopping the first of a thousand threads in one chain of nested calls"),
+    row!("latency", a_map_of_a_gigabyte_that_is_refused_gives_way, "so does a map of a gigabyte for which the tables do not suffice", Need::Device),
+    row!("latency", a_burier_does_not_hold_up_a_revoke, "a revoke of 2,048 slots ends beside a thread that buries CNodes with half of the CPU, in its own time"),
+    row!("latency", deleting_an_empty_slot_empties_no_grave, "deleting an empty slot does nothing for a deletion of a lower thread"),
     row!("latency", unmapping_of_pages_in_use_everywhere_is_short, "shooting down translations on all CPUs is short", Need::Cpus(2)),
 ];
 
@@ -130,15 +138,22 @@ fn a_full_cnode_is_emptied_in_steps(w: &mut World) {
 
 /// A thread that only makes a system call, without a stack: as many as one likes.
 fn waiters(w: &mut World, count: u32, number: abi::Syscall, on: CPtr, info: u64, word: u64) {
+    waiters_at(w, 150, count, number, on, info, word);
+}
+
+/// The same of a priority of their own; those below the test's first thread wait when that does.
+fn waiters_at(
+    w: &mut World,
+    priority: u64,
+    count: u32,
+    number: abi::Syscall,
+    on: CPtr,
+    info: u64,
+    word: u64,
+) {
     let tcbs = w.slots(2 * count);
     for at in 0..count {
-        let (tcb, context) = (ipc::Tcb(CPtr(tcbs.0 + at)), ipc::SchedContext(CPtr(tcbs.0 + count + at)));
-        UNTYPED.retype(Kind::Tcb, 0, CNODE.0, tcb.0.into_slot(), 1).must("a Tcb");
-        UNTYPED.retype(Kind::SchedContext, 0, CNODE.0, context.0.into_slot(), 1).must("a SchedContext");
-        tcb.configure(CNODE.0, crate::world::VSPACE.0, CPtr::NULL, 0).must("configuring");
-        crate::world::SCHED_CONTROL.configure(context.0, 0, 1 << 24, 1 << 24, 0).must("time");
-        crate::world::SCHED_CONTROL.set_priority(tcb.0, 150).must("a priority");
-        context.bind(tcb.0).must("binding");
+        let place = (CPtr(tcbs.0 + at), CPtr(tcbs.0 + count + at));
         let registers = Registers {
             rip: call_and_stop as *const () as u64,
             rax: number.number().into(),
@@ -147,8 +162,26 @@ fn waiters(w: &mut World, count: u32, number: abi::Syscall, on: CPtr, info: u64,
             rdi: word,
             ..Registers::default()
         };
-        rt::thread::write_registers(tcb, &registers, true).must("starting it");
+        bare_thread(UNTYPED, place, priority, &registers);
     }
+}
+
+/// A thread of `memory`, with its Tcb and SchedContext in these slots, that starts with these registers.
+fn bare_thread(
+    memory: Untyped,
+    (tcb, context): (CPtr, CPtr),
+    priority: u64,
+    registers: &Registers,
+) -> ipc::Tcb {
+    let (tcb, context) = (ipc::Tcb(tcb), ipc::SchedContext(context));
+    memory.retype(Kind::Tcb, 0, CNODE.0, tcb.0.into_slot(), 1).must("a Tcb");
+    memory.retype(Kind::SchedContext, 0, CNODE.0, context.0.into_slot(), 1).must("a SchedContext");
+    tcb.configure(CNODE.0, crate::world::VSPACE.0, CPtr::NULL, 0).must("configuring");
+    SCHED_CONTROL.configure(context.0, 0, 1 << 24, 1 << 24, 0).must("time");
+    SCHED_CONTROL.set_priority(tcb.0, priority).must("a priority");
+    context.bind(tcb.0).must("binding");
+    rt::thread::write_registers(tcb, registers, true).must("starting it");
+    tcb
 }
 
 /// A system call, and a fault that nobody handles.
@@ -173,6 +206,126 @@ fn hundreds_of_deadlines_at_one_moment_end_in_steps(w: &mut World) {
     assert!(now() < end || !w.setup.icount, "they were not ready in time");
     with_a_clock(w, |w| w.sleep(400));
     assert_eq!(ipc::try_send(endpoint, ipc::Message::new(0)), Err(Error::WouldBlock));
+}
+
+fn deadlines_of_lower_threads_do_not_stop_a_higher_one(w: &mut World) {
+    let notification = w.notification();
+    let end = now() + w.milliseconds(300);
+    waiters_at(w, 50, 1500, abi::Syscall::wait, notification, abi::MsgInfo::DEADLINE, end);
+    w.sleep(100);
+    let (mut longest, mut last) = (0, now());
+    assert!(last < end, "they were not ready in time");
+    while last < end + w.milliseconds(20) {
+        let next = now();
+        (longest, last) = (longest.max(next - last), next);
+    }
+    // All have ended once there is nothing more urgent to do.
+    w.sleep(100);
+    ipc::signal(notification).must("a signal");
+    assert_ne!(ipc::poll(notification), Err(Error::WouldBlock), "one still waits");
+    assert!(!w.setup.icount || longest < 10_000, "it stood still for {longest} instructions");
+}
+
+/// Receives, then calls the Endpoint that rbx names with the system call that rbp names.
+#[unsafe(naked)]
+extern "C" fn receive_and_call() -> ! {
+    core::arch::naked_asm!("syscall", "mov rdx, rbx", "mov rax, rbp", "xor esi, esi", "syscall", "ud2")
+}
+
+/// So many threads, each of which waits for the answer of the next; the last waits for a receiver. The first.
+fn chain_of_calls(w: &mut World, memory: Untyped, length: u32) -> ipc::Tcb {
+    let [endpoints, threads] = [w.slots(length), w.slots(2 * length)];
+    for at in 0..length {
+        UNTYPED.retype(Kind::Endpoint, 0, CNODE.0, (endpoints.0 + at).into(), 1).must("an Endpoint");
+    }
+    let thread = |at: u32, number: abi::Syscall, on: u32| {
+        let registers = Registers {
+            rip: receive_and_call as *const () as u64,
+            rax: number.number().into(),
+            rdx: on.into(),
+            rbx: (on + 1).into(),
+            rbp: abi::Syscall::call.number().into(),
+            ..Registers::default()
+        };
+        bare_thread(memory, (CPtr(threads.0 + at), CPtr(threads.0 + length + at)), 150, &registers)
+    };
+    for at in 1..length {
+        thread(at, abi::Syscall::recv, endpoints.0 + at - 1);
+    }
+    thread(0, abi::Syscall::call, endpoints.0)
+}
+
+fn a_chain_of_a_thousand_calls_is_taken_apart_in_steps(w: &mut World) {
+    let memory = w.make_sized(Kind::Untyped, 22);
+    chain_of_calls(w, Untyped(memory), 1000);
+    with_a_clock(w, |_| CNODE.revoke(memory.into_slot()).must("a revoke"));
+}
+
+fn stopping_the_first_of_a_thousand_calls_gives_way(w: &mut World) {
+    let first = chain_of_calls(w, UNTYPED, 1000);
+    assert_eq!(first.status().must("a status")[0], crate::world::BLOCKED);
+    with_a_clock(w, |_| first.suspend().must("stopping it"));
+    assert_eq!(first.status().must("a status")[0], crate::world::INACTIVE);
+}
+
+fn a_map_of_a_gigabyte_that_is_refused_gives_way(w: &mut World) {
+    let (space, frame) = (large_space(w), w.slot());
+    Untyped(CPtr(slots::DEVICE)).retype(Kind::Frame, 30, CNODE.0, frame.into_slot(), 1).must("a Frame");
+    with_a_clock(w, |_| {
+        assert_eq!(space.map(frame, HERE, 0, 1 << 18, MapFlags::READ), Err(Error::OutOfTables));
+    });
+    w.delete(frame);
+}
+
+/// A revoke of 2,048 slots; the time that it takes of the thread's own.
+fn revoke_2048(cnode: CNode, endpoint: CPtr) -> u64 {
+    for slot in 2..2050 {
+        cnode.copy(slot, CNODE.0, endpoint.into_slot()).must("a copy");
+    }
+    SCHED_CONTEXT.consumed().must("its time");
+    CNODE.revoke(endpoint.into_slot()).must("a revoke");
+    SCHED_CONTEXT.consumed().must("its time")
+}
+
+fn a_burier_does_not_hold_up_a_revoke(w: &mut World) {
+    let (cnode, endpoint) = (w.cspace(12), w.endpoint());
+    let alone = revoke_2048(cnode, endpoint);
+    // A CNode full of CNodes that are buried with it, again and again.
+    let [memory, outer] = [w.make_sized(Kind::Untyped, 22), w.slot()];
+    let turn = w.microseconds(50);
+    w.thread().budget(turn, turn).start(move || {
+        loop {
+            Untyped(memory).retype(Kind::CNode, 13, CNODE.0, outer.into_slot(), 1).must("a CNode");
+            for at in 0..100 {
+                let first = 2 + 64 * at;
+                Untyped(memory).retype(Kind::CNode, 2, outer, first, 64).must("CNodes");
+            }
+            arena::add(0, 1);
+            CNODE.delete(outer.into_slot()).must("a burial");
+        }
+    });
+    w.until("it buries", || arena::get(0) > 2);
+    for _ in 0..5 {
+        let beside = revoke_2048(cnode, endpoint);
+        assert!(!w.setup.icount || beside < 2 * alone, "{beside} instructions instead of {alone}");
+    }
+}
+
+fn deleting_an_empty_slot_empties_no_grave(w: &mut World) {
+    let (endpoint, empty) = (w.endpoint(), w.slot());
+    let cnode = full_cnode(w, 16, endpoint, (1 << 16) - 2);
+    let before = count();
+    let burier = w.thread().priority(50).start(move || {
+        CNODE.delete(cnode.0.into_slot()).must("a burial");
+    });
+    w.until("it has begun", || count() < before - 100);
+    assert!(!burier.is_done(), "it was over before it could be seen");
+    let (left, since) = (count(), now());
+    w.delete(empty);
+    let took = now() - since;
+    assert_eq!(count(), left, "what another has buried was emptied");
+    assert!(!w.setup.icount || took < 2_000, "it took {took} instructions");
+    w.join(&burier);
 }
 
 fn a_deep_tree_is_revoked_in_steps(w: &mut World) {

@@ -140,8 +140,8 @@ impl Run {
                 Ok(method::VSpace::protect) => words[1] > 512,
                 _ => false,
             };
-        if gave_way && which == Syscall::invoke && matches!(info >> 8, 0x3 | 0xf) {
-            // A range that was worked off in parts has its arguments used up.
+        if gave_way && which == Syscall::invoke && matches!(info >> 8, 0x1 | 0x3 | 0xf) {
+            // A range or a number of objects that was worked off in parts has its arguments used up.
             self.m.thread(me).registers.words = tcb.words();
         }
         check_documented(which, info, Error::from_status(seen));
