@@ -17,7 +17,7 @@ use crate::subject::{
     BREAKPOINT, FIXED_FLAGS, HERE, PAGE_FAULT, SINGLE_STEP, Snippet, Subject, TRAP_FLAG, address,
 };
 use crate::table::{Need, Test};
-use crate::world::{Must, SCHED_CONTROL, Thread, VSPACE, World};
+use crate::world::{Must, SCHED_CONTROL, Thread, VSPACE, World, give_way};
 
 /// The tests of this area.
 #[rustfmt::skip]
@@ -228,7 +228,7 @@ fn give_back(context: SchedContext, tcb: Tcb) {
     loop {
         match context.bind(tcb.0) {
             Ok(()) => return,
-            Err(Error::Busy) => ipc::yield_now(),
+            Err(Error::Busy) => give_way(),
             Err(error) => panic!("giving it back: {error:?}"),
         }
     }
@@ -304,7 +304,7 @@ fn meet(w: &mut World, exception: Exception, stop: Stop, kicks: bool) {
     let mut meddler = Meddler { stop, kicks, kicked_at: u64::MAX, ..Meddler::default() };
     while arena::get(HEARD) < wanted {
         meddler.turn(w, &subject, exception);
-        ipc::yield_now();
+        give_way();
     }
     let Meddler { struck, round, .. } = meddler;
     w.until("every kick has struck", || told() >= struck);
