@@ -6,26 +6,28 @@ use objects::tcb::State;
 use super::{Id, Model, Object, Place};
 
 impl Model {
-    /// Deletes what is in a slot, and all graves that this opens.
+    /// Deletes what is in a slot. Graves that this opens are emptied before it goes on.
     pub(super) fn delete(&mut self, cnode: Object, at: u64) {
-        let graves = self.graves.len();
-        let occupied = self.slots.contains_key(&(cnode, at));
-        while let Some(&id) = self.slots.get(&(cnode, at)) {
-            self.delete_step(id);
-        }
-        if !occupied || self.graves.len() != graves {
-            while !self.graves.is_empty() {
+        loop {
+            if !self.graves.is_empty() {
                 self.empty_grave();
+            } else if let Some(&id) = self.slots.get(&(cnode, at)) {
+                self.delete_step(id);
+            } else {
+                break;
             }
         }
     }
 
+    /// Deletes what is derived from a capability, likewise: also when that is deleted meanwhile.
     pub(super) fn revoke(&mut self, id: Id) {
-        while let Some(&child) = self.caps.get(&id).and_then(|cap| cap.children.front()) {
-            if self.caps[&child].place == Place::Grave {
+        loop {
+            if !self.graves.is_empty() {
                 self.empty_grave();
-            } else {
+            } else if let Some(&child) = self.caps.get(&id).and_then(|cap| cap.children.front()) {
                 self.delete_step(child);
+            } else {
+                break;
             }
         }
     }
