@@ -114,7 +114,7 @@ impl<M: Machine> Kernel<M> {
         tcb.send_badge.set(handler.badge.get());
         tcb.send_grant.set(true);
         tcb.state.set(State::Faulting);
-        match endpoint.take_receiver(here.number.get()) {
+        match endpoint.take_receiver(tcb.cpu()) {
             Some(receiver) => self.meet(here, tcb, receiver),
             None => endpoint.add_sender(tcb),
         }

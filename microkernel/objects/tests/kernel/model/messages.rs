@@ -83,16 +83,28 @@ impl Model {
         }
     }
 
-    /// A sender meets a receiver that waits, if there is one.
-    pub(super) fn meet(&mut self, w: &World, sender: Object, endpoint: Object) -> bool {
+    /// Looks at which threads receive in the kernel: which of several receivers is met depends on CPUs, the scheduler's
+    /// business.
+    pub fn look(&mut self, w: &World) {
+        let receives = |object: &&Object| w.tcb_at(**object).state.get() == State::Receiving;
+        self.receiving = self.threads.keys().filter(receives).copied().collect();
+    }
+
+    /// Takes the receiver that the kernel has met: one of the first.
+    fn take_receiver(&mut self, endpoint: Object) -> Option<Object> {
         /// Receivers among which one may be preferred to those before it.
         const PREFERRED: usize = abi::trace::MAX_CPUS;
         let receivers = &mut self.endpoints.get_mut(&endpoint).unwrap().receivers;
-        // (Which of the first it is depends on CPUs: the scheduler's business.)
-        let met = |&receiver: &Object| w.tcb_at(receiver).state.get() != State::Receiving;
+        let met = |receiver: &Object| !self.receiving.contains(receiver);
         let chosen = receivers.iter().take(PREFERRED).position(met).unwrap_or(0);
-        let Some(receiver) = receivers.remove(chosen) else { return false };
+        let receiver = receivers.remove(chosen)?;
         self.thread(receiver).deadline = 0;
+        Some(receiver)
+    }
+
+    /// A sender meets a receiver that waits, if there is one.
+    pub(super) fn meet(&mut self, w: &World, sender: Object, endpoint: Object) -> bool {
+        let Some(receiver) = self.take_receiver(endpoint) else { return false };
         self.pass(w, sender, sender, receiver);
         self.ready(receiver);
         true
@@ -305,10 +317,9 @@ impl Model {
         let Cap { object: endpoint, badge, .. } = self.caps[&handler];
         let thread = self.thread(me);
         (thread.state, thread.send_badge, thread.send_grant) = (State::Faulting, badge, true);
-        let Some(receiver) = self.endpoints.get_mut(&endpoint).unwrap().receivers.pop_front() else {
+        let Some(receiver) = self.take_receiver(endpoint) else {
             return self.enqueue(me, endpoint);
         };
-        self.thread(receiver).deadline = 0;
         self.pass_fault(me, receiver);
         self.link(me, receiver);
         self.ready(receiver);

@@ -134,6 +134,8 @@ pub struct Model {
     configured: BTreeSet<Object>,
     /// What lay in the caller's IPC buffer before its system call.
     pub sent: [u64; 8],
+    /// Threads that the kernel has receiving after what the model is about to do.
+    receiving: BTreeSet<Object>,
     graves: Vec<(Id, u64)>,
     next: Id,
 }
@@ -180,6 +182,7 @@ impl Model {
             devices: BTreeMap::new(),
             configured: BTreeSet::new(),
             sent: [0; 8],
+            receiving: BTreeSet::new(),
             graves: Vec::new(),
             next: 1,
         };

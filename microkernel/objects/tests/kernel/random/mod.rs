@@ -130,6 +130,7 @@ impl Run {
         if self.watch == Watch::Loudly {
             eprintln!("    {:?} {:?}", tcb.state.get(), Error::from_status(seen));
         }
+        self.m.look(&self.w);
         self.m.syscall(&self.w, me, seen);
         // A long range that was refused may have been worked off in part.
         let in_part = [Error::AlreadyMapped, Error::OutOfTables, Error::NotMapped, Error::NoRights];
@@ -158,6 +159,7 @@ impl Run {
     fn settle(&mut self) {
         self.w.answer_pokes();
         self.w.pass(0);
+        self.m.look(&self.w);
         self.m.expire(self.w.machine.now.get());
     }
 }

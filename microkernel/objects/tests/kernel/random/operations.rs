@@ -100,6 +100,7 @@ impl Run {
                 self.w.run(self.w.tcb_at(me));
                 let what = [u64::from(rest[1] % 32), u64::from(rest[2]), u64::from(rest[3])];
                 self.w.fault(self.w.tcb_at(me).cpu(), what);
+                self.m.look(&self.w);
                 self.m.fault(&self.w, me, what);
             }
             _ => self.w.pass(u64::from(rest[1] % 15_000)),
