@@ -4,6 +4,7 @@
 //! bring back their old owner.
 
 use crate::bitmap;
+use crate::block_number::VolumeBlock;
 use crate::buffer::Buffer;
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
@@ -75,24 +76,24 @@ impl<C: BlockCache> Transaction<'_, C> {
     ///
     /// # Errors
     /// [`Error::NoSpace`].
-    pub(crate) fn allocate_blocks(&mut self, goal: u64, wanted: u32) -> Result<(u64, u32)> {
+    pub(crate) fn allocate_blocks(&mut self, goal: VolumeBlock, wanted: u32) -> Result<(VolumeBlock, u32)> {
         let available = self.allocatable_blocks();
         if available == 0 {
             return Err(Error::NoSpace);
         }
         let wanted = wanted.min(u32::try_from(available).unwrap_or(u32::MAX)).max(1);
-        let goal = if self.sb.contains(goal, 1) { goal } else { self.sb.first_data_block };
+        let goal = if self.sb.contains(goal, 1) { goal } else { self.sb.group_start(0) };
         let run = self.find_run(goal, wanted)?;
         self.take_run(run)?;
         Ok((self.sb.group_start(run.group) + u64::from(run.first), run.count))
     }
 
     /// Takes one block for metadata.
-    pub(crate) fn allocate_block(&mut self, goal: u64) -> Result<u64> {
+    pub(crate) fn allocate_block(&mut self, goal: VolumeBlock) -> Result<VolumeBlock> {
         self.allocate_blocks(goal, 1).map(|(block, _)| block)
     }
 
-    fn find_run(&mut self, goal: u64, wanted: u32) -> Result<FreeRun> {
+    fn find_run(&mut self, goal: VolumeBlock, wanted: u32) -> Result<FreeRun> {
         let (goal_group, goal_bit) = self.sb.locate(goal)?;
         let mut best: Option<FreeRun> = None;
         let mut searched = 0;
@@ -182,7 +183,7 @@ impl<C: BlockCache> Transaction<'_, C> {
     ///
     /// # Errors
     /// [`Error::Corrupt`] when they were not in use.
-    pub(crate) fn free_blocks(&mut self, start: u64, count: u32) -> Result<()> {
+    pub(crate) fn free_blocks(&mut self, start: VolumeBlock, count: u32) -> Result<()> {
         if !self.sb.contains(start, u64::from(count)) {
             return Err(Error::Corrupt("block number"));
         }
@@ -191,20 +192,20 @@ impl<C: BlockCache> Transaction<'_, C> {
             let (group, first) = self.sb.locate(start)?;
             let part = count.min(self.sb.group_blocks(group) - first);
             self.free_in_group(group, first, start, part)?;
-            start += u64::from(part);
+            start = start + u64::from(part);
             count -= part;
         }
         Ok(())
     }
 
     /// Gives a block of metadata back and has the journal forget it.
-    pub(crate) fn free_metadata(&mut self, block: u64) -> Result<()> {
+    pub(crate) fn free_metadata(&mut self, block: VolumeBlock) -> Result<()> {
         self.free_blocks(block, 1)?;
         self.revoke(block);
         Ok(())
     }
 
-    fn free_in_group(&mut self, number: u32, first: u32, start: u64, count: u32) -> Result<()> {
+    fn free_in_group(&mut self, number: u32, first: u32, start: VolumeBlock, count: u32) -> Result<()> {
         let corrupt = Error::Corrupt("freeing a block that is not in use");
         let group = self.groups[number as usize].clone();
         if group.flags & BLOCK_UNINIT != 0 {

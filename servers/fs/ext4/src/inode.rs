@@ -2,6 +2,7 @@
 //!
 //! Source: Documentation/filesystems/ext4/inodes.rst of Linux.
 
+use crate::block_number::VolumeBlock;
 use crate::bytes::{high16, high32, le16, le32, low16, low32, put_le16, put_le32};
 use crate::checksum::crc32c;
 use crate::error::{Error, Result};
@@ -130,7 +131,7 @@ pub(crate) struct Inode {
     pub(crate) map: [u8; 60],
     pub(crate) generation: u32,
     /// The block of extended attributes, or 0.
-    pub(crate) xattr_block: u64,
+    pub(crate) xattr_block: VolumeBlock,
     /// When it was deleted (32 bits of seconds); or the next orphan.
     pub(crate) deleted: u32,
     pub(crate) accessed: Time,
@@ -153,7 +154,7 @@ impl Inode {
             flags: 0,
             map: [0; 60],
             generation,
-            xattr_block: 0,
+            xattr_block: VolumeBlock(0),
             deleted: 0,
             accessed: now,
             changed: now,
@@ -186,7 +187,7 @@ impl Inode {
             flags: le32(raw, 0x20),
             map,
             generation: le32(raw, 0x64),
-            xattr_block: u64::from(le32(raw, 0x68)) | u64::from(le16(raw, 0x76)) << 32,
+            xattr_block: VolumeBlock(u64::from(le32(raw, 0x68)) | u64::from(le16(raw, 0x76)) << 32),
             deleted: le32(raw, 0x14),
             accessed: Time::decode(le32(raw, 8), extra(0x8c)),
             changed: Time::decode(le32(raw, 0xc), extra(0x84)),
@@ -208,10 +209,10 @@ impl Inode {
         put_le32(raw, 0x20, self.flags);
         raw[0x28..0x64].copy_from_slice(&self.map);
         put_le32(raw, 0x64, self.generation);
-        put_le32(raw, 0x68, low32(self.xattr_block));
+        put_le32(raw, 0x68, low32(self.xattr_block.0));
         put_le32(raw, 0x6c, high32(self.size));
         put_le16(raw, 0x74, low16(high32(self.blocks)));
-        put_le16(raw, 0x76, low16(high32(self.xattr_block)));
+        put_le16(raw, 0x76, low16(high32(self.xattr_block.0)));
         put_le16(raw, 0x78, high16(self.uid));
         put_le16(raw, 0x7a, high16(self.gid));
         if raw.len() > GOOD_OLD {

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use hashbrown::HashMap;
 
+use crate::block_number::VolumeBlock;
 use crate::buffer::{Pool, allocate};
 use crate::data::DirtyData;
 use crate::device::BlockCache;
@@ -125,16 +126,16 @@ impl<C: BlockCache> Ext4<C> {
     }
 
     /// The block and offset of a group's descriptor.
-    pub(crate) fn descriptor_place(&self, group: u32) -> (u64, usize) {
+    pub(crate) fn descriptor_place(&self, group: u32) -> (VolumeBlock, usize) {
         let per_block = self.sb.descs_per_block();
         let block = self.sb.first_data_block + 1 + u64::from(group / per_block);
-        (block, (group % per_block) as usize * self.sb.desc_size)
+        (VolumeBlock(block), (group % per_block) as usize * self.sb.desc_size)
     }
 
     /// The block and offset of the superblock.
-    pub(crate) fn superblock_place(&self) -> (u64, usize) {
+    pub(crate) fn superblock_place(&self) -> (VolumeBlock, usize) {
         let size = self.sb.block_size as u64;
-        (SUPERBLOCK_OFFSET / size, (SUPERBLOCK_OFFSET % size) as usize)
+        (VolumeBlock(SUPERBLOCK_OFFSET / size), (SUPERBLOCK_OFFSET % size) as usize)
     }
 
     fn begin_writing(&mut self) -> Result<()> {
@@ -150,13 +151,13 @@ impl<C: BlockCache> Ext4<C> {
     /// Writes the superblock to its place, past the journal, which is empty.
     fn write_superblock(&mut self) -> Result<()> {
         let (place, offset) = self.superblock_place();
-        let old = self.cache.get(place)?;
+        let old = self.cache.get(place.0)?;
         let mut content = allocate(self.sb.block_size)?;
         let block = Arc::get_mut(&mut content).ok_or(Error::NoMemory)?;
         block.copy_from(&old);
         let raw = self.sb.encode(&self.counters, self.now.seconds);
         block.bytes_mut()[offset..offset + SUPERBLOCK_BYTES].copy_from_slice(raw);
-        self.cache.submit(place, &content)?;
+        self.cache.submit(place.0, &content)?;
         self.cache.barrier()?;
         Ok(())
     }
@@ -246,7 +247,7 @@ impl<C: BlockCache> Ext4<C> {
     pub(crate) fn write_data_of(&mut self, number: InodeNumber) -> Result<bool> {
         let ranges = self.data.take(number);
         for (start, count) in &ranges {
-            if let Err(error) = self.cache.write_back(*start, *count) {
+            if let Err(error) = self.cache.write_back(start.0, *count) {
                 self.aborted = true;
                 return Err(error.into());
             }
@@ -282,7 +283,7 @@ impl<C: BlockCache> Ext4<C> {
 impl<C: BlockCache> Transaction<'_, C> {
     fn stamp_group(&mut self, number: u32) -> Result<()> {
         let group = self.groups[number as usize].clone();
-        let sum = |block: u64, bits: u32| {
+        let sum = |block: VolumeBlock, bits: u32| {
             self.dirty.get(block).map(|buffer| crate::group::bitmap_checksum(&self.sb, bits, buffer.bytes()))
         };
         let blocks = sum(group.block_bitmap, self.sb.blocks_per_group);

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use hashbrown::HashSet;
 
+use crate::block_number::{FileBlock, VolumeBlock};
 use crate::bytes::{le32, put_le32};
 use crate::checksum::crc32c;
 use crate::device::BlockCache;
@@ -138,7 +139,7 @@ impl<C: BlockCache> Ext4<C> {
         let file = InodeNumber(self.sb.orphan_file_inode);
         let inode = self.any_inode(file)?;
         let blocks = (inode.size / self.sb.block_size as u64).min(1 << 16) as u32;
-        for at in 0..blocks {
+        for at in (0..blocks).map(FileBlock) {
             let place = self.map_block(file, &inode, at)?.start.ok_or(Error::Corrupt("orphan file"))?;
             for number in self.orphan_file_entries(file, &inode, place)? {
                 self.adopt_orphan(number)?;
@@ -163,7 +164,12 @@ impl<C: BlockCache> Ext4<C> {
         self.process_orphan(number)
     }
 
-    fn orphan_file_entries(&self, file: InodeNumber, inode: &Inode, place: u64) -> Result<Vec<InodeNumber>> {
+    fn orphan_file_entries(
+        &self,
+        file: InodeNumber,
+        inode: &Inode,
+        place: VolumeBlock,
+    ) -> Result<Vec<InodeNumber>> {
         let buffer = self.load(place, Kind::Plain)?;
         let bytes = buffer.bytes();
         let end = bytes.len() - 8;
@@ -181,7 +187,12 @@ impl<C: BlockCache> Ext4<C> {
         Ok(numbers)
     }
 
-    fn clear_orphan_file_block(&mut self, file: InodeNumber, inode: &Inode, place: u64) -> Result<()> {
+    fn clear_orphan_file_block(
+        &mut self,
+        file: InodeNumber,
+        inode: &Inode,
+        place: VolumeBlock,
+    ) -> Result<()> {
         let buffer = self.load(place, Kind::Plain)?;
         let end = buffer.bytes().len() - 8;
         if buffer.bytes()[..end].iter().all(|byte| *byte == 0) {
@@ -200,8 +211,14 @@ impl<C: BlockCache> Ext4<C> {
         })
     }
 
-    fn orphan_block_checksum(&self, file: InodeNumber, inode: &Inode, place: u64, bytes: &[u8]) -> u32 {
-        let seed = crc32c(self.seed(file, inode), &place.to_le_bytes());
+    fn orphan_block_checksum(
+        &self,
+        file: InodeNumber,
+        inode: &Inode,
+        place: VolumeBlock,
+        bytes: &[u8],
+    ) -> u32 {
+        let seed = crc32c(self.seed(file, inode), &place.0.to_le_bytes());
         crc32c(seed, &bytes[..bytes.len() - 8])
     }
 }

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::bytes::low32;
+use crate::block_number::FileBlock;
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
 use crate::extent::{END_OF_FILES, INSERT_CREDITS, LARGEST_UNWRITTEN, REMOVE_CREDITS};
@@ -137,8 +137,8 @@ impl<C: BlockCache> Ext4<C> {
     }
 
     fn punch(&mut self, number: InodeNumber, offset: u64, end: u64) -> Result<()> {
-        let size = self.sb.block_size as u64;
-        let (from, to) = (low32(offset.div_ceil(size)), low32(end / size));
+        let size = self.sb.block_size;
+        let (from, to) = (FileBlock::behind(offset, size), FileBlock::of(end, size));
         loop {
             let done = self.transact(FREE_CREDITS + 2, |t| {
                 let mut inode = t.changeable(number)?;
@@ -154,8 +154,8 @@ impl<C: BlockCache> Ext4<C> {
 
     /// Gives blocks to all holes of a range; when space runs out, takes back those it gave.
     fn allocate_range(&mut self, number: InodeNumber, offset: u64, end: u64, grow: bool) -> Result<()> {
-        let size = self.sb.block_size as u64;
-        let (mut at, to) = (low32(offset / size), low32(end.div_ceil(size)));
+        let size = self.sb.block_size;
+        let (mut at, to) = (FileBlock::of(offset, size), FileBlock::behind(end, size));
         let mut added = Vec::new();
         while at < to {
             match self.allocate_step(number, at, to) {
@@ -184,7 +184,12 @@ impl<C: BlockCache> Ext4<C> {
     }
 
     /// Allocates some of the holes from `at` on; answers where to go on, and what it gave.
-    fn allocate_step(&mut self, number: InodeNumber, at: u32, to: u32) -> Result<(u32, Vec<(u32, u32)>)> {
+    fn allocate_step(
+        &mut self,
+        number: InodeNumber,
+        at: FileBlock,
+        to: FileBlock,
+    ) -> Result<(FileBlock, Vec<(FileBlock, u32)>)> {
         self.transact(ALLOCATE_CREDITS, |t| {
             let mut inode = t.changeable(number)?;
             let mut new = Vec::new();
@@ -198,7 +203,7 @@ impl<C: BlockCache> Ext4<C> {
                     count = t.map_new(number, &mut inode, next, count.min(LARGEST_UNWRITTEN), true)?.1;
                     new.push((next, count));
                 }
-                next += count;
+                next = next + count;
             }
             if !new.is_empty() {
                 t.write_inode(number, &inode, true)?;
@@ -207,18 +212,18 @@ impl<C: BlockCache> Ext4<C> {
         })
     }
 
-    fn take_back(&mut self, number: InodeNumber, added: &[(u32, u32)]) -> Result<()> {
+    fn take_back(&mut self, number: InodeNumber, added: &[(FileBlock, u32)]) -> Result<()> {
         for (first, count) in added {
             let size = self.sb.block_size as u64;
-            self.punch(number, u64::from(*first) * size, (u64::from(*first) + u64::from(*count)) * size)?;
+            self.punch(number, u64::from(first.0) * size, (u64::from(first.0) + u64::from(*count)) * size)?;
         }
         Ok(())
     }
 
     /// Makes the whole blocks of a range, all of which are mapped, read as zeros.
     fn make_unwritten(&mut self, number: InodeNumber, offset: u64, end: u64) -> Result<()> {
-        let size = self.sb.block_size as u64;
-        let (mut at, to) = (low32(offset.div_ceil(size)), low32(end / size));
+        let size = self.sb.block_size;
+        let (mut at, to) = (FileBlock::behind(offset, size), FileBlock::of(end, size));
         while at < to {
             at = self.transact(ALLOCATE_CREDITS, |t| {
                 let mut inode = t.changeable(number)?;
@@ -229,8 +234,9 @@ impl<C: BlockCache> Ext4<C> {
                     let run = t.map_block(number, &inode, next)?;
                     let count = run.count.min(to - next);
                     let written = run.start.is_some() && !run.unwritten;
-                    next +=
+                    let done =
                         if written { t.mark_extent(number, &mut inode, next, count, true)? } else { count };
+                    next = next + done;
                 }
                 t.write_inode(number, &inode, true)?;
                 Ok(next)
@@ -246,7 +252,7 @@ impl<C: BlockCache> Transaction<'_, C> {
         if !inode.has(flags::EXTENTS) {
             return Ok(true);
         }
-        let from = low32(inode.size.div_ceil(self.sb.block_size as u64));
+        let from = FileBlock::behind(inode.size, self.sb.block_size);
         let metadata = inode.mode >> 12 != 8;
         self.remove_extents(number, inode, from, END_OF_FILES, metadata)
     }

@@ -4,6 +4,7 @@
 
 use alloc::boxed::Box;
 
+use crate::block_number::VolumeBlock;
 use crate::bytes::{high32, le16, le32, low32, put_le16, put_le32};
 use crate::checksum::crc32c;
 use crate::error::{Error, Result};
@@ -246,18 +247,18 @@ impl Superblock {
     }
 
     /// The first block of group `group`.
-    pub(crate) fn group_start(&self, group: u32) -> u64 {
-        self.first_data_block + u64::from(group) * u64::from(self.blocks_per_group)
+    pub(crate) fn group_start(&self, group: u32) -> VolumeBlock {
+        VolumeBlock(self.first_data_block + u64::from(group) * u64::from(self.blocks_per_group))
     }
 
     /// How many blocks group `group` has; the last may be shorter.
     pub(crate) fn group_blocks(&self, group: u32) -> u32 {
-        let rest = self.blocks.saturating_sub(self.group_start(group));
+        let rest = self.blocks.saturating_sub(self.group_start(group).0);
         rest.min(u64::from(self.blocks_per_group)) as u32
     }
 
     /// The group of `block`, and the block's place in it.
-    pub(crate) fn locate(&self, block: u64) -> Result<(u32, u32)> {
+    pub(crate) fn locate(&self, VolumeBlock(block): VolumeBlock) -> Result<(u32, u32)> {
         if block < self.first_data_block || block >= self.blocks {
             return Err(Error::Corrupt("block number"));
         }
@@ -267,7 +268,7 @@ impl Superblock {
     }
 
     /// Whether `count` blocks from `start` on lie on the volume.
-    pub(crate) fn contains(&self, start: u64, count: u64) -> bool {
+    pub(crate) fn contains(&self, VolumeBlock(start): VolumeBlock, count: u64) -> bool {
         start > self.first_data_block && start.checked_add(count).is_some_and(|end| end <= self.blocks)
     }
 

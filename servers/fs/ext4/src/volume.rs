@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use hashbrown::HashMap;
 
+use crate::block_number::VolumeBlock;
 use crate::buffer::{Buffer, Pool};
 use crate::bytes::le16;
 use crate::data::DirtyData;
@@ -56,21 +57,21 @@ pub struct Ext4<C> {
 /// Where an inode lies: the block of the inode table, the offset in it in bytes, and its place among the block's.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct InodePlace {
-    pub(crate) block: u64,
+    pub(crate) block: VolumeBlock,
     pub(crate) offset: usize,
     pub(crate) part: u32,
 }
 
 impl<C: BlockCache> Ext4<C> {
     /// A metadata block's newest content, its checksum verified.
-    pub(crate) fn load(&self, block: u64, kind: Kind) -> Result<Buffer> {
+    pub(crate) fn load(&self, block: VolumeBlock, kind: Kind) -> Result<Buffer> {
         if let Some(buffer) = self.dirty.get(block) {
             return Ok(buffer.clone());
         }
-        if block < self.sb.first_data_block || block >= self.sb.blocks {
+        if block.0 < self.sb.first_data_block || block.0 >= self.sb.blocks {
             return Err(Error::Corrupt("block number"));
         }
-        let buffer = self.cache.get(block)?;
+        let buffer = self.cache.get(block.0)?;
         if buffer.bytes().len() != self.sb.block_size {
             return Err(Error::Invalid);
         }
@@ -83,7 +84,7 @@ impl<C: BlockCache> Ext4<C> {
 
     /// Whether a block's checksum need not be looked at: it was found right before, or the block was changed in memory
     /// since, and gets its checksum when it is committed.
-    pub(crate) fn is_trusted(&self, block: u64, buffer: &Buffer) -> bool {
+    pub(crate) fn is_trusted(&self, block: VolumeBlock, buffer: &Buffer) -> bool {
         buffer.is_verified(0) || self.dirty.get(block).is_some()
     }
 

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use super::hash::{NameHash, hash};
 use super::{DirBlock, Found, block};
+use crate::block_number::VolumeBlock;
 use crate::bytes::{le16, le32, put_le16, put_le32};
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
@@ -25,7 +26,7 @@ const DEEPEST: u8 = 1;
 /// An index block on the way down, and the pair taken in it.
 #[derive(Debug, Clone, Copy)]
 struct Frame {
-    place: u64,
+    place: VolumeBlock,
     kind: Kind,
     entries_at: usize,
     pair: usize,
@@ -195,7 +196,7 @@ impl<C: BlockCache> Transaction<'_, C> {
         Ok(())
     }
 
-    fn fill_leaf(&mut self, place: u64, seed: u32, entries: &[Moved]) -> Result<()> {
+    fn fill_leaf(&mut self, place: VolumeBlock, seed: u32, entries: &[Moved]) -> Result<()> {
         let space = self.entry_space();
         let bytes = &mut self.new_leaf(place, seed)?[..space];
         let mut used = 0;
@@ -291,7 +292,7 @@ impl<C: BlockCache> Transaction<'_, C> {
         }
     }
 
-    fn write_node(&mut self, place: u64, seed: u32, pairs: &[u8]) -> Result<()> {
+    fn write_node(&mut self, place: VolumeBlock, seed: u32, pairs: &[u8]) -> Result<()> {
         let limit = self.pair_limit(NODE_ENTRIES_AT);
         let size = self.sb.block_size;
         let bytes = self.create(place, Kind::DirNode(seed))?;

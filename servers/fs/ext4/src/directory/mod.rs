@@ -8,6 +8,7 @@ pub(crate) mod hash;
 mod index;
 mod read;
 
+use crate::block_number::{FileBlock, VolumeBlock};
 use crate::buffer::Buffer;
 use crate::bytes::{le16, le32};
 use crate::device::BlockCache;
@@ -28,7 +29,7 @@ pub(crate) const ADD_CREDITS: usize = 2 * (INSERT_CREDITS + 2) + 8;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Found {
     /// The block of the volume.
-    place: u64,
+    place: VolumeBlock,
     /// Whether it is the first block of an index.
     kind: Kind,
     at: usize,
@@ -37,7 +38,7 @@ pub(crate) struct Found {
 
 /// A block of a directory.
 pub(crate) struct DirBlock {
-    place: u64,
+    place: VolumeBlock,
     buffer: Buffer,
     kind: Kind,
 }
@@ -54,7 +55,7 @@ impl<C: BlockCache> Ext4<C> {
 
     /// Reads and verifies block `at` of a directory, whatever its role.
     fn dir_block(&self, number: InodeNumber, inode: &Inode, at: u32) -> Result<DirBlock> {
-        let run = self.map_block(number, inode, at)?;
+        let run = self.map_block(number, inode, FileBlock(at))?;
         let place = run.start.filter(|_| !run.unwritten).ok_or(Error::Corrupt("directory with a hole"))?;
         let seed = self.seed(number, inode);
         let buffer = self.load(place, Kind::Plain)?;
@@ -218,21 +219,27 @@ impl<C: BlockCache> Transaction<'_, C> {
     }
 
     /// Appends a block to a directory; answers its place.
-    fn add_block(&mut self, dir: InodeNumber, inode: &mut Inode) -> Result<u64> {
+    fn add_block(&mut self, dir: InodeNumber, inode: &mut Inode) -> Result<VolumeBlock> {
         let at = self.dir_blocks(inode)?;
         let goal = match at.checked_sub(1) {
-            Some(last) => self.map_block(dir, inode, last)?.start.map_or(0, |start| start + 1),
+            Some(last) => {
+                self.map_block(dir, inode, FileBlock(last))?.start.map_or(VolumeBlock(0), |start| start + 1)
+            }
             None => self.inode_goal(dir),
         };
         let place = self.allocate_block(goal)?;
         inode.add_blocks(&self.sb, 1)?;
-        self.insert_extent(dir, inode, Extent { block: at, start: place, count: 1, unwritten: false })?;
+        self.insert_extent(
+            dir,
+            inode,
+            Extent { block: FileBlock(at), start: place, count: 1, unwritten: false },
+        )?;
         inode.size += self.sb.block_size as u64;
         Ok(place)
     }
 
     /// An empty leaf in a new block.
-    fn new_leaf(&mut self, place: u64, seed: u32) -> Result<&mut [u8]> {
+    fn new_leaf(&mut self, place: VolumeBlock, seed: u32) -> Result<&mut [u8]> {
         let space = self.entry_space();
         let bytes = self.create(place, Kind::DirLeaf(seed))?;
         block::clear(&mut bytes[..space]);

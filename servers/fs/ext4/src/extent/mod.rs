@@ -6,6 +6,7 @@
 mod edit;
 mod node;
 
+use crate::block_number::{FileBlock, VolumeBlock};
 use crate::buffer::Buffer;
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
@@ -20,13 +21,13 @@ use node::{Node, check};
 /// Deeper trees than this are not possible with 32-bit block numbers.
 pub(crate) const DEEPEST: usize = 5;
 /// The first block number that no file can have.
-pub(crate) const END_OF_FILES: u32 = u32::MAX;
+pub(crate) const END_OF_FILES: FileBlock = FileBlock(u32::MAX);
 
 /// What a run of a file's blocks is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Run {
     /// Its first block on the volume, or `None` in a hole.
-    pub(crate) start: Option<u64>,
+    pub(crate) start: Option<VolumeBlock>,
     /// How many blocks follow one another from the one asked for on; at least 1.
     pub(crate) count: u32,
     /// Allocated, but reads as zeros.
@@ -37,7 +38,7 @@ pub(crate) struct Run {
 #[derive(Debug, Clone, Copy, Default)]
 struct Step {
     /// Where the node lies; `None` is the root in the inode.
-    block: Option<u64>,
+    block: Option<VolumeBlock>,
     /// The last entry that begins at or before the block looked for, if there is one.
     index: Option<usize>,
 }
@@ -68,7 +69,7 @@ impl<C: BlockCache> Ext4<C> {
     /// What the run of blocks from `at` on is, up to the end of the extent or hole.
     ///
     /// Worst case: reads five tree blocks.
-    pub(crate) fn map_block(&self, number: InodeNumber, inode: &Inode, at: u32) -> Result<Run> {
+    pub(crate) fn map_block(&self, number: InodeNumber, inode: &Inode, at: FileBlock) -> Result<Run> {
         let path = self.find_path(number, inode, at)?;
         let leaf = path.steps[path.depth];
         let bytes = self.node_bytes(self.seed(number, inode), inode, leaf.block)?;
@@ -87,11 +88,11 @@ impl<C: BlockCache> Ext4<C> {
             }
         }
         let end = self.hole_end(number, inode, &path)?;
-        Ok(Run { start: None, count: end.saturating_sub(at).max(1), unwritten: false })
+        Ok(Run { start: None, count: end.0.saturating_sub(at.0).max(1), unwritten: false })
     }
 
     /// Where the first extent behind the path's position begins.
-    fn hole_end(&self, number: InodeNumber, inode: &Inode, path: &Path) -> Result<u32> {
+    fn hole_end(&self, number: InodeNumber, inode: &Inode, path: &Path) -> Result<FileBlock> {
         let seed = self.seed(number, inode);
         for level in (0..=path.depth).rev() {
             let step = path.steps[level];
@@ -104,7 +105,7 @@ impl<C: BlockCache> Ext4<C> {
         Ok(END_OF_FILES)
     }
 
-    fn find_path(&self, number: InodeNumber, inode: &Inode, at: u32) -> Result<Path> {
+    fn find_path(&self, number: InodeNumber, inode: &Inode, at: FileBlock) -> Result<Path> {
         if !inode.has(flags::EXTENTS) || inode.has(flags::INLINE_DATA) {
             return Err(Error::Unsupported("a file that is not mapped by extents"));
         }
@@ -131,7 +132,12 @@ impl<C: BlockCache> Ext4<C> {
         Ok(path)
     }
 
-    fn node_bytes<'a>(&self, seed: u32, inode: &'a Inode, block: Option<u64>) -> Result<NodeBytes<'a>> {
+    fn node_bytes<'a>(
+        &self,
+        seed: u32,
+        inode: &'a Inode,
+        block: Option<VolumeBlock>,
+    ) -> Result<NodeBytes<'a>> {
         match block {
             None => Ok(NodeBytes::Root(&inode.map)),
             Some(block) => Ok(NodeBytes::Block(self.load(block, Kind::Extents(seed))?)),

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use crate::block_number::VolumeBlock;
 use crate::bytes::{be32, high32, low16, low32, put_be32};
 use crate::checksum::crc32c;
 use crate::error::{Error, Result};
@@ -31,7 +32,7 @@ const LAST: u32 = 8;
 /// One block that a descriptor lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tag {
-    pub(super) block: u64,
+    pub(super) block: VolumeBlock,
     pub(super) escaped: bool,
     pub(super) checksum: u32,
 }
@@ -158,7 +159,7 @@ impl Format {
                 return Err(Error::Corrupt("journal tag"));
             }
             tags.push(Tag {
-                block: u64::from(be32(bytes, at)) | high,
+                block: VolumeBlock(u64::from(be32(bytes, at)) | high),
                 escaped: flags & ESCAPED != 0,
                 checksum,
             });
@@ -178,15 +179,15 @@ impl Format {
             let mut flags = if tag.escaped { ESCAPED } else { 0 };
             flags |= if index > 0 { SAME_UUID } else { 0 };
             flags |= if index + 1 == tags.len() { LAST } else { 0 };
-            put_be32(bytes, at, low32(tag.block));
+            put_be32(bytes, at, low32(tag.block.0));
             if self.is_v3() {
                 put_be32(bytes, at + 4, flags);
-                put_be32(bytes, at + 8, high32(tag.block));
+                put_be32(bytes, at + 8, high32(tag.block.0));
                 put_be32(bytes, at + 12, tag.checksum);
             } else {
                 put_be32(bytes, at + 4, u32::from(low16(tag.checksum)) << 16 | flags);
                 if self.is_wide() {
-                    put_be32(bytes, at + 8, high32(tag.block));
+                    put_be32(bytes, at + 8, high32(tag.block.0));
                 }
             }
             at += self.tag_bytes();
@@ -199,7 +200,7 @@ impl Format {
     }
 
     /// Reads the block numbers of a revoke block.
-    pub(super) fn revokes(&self, bytes: &[u8]) -> Result<Vec<u64>> {
+    pub(super) fn revokes(&self, bytes: &[u8]) -> Result<Vec<VolumeBlock>> {
         let used = be32(bytes, 12) as usize;
         if !(16..=self.end()).contains(&used) {
             return Err(Error::Corrupt("journal revoke block"));
@@ -207,25 +208,25 @@ impl Format {
         let numbers = bytes[16..used].chunks_exact(self.revoke_bytes());
         Ok(numbers
             .map(|n| {
-                if n.len() == 8 {
+                VolumeBlock(if n.len() == 8 {
                     u64::from(be32(n, 0)) << 32 | u64::from(be32(n, 4))
                 } else {
                     u64::from(be32(n, 0))
-                }
+                })
             })
             .collect())
     }
 
     /// Writes a whole revoke block for at most [`revokes_per_block`](Self::revokes_per_block) numbers.
-    pub(super) fn put_revokes(&self, bytes: &mut [u8], sequence: u32, blocks: &[u64]) {
+    pub(super) fn put_revokes(&self, bytes: &mut [u8], sequence: u32, blocks: &[VolumeBlock]) {
         Self::put_header(bytes, BlockType::Revoke, sequence);
         let mut at = 16;
         for block in blocks {
             if self.is_wide() {
-                put_be32(bytes, at, high32(*block));
+                put_be32(bytes, at, high32(block.0));
                 at += 4;
             }
-            put_be32(bytes, at, low32(*block));
+            put_be32(bytes, at, low32(block.0));
             at += 4;
         }
         put_be32(bytes, 12, at as u32);
@@ -244,7 +245,7 @@ mod tests {
             let format = Format::new(incompat, &[7; 16], 1024);
             let tags: Vec<Tag> = (0..format.tags_per_block() as u64)
                 .map(|n| Tag {
-                    block: n * 3,
+                    block: VolumeBlock(n * 3),
                     escaped: n % 2 == 0,
                     checksum: if format.has_checksums() { 9 } else { 0 },
                 })
@@ -254,7 +255,7 @@ mod tests {
             assert_eq!(format.block_type(&bytes, 5), Some(BlockType::Descriptor));
             assert!(format.is_sealed(BlockType::Descriptor, &bytes));
             assert_eq!(format.tags(&bytes).unwrap(), tags);
-            let numbers: Vec<u64> = (0..format.revokes_per_block() as u64).collect();
+            let numbers: Vec<VolumeBlock> = (0..format.revokes_per_block() as u64).map(VolumeBlock).collect();
             let mut bytes = [0; 1024];
             format.put_revokes(&mut bytes, 6, &numbers);
             assert_eq!(format.revokes(&bytes).unwrap(), numbers);

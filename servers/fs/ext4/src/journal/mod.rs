@@ -11,6 +11,7 @@ mod replay;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use crate::block_number::{FileBlock, VolumeBlock};
 use crate::bytes::{be32, put_be32};
 use crate::checksum::crc32c;
 use crate::device::BlockCache;
@@ -34,7 +35,7 @@ const LARGEST_TRANSACTION: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Journal {
     /// Runs of the journal's blocks: (first in the log, first on the volume, count).
-    map: Vec<(u32, u64, u32)>,
+    map: Vec<(u32, VolumeBlock, u32)>,
     raw: Box<[u8]>,
     format: Format,
     first: u32,
@@ -50,7 +51,12 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    fn decode(map: Vec<(u32, u64, u32)>, blocks: u32, raw: Box<[u8]>, sb: &Superblock) -> Result<Self> {
+    fn decode(
+        map: Vec<(u32, VolumeBlock, u32)>,
+        blocks: u32,
+        raw: Box<[u8]>,
+        sb: &Superblock,
+    ) -> Result<Self> {
         let corrupt = Err(Error::Corrupt("journal superblock"));
         let version = be32(&raw, 4);
         if be32(&raw, 0) != MAGIC || !(3..=4).contains(&version) || be32(&raw, 0xc) as usize != sb.block_size
@@ -79,7 +85,7 @@ impl Journal {
     }
 
     /// The volume's block that holds block `log` of the journal.
-    fn place(&self, log: u32) -> Result<u64> {
+    fn place(&self, log: u32) -> Result<VolumeBlock> {
         let index = self.map.partition_point(|(first, _, _)| *first <= log);
         let (first, start, count) =
             index.checked_sub(1).map(|i| self.map[i]).ok_or(Error::Corrupt("journal map"))?;
@@ -90,8 +96,8 @@ impl Journal {
     }
 
     /// Whether `block` of the volume belongs to the journal.
-    fn contains(&self, block: u64) -> bool {
-        self.map.iter().any(|(_, start, count)| block.wrapping_sub(*start) < u64::from(*count))
+    fn contains(&self, block: VolumeBlock) -> bool {
+        self.map.iter().any(|(_, start, count)| block.0.wrapping_sub(start.0) < u64::from(*count))
     }
 
     fn next(&self, log: u32) -> u32 {
@@ -155,14 +161,14 @@ impl<C: BlockCache> Ext4<C> {
         let mut map = Vec::new();
         let mut at = 0;
         while at < blocks {
-            let run = self.map_block(number, &inode, at)?;
+            let run = self.map_block(number, &inode, FileBlock(at))?;
             let start = run.start.ok_or(Error::Corrupt("journal inode has a hole"))?;
             let count = run.count.min(blocks - at);
             map.push((at, start, count));
             at += count;
         }
         let place = map.first().ok_or(Error::Corrupt("journal is empty"))?.1;
-        let raw = self.cache.get(place)?;
+        let raw = self.cache.get(place.0)?;
         Journal::decode(map, blocks, raw.bytes()[..SUPERBLOCK_BYTES].into(), &self.sb)
     }
 
@@ -174,7 +180,7 @@ impl<C: BlockCache> Ext4<C> {
         let mut content = crate::buffer::allocate(size)?;
         let bytes = alloc::sync::Arc::get_mut(&mut content).ok_or(Error::NoMemory)?.bytes_mut();
         bytes[..SUPERBLOCK_BYTES].copy_from_slice(journal.encode_superblock(start));
-        self.cache.submit(place, &content)?;
+        self.cache.submit(place.0, &content)?;
         Ok(())
     }
 

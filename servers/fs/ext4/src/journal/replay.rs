@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 
 use super::Journal;
 use super::format::{BlockType, Tag};
+use crate::block_number::VolumeBlock;
 use crate::buffer::{Block, Buffer};
 use crate::bytes::put_be32;
 use crate::device::BlockCache;
@@ -25,7 +26,7 @@ struct Complete {
 struct Contents {
     transactions: Vec<Complete>,
     /// The last transaction that revoked each block.
-    revoked: HashMap<u64, u32>,
+    revoked: HashMap<VolumeBlock, u32>,
     next_sequence: u32,
 }
 
@@ -47,7 +48,7 @@ impl<C: BlockCache> Ext4<C> {
                 }
                 let content = self.logged(journal, *log, tag.escaped)?;
                 if to_disk {
-                    self.cache.submit(tag.block, &content)?;
+                    self.cache.submit(tag.block.0, &content)?;
                 } else {
                     self.dirty.insert_replayed(tag.block, content);
                 }
@@ -86,11 +87,11 @@ impl<C: BlockCache> Ext4<C> {
         at: &mut u32,
         budget: &mut u32,
         sequence: u32,
-    ) -> Result<Option<(Complete, Vec<u64>)>> {
+    ) -> Result<Option<(Complete, Vec<VolumeBlock>)>> {
         let mut transaction = Complete { sequence, blocks: Vec::new() };
         let mut revoked = Vec::new();
         while *budget > 0 {
-            let buffer = self.cache.get(journal.place(*at)?)?;
+            let buffer = self.cache.get(journal.place(*at)?.0)?;
             let Some(kind) = journal.format.block_type(buffer.bytes(), sequence) else { return Ok(None) };
             if !journal.format.is_sealed(kind, buffer.bytes()) {
                 return Ok(None);
@@ -115,12 +116,12 @@ impl<C: BlockCache> Ext4<C> {
     /// Checks where a transaction's blocks go and that they are what was committed, before anything is written.
     fn check_contents(&self, journal: &Journal, transaction: &Complete) -> Result<()> {
         for (tag, log) in &transaction.blocks {
-            let inside = (self.sb.first_data_block..self.sb.blocks).contains(&tag.block);
+            let inside = (self.sb.first_data_block..self.sb.blocks).contains(&tag.block.0);
             if !inside || journal.contains(tag.block) {
                 return Err(Error::Corrupt("journal: block number"));
             }
             if journal.format.has_checksums() {
-                let buffer = self.cache.get(journal.place(*log)?)?;
+                let buffer = self.cache.get(journal.place(*log)?.0)?;
                 if journal.format.content_checksum(transaction.sequence, buffer.bytes()) != tag.checksum {
                     return Err(Error::Corrupt("journal: block checksum"));
                 }
@@ -130,7 +131,7 @@ impl<C: BlockCache> Ext4<C> {
     }
 
     fn logged(&self, journal: &Journal, log: u32, escaped: bool) -> Result<Buffer> {
-        let buffer = self.cache.get(journal.place(log)?)?;
+        let buffer = self.cache.get(journal.place(log)?.0)?;
         let mut bytes: alloc::boxed::Box<[u8]> = buffer.bytes().into();
         if escaped {
             put_be32(&mut bytes, 0, MAGIC);

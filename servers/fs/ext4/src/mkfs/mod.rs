@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::bitmap;
+use crate::block_number::{FileBlock, VolumeBlock};
 use crate::buffer::Block;
 use crate::bytes::{high32, low32, put_be32, put_le16, put_le32};
 use crate::checksum::crc32c;
@@ -221,8 +222,8 @@ impl<C: BlockCache> Formatter<'_, C> {
         let mut at = 0;
         for range in ranges {
             extents.push(Extent {
-                block: at,
-                start: range.start,
+                block: FileBlock(at),
+                start: VolumeBlock(range.start),
                 count: range.count as u32,
                 unwritten: false,
             });
@@ -263,9 +264,9 @@ impl<C: BlockCache> Formatter<'_, C> {
         let [block_bitmap, inode_bitmap, inode_table] = self.layout.tables[number as usize];
         let inodes = self.layout.inodes_per_group;
         let mut group = Group {
-            block_bitmap,
-            inode_bitmap,
-            inode_table,
+            block_bitmap: VolumeBlock(block_bitmap),
+            inode_bitmap: VolumeBlock(inode_bitmap),
+            inode_table: VolumeBlock(inode_table),
             free_inodes: inodes,
             unused_inodes: inodes,
             flags: INODE_UNINIT,
@@ -285,7 +286,7 @@ impl<C: BlockCache> Formatter<'_, C> {
     }
 
     fn write_block_bitmap(&mut self, number: u32, group: &mut Group) -> Result<()> {
-        let (start, end) = (self.sb.group_start(number), self.sb.group_blocks(number));
+        let (start, end) = (self.sb.group_start(number).0, self.sb.group_blocks(number));
         let mut bits = self.empty();
         let base = self.layout.base(number);
         bitmap::set(&mut bits, 0, base.count as u32);
@@ -305,7 +306,7 @@ impl<C: BlockCache> Formatter<'_, C> {
         }
         bitmap::set(&mut bits, end, self.layout.block_size as u32 * 8 - end);
         group.block_bitmap_csum = bitmap_checksum(&self.sb, self.sb.blocks_per_group, &bits);
-        self.submit(group.block_bitmap, bits)
+        self.submit(group.block_bitmap.0, bits)
     }
 
     /// The superblock and the descriptors, with their backups; the first superblock last.

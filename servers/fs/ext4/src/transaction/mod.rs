@@ -13,6 +13,7 @@ use core::ops::Deref;
 
 use hashbrown::{HashMap, HashSet};
 
+use crate::block_number::VolumeBlock;
 use crate::buffer::Buffer;
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
@@ -33,7 +34,7 @@ pub(crate) struct Running {
     /// How many blocks `held` holds.
     pub(crate) held_blocks: u64,
     /// Freed metadata blocks, to be revoked in the journal.
-    pub(crate) revoked: Vec<u64>,
+    pub(crate) revoked: Vec<VolumeBlock>,
     /// Inodes whose new data must be on the disk before the commit.
     pub(crate) ordered: HashSet<InodeNumber>,
     /// Inodes changed by it, and whether more than their times changed.
@@ -49,9 +50,9 @@ pub(crate) struct Running {
 pub(crate) struct Undo {
     blocks: Vec<dirty::BlockUndo>,
     groups: Vec<(u32, Group)>,
-    freed: Vec<(u64, u32)>,
-    allocated: Vec<(u64, u32)>,
-    revoked: Vec<u64>,
+    freed: Vec<(VolumeBlock, u32)>,
+    allocated: Vec<(VolumeBlock, u32)>,
+    revoked: Vec<VolumeBlock>,
     orphans: Vec<OrphanUndo>,
     inodes: Vec<(InodeNumber, bool)>,
     ordered: Option<InodeNumber>,
@@ -149,7 +150,7 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
     }
 
     /// The bytes of a metadata block, to be changed. Reads and verifies it first.
-    pub(crate) fn edit(&mut self, block: u64, kind: Kind) -> Result<&mut [u8]> {
+    pub(crate) fn edit(&mut self, block: VolumeBlock, kind: Kind) -> Result<&mut [u8]> {
         if !self.dirty.is_touched(block, self.serial) {
             let old = self.load(block, kind)?;
             let mut copy = self.spend(old.bytes().len())?;
@@ -161,7 +162,7 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
     }
 
     /// The bytes of a newly allocated metadata block, zeroed. Nothing is read.
-    pub(crate) fn create(&mut self, block: u64, kind: Kind) -> Result<&mut [u8]> {
+    pub(crate) fn create(&mut self, block: VolumeBlock, kind: Kind) -> Result<&mut [u8]> {
         let size = self.sb.block_size;
         if !self.dirty.is_touched(block, self.serial) {
             let fresh = self.spend(size)?;
@@ -175,7 +176,7 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
         self.touched(block, kind)
     }
 
-    fn touched(&mut self, block: u64, kind: Kind) -> Result<&mut [u8]> {
+    fn touched(&mut self, block: VolumeBlock, kind: Kind) -> Result<&mut [u8]> {
         let Ext4 { dirty, pool, .. } = &mut *self.volume;
         dirty.touched_mut(block, kind, pool)
     }
@@ -187,7 +188,7 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
         self.volume.pool.take(size)
     }
 
-    fn put(&mut self, block: u64, content: Buffer, kind: Kind) {
+    fn put(&mut self, block: VolumeBlock, content: Buffer, kind: Kind) {
         let undo = self.volume.dirty.replace(block, content, kind, self.serial);
         self.undo.blocks.push(undo);
     }
@@ -211,12 +212,12 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
     }
 
     /// Notes that blocks were taken for this operation.
-    pub(crate) fn note_allocated(&mut self, start: u64, count: u32) {
+    pub(crate) fn note_allocated(&mut self, start: VolumeBlock, count: u32) {
         self.undo.allocated.push((start, count));
     }
 
     /// Keeps freed blocks of one group from being allocated before the commit.
-    pub(crate) fn hold(&mut self, group: u32, first: u32, start: u64, count: u32) -> Result<()> {
+    pub(crate) fn hold(&mut self, group: u32, first: u32, start: VolumeBlock, count: u32) -> Result<()> {
         let size = self.sb.block_size;
         let Ext4 { running, pool, .. } = &mut *self.volume;
         let held = match running.held.entry(group) {
@@ -236,7 +237,7 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
     }
 
     /// Notes a freed metadata block: it leaves the transaction, and the journal revokes it.
-    pub(crate) fn revoke(&mut self, block: u64) {
+    pub(crate) fn revoke(&mut self, block: VolumeBlock) {
         self.undo.revoked.push(block);
     }
 
@@ -270,8 +271,8 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
     }
 
     /// File data on its way into new or old blocks.
-    pub(crate) fn write_data(&mut self, inode: InodeNumber, start: u64, data: &[u8]) -> Result<()> {
-        self.volume.cache.write(start, data)?;
+    pub(crate) fn write_data(&mut self, inode: InodeNumber, start: VolumeBlock, data: &[u8]) -> Result<()> {
+        self.volume.cache.write(start.0, data)?;
         let count = (data.len() / self.sb.block_size) as u64;
         self.volume.data.note(inode, start, count);
         Ok(())
@@ -281,11 +282,11 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
     pub(crate) fn patch_data(
         &mut self,
         inode: InodeNumber,
-        block: u64,
+        block: VolumeBlock,
         offset: usize,
         data: &[u8],
     ) -> Result<()> {
-        self.volume.cache.patch(block, offset, data)?;
+        self.volume.cache.patch(block.0, offset, data)?;
         self.volume.data.note(inode, block, 1);
         Ok(())
     }
@@ -324,7 +325,7 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
             DirtyBlocks::settle(block, &mut volume.pool);
         }
         for (start, count) in undo.freed.drain(..) {
-            volume.cache.discard(start, u64::from(count));
+            volume.cache.discard(start.0, u64::from(count));
         }
         for block in undo.revoked.drain(..) {
             volume.dirty.forget(block);
@@ -364,7 +365,7 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
             *slot = before;
         }
         for (start, count) in undo.allocated.drain(..) {
-            volume.cache.discard(start, u64::from(count));
+            volume.cache.discard(start.0, u64::from(count));
         }
         while let Some(change) = undo.orphans.pop() {
             match change {

@@ -4,6 +4,7 @@ mod area;
 
 use alloc::vec::Vec;
 
+use crate::block_number::VolumeBlock;
 use crate::bytes::{le32, put_le32};
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
@@ -66,8 +67,8 @@ impl<C: BlockCache> Ext4<C> {
         area::parse(&spare[4..], Area::Inode)
     }
 
-    fn attributes_in_block(&self, block: u64) -> Result<Vec<Attribute>> {
-        if block == 0 {
+    fn attributes_in_block(&self, block: VolumeBlock) -> Result<Vec<Attribute>> {
+        if block.0 == 0 {
             return Ok(Vec::new());
         }
         let buffer = self.load(block, Kind::Xattr(block))?;
@@ -195,10 +196,10 @@ impl<C: BlockCache> Transaction<'_, C> {
             return self.release_xattr_block(number, inode);
         }
         outside.sort_by(|a, b| (a.index, a.name.len(), &a.name).cmp(&(b.index, b.name.len(), &b.name)));
-        if inode.xattr_block != 0 && self.references(inode.xattr_block)? > 1 {
+        if inode.xattr_block.0 != 0 && self.references(inode.xattr_block)? > 1 {
             self.release_xattr_block(number, inode)?;
         }
-        if inode.xattr_block == 0 {
+        if inode.xattr_block.0 == 0 {
             inode.xattr_block = self.allocate_block(self.inode_goal(number))?;
             inode.add_blocks(&self.sb, 1)?;
             self.create(inode.xattr_block, Kind::Xattr(inode.xattr_block))?;
@@ -214,14 +215,14 @@ impl<C: BlockCache> Transaction<'_, C> {
     }
 
     /// How many inodes share an attribute block.
-    fn references(&self, block: u64) -> Result<u32> {
+    fn references(&self, block: VolumeBlock) -> Result<u32> {
         Ok(le32(self.load(block, Kind::Xattr(block))?.bytes(), 4))
     }
 
     /// Gives up an inode's attribute block; the last one to share it frees it. The caller stores the inode.
     pub(crate) fn release_xattr_block(&mut self, _number: InodeNumber, inode: &mut Inode) -> Result<()> {
         let block = inode.xattr_block;
-        if block == 0 {
+        if block.0 == 0 {
             return Ok(());
         }
         match self.references(block)? {
@@ -229,7 +230,7 @@ impl<C: BlockCache> Transaction<'_, C> {
             1 => self.free_metadata(block)?,
             more => put_le32(self.edit(block, Kind::Xattr(block))?, 4, more - 1),
         }
-        inode.xattr_block = 0;
+        inode.xattr_block = VolumeBlock(0);
         inode.add_blocks(&self.sb, -1)
     }
 }
