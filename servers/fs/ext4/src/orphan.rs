@@ -224,6 +224,13 @@ impl<C: BlockCache> Ext4<C> {
 }
 
 impl<C: BlockCache> Transaction<'_, C> {
+    /// The time of deletion to store. Numbers up to the count of inodes mean the next orphan, so that a clock that was
+    /// never set must not give one of them.
+    fn deletion_time(&self) -> u32 {
+        let earliest = i64::from(self.sb.inodes) + 1;
+        self.now.seconds.clamp(earliest, i64::from(u32::MAX)) as u32
+    }
+
     /// Frees a part of an inode without a name; the last step frees the inode itself. Answers whether that is done.
     fn delete_step(&mut self, number: InodeNumber) -> Result<bool> {
         let mut inode = self.any_inode(number)?;
@@ -240,7 +247,7 @@ impl<C: BlockCache> Transaction<'_, C> {
             return Ok(false);
         }
         self.drop_orphan(number, &mut inode)?;
-        inode.deleted = (self.now.seconds.clamp(1, i64::from(u32::MAX))) as u32;
+        inode.deleted = self.deletion_time();
         inode.size = 0;
         inode.flags &= flags::EXTENTS;
         self.write_inode(number, &inode, true)?;
