@@ -181,8 +181,9 @@ impl<C: BlockCache> Formatter<'_, C> {
         let root = InodeNumber::ROOT;
         let mut room = true;
         let bytes = self.leaf(root, |bytes| {
-            block::start(bytes, root, root);
-            room = block::insert(bytes, b"lost+found", LOST_FOUND, FileType::Directory) == Ok(true);
+            block::start(bytes, root, root, FileType::Directory.entry_code());
+            room =
+                block::insert(bytes, b"lost+found", LOST_FOUND, FileType::Directory.entry_code()) == Ok(true);
         })?;
         if room { self.submit(self.layout.root, bytes) } else { Err(Error::NoSpace) }
     }
@@ -192,7 +193,7 @@ impl<C: BlockCache> Formatter<'_, C> {
         for n in 0..count {
             let bytes = self.leaf(LOST_FOUND, |bytes| {
                 if n == 0 {
-                    block::start(bytes, LOST_FOUND, InodeNumber::ROOT);
+                    block::start(bytes, LOST_FOUND, InodeNumber::ROOT, FileType::Directory.entry_code());
                 }
             })?;
             self.submit(start + n, bytes)?;
