@@ -90,8 +90,10 @@ impl<C: BlockCache> Ext4<C> {
         volume.groups = volume.read_groups()?;
         if has_journal && (writable || volume.sb.incompat & incompat::RECOVER != 0) {
             volume.recover(writable)?;
+            // The journal may have brought features.
+            volume.writable &= volume.sb.ro_compat & !ro_compat::KNOWN == 0;
         }
-        if writable {
+        if volume.writable {
             volume.begin_writing()?;
         }
         Ok(volume)

@@ -48,6 +48,8 @@ pub(crate) struct Counters {
     pub(crate) free_blocks: u64,
     pub(crate) free_inodes: u32,
     pub(crate) last_orphan: u32,
+    /// The compatible features: an operation may bring the first use of one.
+    pub(crate) compat: u32,
 }
 
 impl Superblock {
@@ -118,22 +120,20 @@ impl Superblock {
     }
 
     fn check_geometry(&self, device_bytes: u64) -> Result<()> {
-        let bits = self.block_size as u32 * 8;
+        let bits = self.block_size as u64 * 8;
         let corrupt = Err(Error::Corrupt("superblock geometry"));
         if self.first_data_block != u64::from(self.block_size == 1024) {
             return corrupt;
         }
-        if self.ro_compat & 0x200 == 0 && le32(&self.raw, 0x1c) != le32(&self.raw, 0x18) {
-            return corrupt;
-        }
+        let Some(blocks_per_cluster) = self.blocks_per_cluster() else { return corrupt };
         if self.blocks_per_group < 256
-            || self.blocks_per_group > bits
+            || u64::from(self.blocks_per_group) > bits * blocks_per_cluster
             || !self.blocks_per_group.is_multiple_of(8)
         {
             return corrupt;
         }
         if self.inodes_per_group == 0
-            || self.inodes_per_group > bits
+            || u64::from(self.inodes_per_group) > bits
             || !self.inodes_per_group.is_multiple_of(8)
         {
             return corrupt;
@@ -150,6 +150,15 @@ impl Superblock {
             return Err(Error::Corrupt("superblock: larger than the device"));
         }
         Ok(())
+    }
+
+    /// How many blocks one bit of a block bitmap stands for: more than one only with `bigalloc`.
+    fn blocks_per_cluster(&self) -> Option<u64> {
+        let (block, cluster) = (le32(&self.raw, 0x18), le32(&self.raw, 0x1c));
+        if self.ro_compat & ro_compat::BIGALLOC == 0 {
+            return (cluster == block).then_some(1);
+        }
+        cluster.checked_sub(block).filter(|log| *log <= 16).map(|log| 1 << log)
     }
 
     fn groups(&self) -> Result<u32> {
@@ -170,6 +179,7 @@ impl Superblock {
             free_blocks: u64::from(le32(&self.raw, 0xc)) | high,
             free_inodes: le32(&self.raw, 0x10),
             last_orphan: le32(&self.raw, 0xe8),
+            compat: self.compat,
         }
     }
 
@@ -184,6 +194,7 @@ impl Superblock {
         put_le32(raw, 0xe8, counters.last_orphan);
         put_le32(raw, 0x30, low32(write_time as u64));
         raw[0x275] = (high32(write_time as u64) & 0xff) as u8;
+        put_le32(raw, 0x5c, counters.compat);
         put_le32(raw, 0x60, self.incompat);
         put_le32(raw, 0x64, self.ro_compat);
         if self.ro_compat & ro_compat::METADATA_CSUM != 0 {

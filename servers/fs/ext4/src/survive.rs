@@ -39,7 +39,7 @@ pub trait StateArea: Send + Sync + core::fmt::Debug {
     fn store(&mut self, at: usize, word: u64);
 }
 
-const MAGIC: u64 = 0x736b_696e_6b65_7801;
+const MAGIC: u64 = 0x736b_696e_6b65_7802;
 const LENGTH_AT: usize = 1;
 const OPEN_AT: usize = 2;
 const OPEN_SLOTS: usize = 1024;
@@ -159,6 +159,7 @@ impl Survivor {
         };
         put(counters.free_blocks);
         put(u64::from(counters.free_inodes) | u64::from(counters.last_orphan) << 32);
+        put(u64::from(counters.compat));
         put(freed.len() as u64);
         freed.iter().for_each(|(start, count)| [start.0, u64::from(*count)].into_iter().for_each(&mut put));
         put(revoked.len() as u64);
@@ -198,8 +199,12 @@ impl Survivor {
 fn read_record(cursor: &mut Cursor<'_>) -> Result<Record> {
     let free_blocks = cursor.next()?;
     let word = cursor.next()?;
-    let counters =
-        Counters { free_blocks, free_inodes: (word & 0xffff_ffff) as u32, last_orphan: (word >> 32) as u32 };
+    let counters = Counters {
+        free_blocks,
+        free_inodes: (word & 0xffff_ffff) as u32,
+        last_orphan: (word >> 32) as u32,
+        compat: (cursor.next()? & 0xffff_ffff) as u32,
+    };
     let mut record =
         Record { blocks: Vec::new(), groups: Vec::new(), freed: Vec::new(), revoked: Vec::new(), counters };
     for _ in 0..cursor.count(2)? {

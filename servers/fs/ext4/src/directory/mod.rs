@@ -254,6 +254,9 @@ impl<C: BlockCache> Transaction<'_, C> {
             }
             None => self.inode_goal(dir),
         };
+        if inode.size + self.sb.block_size as u64 > u64::from(u32::MAX) {
+            return Err(Error::NoSpace);
+        }
         let place = self.allocate_block(goal)?;
         inode.add_blocks(&self.sb, 1)?;
         self.insert_extent(

@@ -8,7 +8,8 @@ use crate::block_number::VolumeBlock;
 use crate::bytes::{le32, put_le32};
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
-use crate::inode::{Inode, InodeNumber};
+use crate::features::compat;
+use crate::inode::{Inode, InodeNumber, stored_extra_bytes};
 use crate::metadata::Kind;
 use crate::transaction::Transaction;
 use crate::volume::Ext4;
@@ -59,9 +60,9 @@ impl<C: BlockCache> Ext4<C> {
     fn attributes_in_inode(&self, number: InodeNumber) -> Result<Vec<Attribute>> {
         let (buffer, place) = self.raw_inode(number)?;
         let raw = &buffer.bytes()[place.offset..place.offset + self.sb.inode_size];
-        let inode = Inode::parse(&self.sb, raw)?;
-        let spare = raw.get(128 + usize::from(inode.extra_bytes)..).unwrap_or(&[]);
-        if self.sb.inode_size == 128 || spare.len() < 8 || le32(spare, 0) != MAGIC {
+        let extra = usize::from(stored_extra_bytes(raw));
+        let spare = raw.get(128 + extra..).unwrap_or(&[]);
+        if extra == 0 || spare.len() < 8 || le32(spare, 0) != MAGIC {
             return Ok(Vec::new());
         }
         area::parse(&spare[4..], Area::Inode)
@@ -167,6 +168,9 @@ impl<C: BlockCache> Transaction<'_, C> {
         let spare = self.sb.inode_size.saturating_sub(128 + usize::from(inode.extra_bytes));
         let room = if self.sb.inode_size > 128 { spare.saturating_sub(4) } else { 0 };
         let (inside, outside) = distribute(all, room);
+        if !inside.is_empty() || !outside.is_empty() {
+            self.counters_mut().compat |= compat::EXT_ATTR;
+        }
         self.store_in_block(number, &mut inode, outside)?;
         inode.changed = self.now;
         self.write_inode(number, &inode, true)?;
