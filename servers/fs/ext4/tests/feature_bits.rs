@@ -57,7 +57,7 @@ fn inodes_that_were_enlarged_later_take_attributes_that_linux_sees() {
     let output = linux::run("tune2fs", &["-I", "256", image.0.to_str().unwrap()]);
     assert!(output.status.success(), "{}", linux::text(&output));
     // What lies where nothing is used must not come to life.
-    linux::debugfs(&image.0, true, "set_inode_field other checksum_hi 0x1234\n");
+    linux::debugfs(&image.0, true, "set_inode_field other projid 77\n");
     let disk = Disk::new(image.read());
     let mut volume = disk.mount(500).unwrap();
     let file = volume.lookup(ROOT, b"file").unwrap();
@@ -72,6 +72,7 @@ fn inodes_that_were_enlarged_later_take_attributes_that_linux_sees() {
     assert!(asked(&disk.bytes(), "ea_get file user.a\n").contains(&"A".repeat(20)));
     let said = asked(&disk.bytes(), "stat other\n");
     assert!(said.contains("Size of extra inode fields: 32"), "{said}");
+    assert!(said.contains("Project:     0"), "{said}");
     let volume = disk.mount(500).unwrap();
     let mut value = [0; 32];
     assert_eq!(volume.get_xattr(file, b"user.a", &mut value), Ok(20));
@@ -84,7 +85,8 @@ fn the_high_half_of_a_directorys_size_is_another_field() {
     let dir = volume.create(ROOT, b"dir", &NewInode::directory(0o755)).unwrap();
     volume.create(dir, b"inner", &NewInode::file(0)).unwrap();
     volume.unmount().unwrap();
-    let disk = Disk::new(changed(&disk.bytes(), "set_inode_field dir size_high 1\n"));
+    let disk = Disk::new(changed(&disk.bytes(), "set_inode_field dir size 4294968320\n"));
+    assert!(asked(&disk.bytes(), "stat dir\n").contains("Size: 4294968320"));
     let mut volume = disk.mount(500).unwrap();
     assert_eq!(volume.attributes(dir).unwrap().size, 1024);
     assert!(volume.lookup(dir, b"inner").is_ok());
