@@ -184,7 +184,7 @@ impl<C: BlockCache> Transaction<'_, C> {
     /// # Errors
     /// [`Error::Corrupt`] when they were not in use.
     pub(crate) fn free_blocks(&mut self, start: VolumeBlock, count: u32) -> Result<()> {
-        if !self.sb.contains(start, u64::from(count)) {
+        if !self.sb.contains(start, u64::from(count)) || !self.zones.are_clear_of(start, u64::from(count)) {
             return Err(Error::Corrupt("block number"));
         }
         let (mut start, mut count) = (start, count);

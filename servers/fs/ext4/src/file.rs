@@ -72,11 +72,11 @@ impl<C: BlockCache> Ext4<C> {
         let size = self.sb.block_size;
         if inside == 0 && out.len() >= size {
             let whole = out.len() / size * size;
-            self.cache.read(start.0, &mut out[..whole])?;
+            self.fetch_run(start, &mut out[..whole])?;
             return Ok(whole);
         }
         let count = out.len().min(size - inside);
-        let buffer = self.cache.get(start.0)?;
+        let buffer = self.fetch(start)?;
         out[..count].copy_from_slice(&buffer.bytes()[inside..inside + count]);
         Ok(count)
     }

@@ -41,6 +41,7 @@ mod transaction;
 mod volume;
 mod write_back;
 mod xattr;
+mod zones;
 
 pub use attributes::{Attributes, SetAttributes, Statistics};
 pub use buffer::{Block, Buffer, allocate};

@@ -11,15 +11,17 @@ use crate::buffer::{Pool, allocate};
 use crate::data::DirtyData;
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
-use crate::features::{compat, incompat, ro_compat};
+use crate::features::{incompat, ro_compat};
 use crate::group::Group;
 use crate::inode::InodeNumber;
+use crate::journal::{Journal, Overlay};
 use crate::metadata::Kind;
 use crate::superblock::{Counters, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET, Superblock};
 use crate::survive::{StateArea, Survivor};
 use crate::time::Time;
 use crate::transaction::{DirtyBlocks, Running, Transaction, Undo};
 use crate::volume::Ext4;
+use crate::zones::Zones;
 
 /// How to mount.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,7 +36,8 @@ impl<C: BlockCache> Ext4<C> {
     /// Mounts the volume in `cache`. A journal that was not emptied is replayed (in memory only when mounting
     /// read-only), and what the last user was still deleting is deleted.
     ///
-    /// A volume with unknown read-only features, or without a journal, is mounted read-only. When a block is still being
+    /// A volume with unknown read-only features, or without a journal, is mounted read-only; one whose journal lies on
+    /// another device is refused. When a block is still being
     /// read the mount fails with [`Error::Io`] and can be repeated: a caller whose cache answers `Pending` passes in a
     /// handle to it.
     ///
@@ -62,7 +65,7 @@ impl<C: BlockCache> Ext4<C> {
         state: Option<Box<dyn StateArea>>,
     ) -> Result<Self> {
         let (sb, counters) = read_superblock(&mut cache)?;
-        let has_journal = sb.compat & compat::HAS_JOURNAL != 0 && sb.journal_inode != 0;
+        let has_journal = sb.has_own_journal()?;
         let writable = !options.read_only && sb.ro_compat & !ro_compat::KNOWN == 0 && has_journal;
         let generation = options.now.nanoseconds ^ options.now.seconds as u32 ^ sb.checksum_seed;
         let mut volume = Ext4 {
@@ -70,9 +73,11 @@ impl<C: BlockCache> Ext4<C> {
             sb,
             counters,
             groups: Vec::new(),
+            zones: Zones::default(),
             dirty: DirtyBlocks::default(),
             running: Running::default(),
             journal: None,
+            overlay: Overlay::new(),
             orphans: Vec::new(),
             open: HashMap::new(),
             unfinished: Vec::new(),
@@ -87,8 +92,8 @@ impl<C: BlockCache> Ext4<C> {
             generation,
             survivor: state.map(Survivor::new).transpose()?,
         };
-        volume.groups = volume.read_groups()?;
-        if has_journal && (writable || volume.sb.incompat & incompat::RECOVER != 0) {
+        volume.read_groups()?;
+        if has_journal {
             volume.recover(writable)?;
             // The journal may have brought features.
             volume.writable &= volume.sb.ro_compat & !ro_compat::KNOWN == 0;
@@ -99,24 +104,37 @@ impl<C: BlockCache> Ext4<C> {
         Ok(volume)
     }
 
+    /// Opens the journal and replays it, whether or not the superblock says that it must be: the log itself says so, too,
+    /// and both kinds of mount must show the same.
     fn recover(&mut self, to_disk: bool) -> Result<()> {
         let mut journal = self.open_journal()?;
+        self.claim_journal(&journal)?;
         self.replay(&mut journal, to_disk)?;
-        self.journal = Some(journal);
-        // The replay may have brought newer versions of both.
+        // The replay may have brought newer versions of superblock and groups.
         let (place, offset) = self.superblock_place();
         let buffer = self.load(place, Kind::Plain)?;
         let device = self.cache.block_count().saturating_mul(self.sb.block_size as u64);
         let (sb, counters) = Superblock::parse(&buffer.bytes()[offset..offset + SUPERBLOCK_BYTES], device)?;
-        if (sb.block_size, sb.group_count) != (self.sb.block_size, self.sb.group_count) {
+        let fixed = |sb: &Superblock| (sb.block_size, sb.group_count, sb.journal_inode);
+        if fixed(&sb) != fixed(&self.sb) {
             return Err(Error::Corrupt("journal changes the geometry"));
         }
         (self.sb, self.counters) = (sb, counters);
-        self.groups = self.read_groups()?;
+        self.read_groups()?;
+        self.claim_journal(&journal)?;
+        self.journal = Some(journal);
         Ok(())
     }
 
-    fn read_groups(&self) -> Result<Vec<Group>> {
+    /// Keeps files and directories from claiming the journal's blocks.
+    fn claim_journal(&mut self, journal: &Journal) -> Result<()> {
+        let owner = InodeNumber(self.sb.journal_inode);
+        journal.places().try_for_each(|(start, count)| self.zones.claim(owner, start, count))
+    }
+
+    /// Reads all groups, and takes from them what follows: where the volume's own structures lie, and what is free. The
+    /// superblock's own counts are only as new as the last clean unmount of Linux.
+    fn read_groups(&mut self) -> Result<()> {
         let mut groups = Vec::new();
         groups.try_reserve_exact(self.sb.group_count as usize).map_err(|_| Error::NoMemory)?;
         for number in 0..self.sb.group_count {
@@ -124,7 +142,11 @@ impl<C: BlockCache> Ext4<C> {
             let buffer = self.load(block, Kind::Plain)?;
             groups.push(Group::parse(&self.sb, number, &buffer.bytes()[offset..offset + self.sb.desc_size])?);
         }
-        Ok(groups)
+        self.zones = Zones::of_groups(&self.sb, &groups)?;
+        self.counters.free_blocks = groups.iter().map(|group| u64::from(group.free_blocks)).sum();
+        self.counters.free_inodes = groups.iter().map(|group| group.free_inodes).sum();
+        self.groups = groups;
+        Ok(())
     }
 
     /// The block and offset of a group's descriptor.

@@ -65,11 +65,8 @@ impl Superblock {
         }
         let mut sb = Self::decode(raw, incompat)?;
         sb.check_geometry(device_bytes)?;
-        let counters = sb.counters();
-        if counters.free_blocks > sb.blocks || counters.free_inodes > sb.inodes {
-            return Err(Error::Corrupt("superblock counters"));
-        }
         sb.group_count = sb.groups()?;
+        let counters = sb.counters();
         Ok((sb, counters))
     }
 
@@ -239,6 +236,23 @@ impl Superblock {
 
     pub(crate) fn has_checksums(&self) -> bool {
         self.ro_compat & ro_compat::METADATA_CSUM != 0
+    }
+
+    /// Returns true if the volume has a journal in an inode of its own, false if it has none.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a journal on another device, [`Error::Corrupt`] when a journal is needed that is not
+    /// there.
+    pub(crate) fn has_own_journal(&self) -> Result<bool> {
+        let named = self.compat & compat::HAS_JOURNAL != 0;
+        let needed = self.incompat & incompat::RECOVER != 0;
+        match (named, self.journal_inode, self.raw[0xd0..0xe0] != [0; 16]) {
+            (true, 0, true) => Err(Error::Unsupported("a journal on another device")),
+            (true, 0, false) => Err(Error::Corrupt("superblock: a journal without an inode")),
+            (true, ..) => Ok(true),
+            (false, ..) if needed => Err(Error::Corrupt("superblock: a journal to be replayed is missing")),
+            (false, ..) => Ok(false),
+        }
     }
 
     pub(crate) fn has_index(&self) -> bool {

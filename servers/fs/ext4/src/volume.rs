@@ -12,12 +12,13 @@ use crate::device::BlockCache;
 use crate::error::{Error, Result};
 use crate::group::Group;
 use crate::inode::{Inode, InodeNumber, checksum_seed, is_sealed};
-use crate::journal::Journal;
+use crate::journal::{Journal, Overlay};
 use crate::metadata::Kind;
 use crate::superblock::{Counters, Superblock};
 use crate::survive::Survivor;
 use crate::time::Time;
 use crate::transaction::{DirtyBlocks, Running, Transaction, Undo};
+use crate::zones::Zones;
 
 /// A mounted ext4 volume over the caller's block cache.
 ///
@@ -30,9 +31,12 @@ pub struct Ext4<C> {
     pub(crate) sb: Superblock,
     pub(crate) counters: Counters,
     pub(crate) groups: Vec<Group>,
+    pub(crate) zones: Zones,
     pub(crate) dirty: DirtyBlocks,
     pub(crate) running: Running,
     pub(crate) journal: Option<Journal>,
+    /// What the log holds, on mounts that must not write.
+    pub(crate) overlay: Overlay,
     /// Inodes without a name, oldest first; the head of the list on disk is the last one.
     pub(crate) orphans: Vec<InodeNumber>,
     /// How often each inode is open.
@@ -54,6 +58,9 @@ pub struct Ext4<C> {
     pub(crate) generation: u32,
 }
 
+/// What is wrong with a block that is claimed where the volume keeps its own structures.
+const FOREIGN: &str = "a block of the volume's own structures or journal is claimed";
+
 /// Where an inode lies: the block of the inode table, the offset in it in bytes, and its place among the block's.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct InodePlace {
@@ -71,7 +78,10 @@ impl<C: BlockCache> Ext4<C> {
         if block.0 < self.sb.first_data_block || block.0 >= self.sb.blocks {
             return Err(Error::Corrupt("block number"));
         }
-        let buffer = self.cache.get(block.0)?;
+        if kind != Kind::Plain && !self.zones.are_clear_of(block, 1) {
+            return Err(Error::Corrupt(FOREIGN));
+        }
+        let buffer = self.fetch(block)?;
         if buffer.bytes().len() != self.sb.block_size {
             return Err(Error::Invalid);
         }
@@ -80,6 +90,17 @@ impl<C: BlockCache> Ext4<C> {
             buffer.set_verified(0);
         }
         Ok(buffer)
+    }
+
+    /// Checks that `count` blocks from `start` on lie on the volume, and that `inode` may have them.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub(crate) fn check_blocks(&self, inode: InodeNumber, start: VolumeBlock, count: u64) -> Result<()> {
+        if !self.sb.contains(start, count) {
+            return Err(Error::Corrupt("block number"));
+        }
+        if self.zones.allow(inode, start, count) { Ok(()) } else { Err(Error::Corrupt(FOREIGN)) }
     }
 
     /// Whether a block's checksum need not be looked at: it was found right before, or the block was changed in memory

@@ -7,7 +7,7 @@ use super::Journal;
 use super::format::{BlockType, Format, MAGIC, Tag};
 use crate::block_number::VolumeBlock;
 use crate::buffer::{Buffer, Pool};
-use crate::bytes::{be32, high32, low32, put_be32, put_le32};
+use crate::bytes::{be32, put_le32};
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
 use crate::time::Time;
@@ -206,9 +206,7 @@ impl<C: BlockCache> Log<'_, C> {
     fn write_commit(&mut self, now: Time) -> Result<()> {
         self.append_new(|format, sequence, bytes| {
             Format::put_header(bytes, BlockType::Commit, sequence);
-            put_be32(bytes, 0x30, high32(now.seconds as u64));
-            put_be32(bytes, 0x34, low32(now.seconds as u64));
-            put_be32(bytes, 0x38, now.nanoseconds);
+            Format::put_commit_time(bytes, now);
             format.seal(BlockType::Commit, bytes);
         })
     }

@@ -167,18 +167,6 @@ impl DirtyBlocks {
         }
     }
 
-    /// Takes a block of a transaction replayed from the journal (mounts that must not write).
-    pub(crate) fn insert_replayed(&mut self, block: VolumeBlock, content: Buffer) {
-        let dirty = DirtyBlock {
-            current: content.clone(),
-            kind: Kind::Plain,
-            running: false,
-            operation: 0,
-            committed: Some(content),
-        };
-        self.map.insert(block, dirty);
-    }
-
     /// All committed contents that are not written home yet, in ascending order.
     pub(crate) fn to_write_home(&self) -> Vec<(VolumeBlock, Buffer)> {
         let mut blocks: Vec<(VolumeBlock, Buffer)> =
