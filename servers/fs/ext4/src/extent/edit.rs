@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::node::{self, Extent, LARGEST_UNWRITTEN, Node};
-use super::{DEEPEST, Path};
+use super::{DEEPEST, NodeBytes, Path};
 use crate::block_number::{FileBlock, VolumeBlock};
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
@@ -314,9 +314,10 @@ impl<C: BlockCache> Transaction<'_, C> {
             }
             let block = root.child(0);
             let depth = root.depth() - 1;
-            let buffer = self.load(block, Kind::Extents(seed))?;
-            node::check(buffer.bytes(), Some(depth))?;
-            let child = Node(buffer.bytes());
+            let bytes = NodeBytes::Block(self.load(block, Kind::Extents(seed))?);
+            node::check(bytes.node().0, Some(depth))?;
+            self.check_entries(number, &bytes)?;
+            let child = bytes.node();
             if child.entries() > Node(&inode.map).max() || self.credits_left() < 2 {
                 return Ok(());
             }

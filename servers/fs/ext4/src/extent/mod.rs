@@ -15,13 +15,16 @@ use crate::metadata::Kind;
 use crate::volume::Ext4;
 
 pub(crate) use edit::{INSERT_CREDITS, REMOVE_CREDITS};
+use node::{Bounds, Node, check, check_bounds, check_order};
 pub(crate) use node::{Extent, LARGEST_UNWRITTEN, LARGEST_WRITTEN, empty_root, put_root};
-use node::{Node, check};
 
 /// Deeper trees than this are not possible with 32-bit block numbers.
 pub(crate) const DEEPEST: usize = 5;
 /// The first block number that no file can have.
 pub(crate) const END_OF_FILES: FileBlock = FileBlock(u32::MAX);
+
+/// The mark of a tree block whose entries were found right, beside that of its checksum.
+const ENTRIES_CHECKED: u32 = 1;
 
 /// What a run of a file's blocks is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,9 +80,6 @@ impl<C: BlockCache> Ext4<C> {
         if let Some(extent) = leaf.index.map(|index| node.extent(index)) {
             let inside = at - extent.block;
             if inside < extent.count {
-                if !self.sb.contains(extent.start, u64::from(extent.count)) {
-                    return Err(Error::Corrupt("extent"));
-                }
                 return Ok(Run {
                     start: Some(extent.start + u64::from(inside)),
                     count: extent.count - inside,
@@ -114,9 +114,12 @@ impl<C: BlockCache> Ext4<C> {
         let depth = Node(&inode.map).depth();
         let mut path = Path { steps: [Step::default(); DEEPEST + 1], depth };
         let mut block = None;
+        let mut bounds = Bounds { first: None, end: END_OF_FILES };
         for level in 0..=depth {
             let bytes = self.node_bytes(seed, inode, block)?;
             check(bytes.node().0, Some(depth - level))?;
+            self.check_entries(number, &bytes)?;
+            check_bounds(bytes.node().0, bounds)?;
             let index = bytes.node().find(at);
             path.steps[level] = Step { block, index };
             if level < depth {
@@ -127,9 +130,35 @@ impl<C: BlockCache> Ext4<C> {
                 }
                 path.steps[level].index = Some(entry);
                 block = Some(bytes.node().child(entry));
+                bounds.first = Some(bytes.node().key(entry));
+                if entry + 1 < bytes.node().entries() {
+                    bounds.end = bytes.node().key(entry + 1);
+                }
             }
         }
         Ok(path)
+    }
+
+    /// Checks a node's entries: their order, and the blocks they name. A block is checked once while it is in memory.
+    fn check_entries(&self, number: InodeNumber, bytes: &NodeBytes<'_>) -> Result<()> {
+        if let NodeBytes::Block(buffer) = bytes
+            && buffer.is_verified(ENTRIES_CHECKED)
+        {
+            return Ok(());
+        }
+        let node = bytes.node();
+        check_order(node.0)?;
+        for (start, count) in (0..node.entries()).map(|index| node.blocks(index)) {
+            self.check_blocks(number, start, count)?;
+        }
+        match bytes {
+            // What the journal's inode may have, others may not.
+            NodeBytes::Block(buffer) if number.0 != self.sb.journal_inode => {
+                buffer.set_verified(ENTRIES_CHECKED);
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     fn node_bytes<'a>(

@@ -73,6 +73,34 @@ pub(super) fn check(bytes: &[u8], depth: Option<usize>) -> Result<()> {
     }
 }
 
+/// The first key that a node's parent names (none above the root), and where the parent's next entry begins.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) first: Option<FileBlock>,
+    pub(super) end: FileBlock,
+}
+
+/// Checks that entries ascend, are not empty and do not overlap.
+pub(super) fn check_order(bytes: &[u8]) -> Result<()> {
+    let node = Node(bytes);
+    let mut end = FileBlock(0);
+    for index in 0..node.entries() {
+        let key = node.key(index);
+        let next = key.0.checked_add(node.length(index)).map(FileBlock);
+        end = next.filter(|next| key >= end && *next > key).ok_or(Error::Corrupt("extents out of order"))?;
+    }
+    Ok(())
+}
+
+/// Checks that a node in order has only what its parent says.
+pub(super) fn check_bounds(bytes: &[u8], bounds: Bounds) -> Result<()> {
+    let node = Node(bytes);
+    let Some(last) = node.entries().checked_sub(1) else { return Ok(()) };
+    let begins = bounds.first.is_none_or(|first| first == node.key(0));
+    let ends = node.key(last).0.checked_add(node.length(last)).is_some_and(|end| end <= bounds.end.0);
+    if begins && ends { Ok(()) } else { Err(Error::Corrupt("extents outside of their node's range")) }
+}
+
 impl Node<'_> {
     pub(super) fn entries(&self) -> usize {
         usize::from(le16(self.0, 2))
@@ -105,6 +133,20 @@ impl Node<'_> {
             count: if unwritten { count - LARGEST_WRITTEN } else { count },
             unwritten,
         }
+    }
+
+    /// How many blocks of the file entry `index` covers at least: those of an extent, or one.
+    fn length(&self, index: usize) -> u32 {
+        if self.depth() == 0 { self.extent(index).count } else { 1 }
+    }
+
+    /// The blocks of the volume that entry `index` names.
+    pub(super) fn blocks(&self, index: usize) -> (VolumeBlock, u64) {
+        if self.depth() > 0 {
+            return (self.child(index), 1);
+        }
+        let extent = self.extent(index);
+        (extent.start, u64::from(extent.count))
     }
 
     /// The block of the node below that entry `index` names.
