@@ -53,6 +53,41 @@ impl<C: BlockCache> Ext4<C> {
         Ok(buffer)
     }
 
+    /// The part of a range of blocks that lies in the group where it begins: the group, its place in it, and its length.
+    fn part_in_group(&self, start: VolumeBlock, count: u32) -> Result<(u32, u32, u32)> {
+        let (group, first) = self.sb.locate(start)?;
+        Ok((group, first, count.min(self.sb.group_blocks(group) - first)))
+    }
+
+    /// Checks that blocks of a file are in use, as they must be to be freed.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub(crate) fn check_in_use(&self, start: VolumeBlock, count: u32) -> Result<()> {
+        let (mut start, mut count) = (start, count);
+        while count > 0 {
+            let (group, first, part) = self.part_in_group(start, count)?;
+            self.check_used(group, first, part)?;
+            start = start + u64::from(part);
+            count -= part;
+        }
+        Ok(())
+    }
+
+    fn check_used(&self, number: u32, first: u32, count: u32) -> Result<()> {
+        let corrupt = Error::Corrupt("freeing a block that is not in use");
+        let group = &self.groups[number as usize];
+        if group.flags & BLOCK_UNINIT != 0 {
+            return Err(corrupt);
+        }
+        let bits = self.block_bitmap(number, group)?;
+        let mut own = false;
+        self.own_metadata(number, group, |from, length| {
+            own |= from < first + count && first < from + length;
+        });
+        if own || !bitmap::all(bits.bytes(), first, count, true) { Err(corrupt) } else { Ok(()) }
+    }
+
     /// Calls `f` with each range of the group's blocks that its own metadata takes.
     fn own_metadata(&self, number: u32, group: &Group, mut f: impl FnMut(u32, u32)) {
         let table = u64::from(self.sb.inodes_per_group.div_ceil(self.sb.inodes_per_block()));
@@ -189,8 +224,7 @@ impl<C: BlockCache> Transaction<'_, C> {
         }
         let (mut start, mut count) = (start, count);
         while count > 0 {
-            let (group, first) = self.sb.locate(start)?;
-            let part = count.min(self.sb.group_blocks(group) - first);
+            let (group, first, part) = self.part_in_group(start, count)?;
             self.free_in_group(group, first, start, part)?;
             start = start + u64::from(part);
             count -= part;
@@ -206,21 +240,9 @@ impl<C: BlockCache> Transaction<'_, C> {
     }
 
     fn free_in_group(&mut self, number: u32, first: u32, start: VolumeBlock, count: u32) -> Result<()> {
-        let corrupt = Error::Corrupt("freeing a block that is not in use");
-        let group = self.groups[number as usize].clone();
-        if group.flags & BLOCK_UNINIT != 0 {
-            return Err(corrupt);
-        }
-        let bits = self.block_bitmap(number, &group)?;
-        let mut own = false;
-        self.own_metadata(number, &group, |from, length| {
-            own |= from < first + count && first < from + length
-        });
-        if own || !bitmap::all(bits.bytes(), first, count, true) {
-            return Err(corrupt);
-        }
-        drop(bits);
-        bitmap::clear(self.edit(group.block_bitmap, Kind::Plain)?, first, count);
+        self.check_used(number, first, count)?;
+        let bitmap = self.groups[number as usize].block_bitmap;
+        bitmap::clear(self.edit(bitmap, Kind::Plain)?, first, count);
         self.hold(number, first, start, count)?;
         let group = self.group_mut(number)?;
         group.free_blocks += count;

@@ -166,7 +166,7 @@ impl<C: BlockCache> Ext4<C> {
         }
         match self.any_inode(number) {
             Ok(inode) if inode.links > 0 => Ok(()),
-            _ => self.delete_soon(number),
+            _ => self.free_soon(number),
         }
     }
 

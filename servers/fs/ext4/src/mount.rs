@@ -88,6 +88,7 @@ impl<C: BlockCache> Ext4<C> {
             operations: 0,
             writable,
             aborted: false,
+            stopped: false,
             use_reserve: true,
             generation,
             survivor: state.map(Survivor::new).transpose()?,
@@ -143,7 +144,8 @@ impl<C: BlockCache> Ext4<C> {
             groups.push(Group::parse(&self.sb, number, &buffer.bytes()[offset..offset + self.sb.desc_size])?);
         }
         self.zones = Zones::of_groups(&self.sb, &groups)?;
-        self.counters.free_blocks = groups.iter().map(|group| u64::from(group.free_blocks)).sum();
+        let free: u64 = groups.iter().map(|group| u64::from(group.free_blocks)).sum();
+        self.counters.free_blocks = free * self.sb.blocks_per_cluster().unwrap_or(1);
         self.counters.free_inodes = groups.iter().map(|group| group.free_inodes).sum();
         self.groups = groups;
         Ok(())
@@ -166,7 +168,11 @@ impl<C: BlockCache> Ext4<C> {
         self.sb.incompat |= incompat::RECOVER;
         self.sb.note_mount(self.now.seconds);
         self.write_superblock()?;
+        let failed = self.journal.as_mut().is_some_and(Journal::take_error);
         self.start_log()?;
+        if failed {
+            self.note_damage();
+        }
         self.restore_survived()?;
         self.process_orphans()?;
         self.commit()
@@ -186,6 +192,16 @@ impl<C: BlockCache> Ext4<C> {
         Ok(())
     }
 
+    /// Records that damage was found. The next commit writes it into the superblock; a volume that says so (`errors=`)
+    /// takes no operations from now on, only what makes earlier ones durable.
+    pub(crate) fn note_damage(&mut self) {
+        if self.writable {
+            self.sb.note_error(self.now.seconds);
+            self.running.changed = true;
+            self.stopped |= self.sb.stops_on_errors();
+        }
+    }
+
     /// Makes everything durable, empties the journal and stops writing. Files that are still open without a name stay
     /// on the orphan list for the next mount. Can be repeated after an error.
     ///
@@ -197,7 +213,9 @@ impl<C: BlockCache> Ext4<C> {
         if !self.writable {
             return Ok(());
         }
-        self.finish_deletions()?;
+        if !self.stopped {
+            self.finish_deletions()?;
+        }
         self.sync()?;
         self.checkpoint()?;
         self.stop_log()?;

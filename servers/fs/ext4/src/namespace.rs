@@ -185,7 +185,7 @@ impl<C: BlockCache> Ext4<C> {
 
     fn delete_unused(&mut self, gone: Option<InodeNumber>) -> Result<()> {
         match gone {
-            Some(number) if !self.open.contains_key(&number) => self.delete_soon(number),
+            Some(number) if !self.open.contains_key(&number) => self.free_soon(number),
             _ => Ok(()),
         }
     }

@@ -21,6 +21,8 @@ use crate::transaction::Transaction;
 use crate::volume::Ext4;
 
 const FILE_MAGIC: u32 = 0x0b10_ca04;
+/// Changing the list: the inode and its neighbours.
+const SET_ASIDE_CREDITS: usize = 8;
 
 impl<C: BlockCache> Transaction<'_, C> {
     /// Puts an inode on the list; the caller stores it.
@@ -35,6 +37,13 @@ impl<C: BlockCache> Transaction<'_, C> {
 
     /// Takes an inode off the list; the caller stores it.
     pub(crate) fn drop_orphan(&mut self, number: InodeNumber, inode: &mut Inode) -> Result<()> {
+        self.unchain_orphan(number)?;
+        inode.deleted = 0;
+        Ok(())
+    }
+
+    /// Makes the list's neighbours of an inode point past it.
+    fn unchain_orphan(&mut self, number: InodeNumber) -> Result<()> {
         let Some(index) = self.orphans.iter().rposition(|orphan| *orphan == number) else { return Ok(()) };
         let before = index.checked_sub(1).map_or(0, |index| self.orphans[index].0);
         match self.orphans.get(index + 1).copied() {
@@ -46,7 +55,6 @@ impl<C: BlockCache> Transaction<'_, C> {
             }
         }
         self.remove_orphan(index);
-        inode.deleted = 0;
         Ok(())
     }
 }
@@ -63,34 +71,71 @@ impl<C: BlockCache> Ext4<C> {
         }
     }
 
-    /// Frees an inode that has just lost its last name or user. The operation that took it is done: what cannot be freed
-    /// now, because a block is still being read, is freed later.
-    pub(crate) fn delete_soon(&mut self, number: InodeNumber) -> Result<()> {
-        match self.delete_inode(number) {
-            Err(Error::Io(_)) => {
+    /// Frees the space of an inode that has just become an orphan. The operation that made it one is done, and answers
+    /// so: what cannot be freed now, because a block is still being read, is freed later; what is damaged is set aside.
+    ///
+    /// # Errors
+    /// [`Error::Aborted`].
+    pub(crate) fn free_soon(&mut self, number: InodeNumber) -> Result<()> {
+        match self.free_or_set_aside(number) {
+            Err(Error::Aborted) => Err(Error::Aborted),
+            Err(_) => {
                 self.unfinished.push(number);
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Frees what orphans still hold because it had to wait. For callers with asynchronous devices; unmounting does it
+    /// too.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it has to wait again.
+    pub fn finish_deletions(&mut self) -> Result<()> {
+        while let Some(number) = self.unfinished.last().copied() {
+            // It may have got a name again, or have been freed and used anew.
+            if self.orphans.contains(&number) {
+                self.free_or_set_aside(number)?;
+            }
+            self.unfinished.pop();
+        }
+        Ok(())
+    }
+
+    fn free_or_set_aside(&mut self, number: InodeNumber) -> Result<()> {
+        match self.process_orphan(number) {
+            Err(Error::Corrupt(_)) => self.set_aside(number),
+            other => other,
+        }
+    }
+
+    /// Takes an inode whose space cannot be freed, because something of it is damaged, off the list. What it holds is
+    /// left to e2fsck, for which the superblock's note of damage asks.
+    fn set_aside(&mut self, number: InodeNumber) -> Result<()> {
+        self.note_damage();
+        let taken = self.transact_anyway(SET_ASIDE_CREDITS, |t| match t.any_inode(number) {
+            Ok(mut inode) => {
+                t.drop_orphan(number, &mut inode)?;
+                t.write_inode(number, &inode, true)
+            }
+            Err(Error::Corrupt(_) | Error::NotFound) => t.unchain_orphan(number),
+            Err(error) => Err(error),
+        });
+        match taken {
+            // A neighbour is damaged, too: the list on the disk stays as it is, for the next mount to cut.
+            Err(Error::Corrupt(_)) => {
+                self.orphans.retain(|orphan| *orphan != number);
                 Ok(())
             }
             other => other,
         }
     }
 
-    /// Frees the inodes whose deletion had to wait. For callers with asynchronous devices; unmounting does it too.
-    ///
-    /// # Errors
-    /// [`Error::Io`] when it has to wait again.
-    pub fn finish_deletions(&mut self) -> Result<()> {
-        while let Some(number) = self.unfinished.last().copied() {
-            self.delete_inode(number)?;
-            self.unfinished.pop();
-        }
-        Ok(())
-    }
-
     /// Finishes a truncation that had to wait for a block, before the file changes in another way.
     pub(crate) fn finish_earlier(&mut self, number: InodeNumber) -> Result<()> {
         if self.orphans.contains(&number) && self.any_inode(number)?.links > 0 {
-            self.finish_truncate(number)?;
+            return self.free_or_set_aside(number);
         }
         Ok(())
     }
@@ -104,10 +149,16 @@ impl<C: BlockCache> Ext4<C> {
         let unused = |orphan: &&InodeNumber| !self.open.contains_key(*orphan);
         let unused: Vec<InodeNumber> = self.orphans.iter().rev().filter(unused).copied().collect();
         for number in unused {
-            self.process_orphan(number)?;
+            if self.stopped {
+                return Ok(());
+            }
+            self.free_or_set_aside(number)?;
         }
-        if self.sb.compat & compat::ORPHAN_FILE != 0 && self.sb.orphan_file_inode != 0 {
-            self.process_orphan_file()?;
+        if !self.stopped && self.sb.compat & compat::ORPHAN_FILE != 0 && self.sb.orphan_file_inode != 0 {
+            match self.process_orphan_file() {
+                Err(Error::Corrupt(_)) => self.note_damage(),
+                other => other?,
+            }
         }
         Ok(())
     }
@@ -117,22 +168,52 @@ impl<C: BlockCache> Ext4<C> {
         if inode.links == 0 { self.delete_inode(number) } else { self.finish_truncate(number) }
     }
 
+    /// Reads the list as far as it is one: it ends where it leaves the inodes that can be orphans, or comes back to itself.
+    /// What lies behind is lost to us, and found by e2fsck.
     fn read_orphan_list(&mut self) -> Result<()> {
         let mut seen = HashSet::new();
         let mut list = Vec::new();
         let mut next = self.counters.last_orphan;
         while next != 0 {
             let number = InodeNumber(next);
-            let reserved = next < self.sb.first_inode || next > self.sb.inodes;
-            if reserved || !seen.insert(number) {
-                return Err(Error::Corrupt("orphan list"));
-            }
+            let known = !self.can_be_orphan(number) || !seen.insert(number);
+            let inode = match self.any_inode(number) {
+                _ if known => None,
+                Err(Error::Corrupt(_)) => None,
+                other => Some(other?),
+            };
+            let Some(inode) = inode else {
+                list.reverse();
+                self.orphans = list;
+                return self.cut_orphan_list();
+            };
             list.push(number);
-            next = self.any_inode(number)?.deleted;
+            next = inode.deleted;
         }
         list.reverse();
         self.orphans = list;
         Ok(())
+    }
+
+    fn can_be_orphan(&self, number: InodeNumber) -> bool {
+        (self.sb.first_inode..=self.sb.inodes).contains(&number.0)
+    }
+
+    /// Makes the oldest orphan that was found the end of the list on the disk.
+    fn cut_orphan_list(&mut self) -> Result<()> {
+        self.note_damage();
+        let oldest = self.orphans.first().copied();
+        self.transact_anyway(SET_ASIDE_CREDITS, |t| match oldest {
+            Some(number) => {
+                let mut inode = t.any_inode(number)?;
+                inode.deleted = 0;
+                t.write_inode(number, &inode, true)
+            }
+            None => {
+                t.counters_mut().last_orphan = 0;
+                Ok(())
+            }
+        })
     }
 
     fn process_orphan_file(&mut self) -> Result<()> {
@@ -140,28 +221,46 @@ impl<C: BlockCache> Ext4<C> {
         let inode = self.any_inode(file)?;
         let blocks = (inode.size / self.sb.block_size as u64).min(1 << 16) as u32;
         for at in (0..blocks).map(FileBlock) {
-            let place = self.map_block(file, &inode, at)?.start.ok_or(Error::Corrupt("orphan file"))?;
-            for number in self.orphan_file_entries(file, &inode, place)? {
-                self.adopt_orphan(number)?;
+            match self.process_orphan_block(file, &inode, at) {
+                Err(Error::Corrupt(_)) => self.note_damage(),
+                other => other?,
             }
-            self.clear_orphan_file_block(file, &inode, place)?;
+            if self.stopped {
+                return Ok(());
+            }
         }
         self.sb.ro_compat &= !ro_compat::ORPHAN_PRESENT;
         self.running.changed = true;
         Ok(())
     }
 
+    /// Works off one block of the orphan file. Entries that cannot be orphans are left to e2fsck, as is a block that is
+    /// none of the file's.
+    fn process_orphan_block(&mut self, file: InodeNumber, inode: &Inode, at: FileBlock) -> Result<()> {
+        let place = self.map_block(file, inode, at)?.start.ok_or(Error::Corrupt("orphan file"))?;
+        for number in self.orphan_file_entries(file, inode, place)? {
+            if self.stopped {
+                return Ok(());
+            }
+            match self.adopt_orphan(number) {
+                Err(Error::Corrupt(_)) => self.note_damage(),
+                other => other?,
+            }
+        }
+        if self.stopped { Ok(()) } else { self.clear_orphan_file_block(file, inode, place) }
+    }
+
     /// Moves an entry of the orphan file to the list, and works it off.
     fn adopt_orphan(&mut self, number: InodeNumber) -> Result<()> {
-        if number.0 < self.sb.first_inode || number.0 > self.sb.inodes {
+        if !self.can_be_orphan(number) {
             return Err(Error::Corrupt("orphan file"));
         }
-        self.transact(8, |t| {
+        self.transact(SET_ASIDE_CREDITS, |t| {
             let mut inode = t.any_inode(number)?;
             t.add_orphan(number, &mut inode)?;
             t.write_inode(number, &inode, true)
         })?;
-        self.process_orphan(number)
+        self.free_or_set_aside(number)
     }
 
     fn orphan_file_entries(

@@ -61,7 +61,7 @@ impl<C: BlockCache> Ext4<C> {
             t.write_inode(number, &inode, true)?;
             Ok(done)
         })?;
-        if done { Ok(()) } else { self.finish_truncate(number) }
+        if done { Ok(()) } else { self.free_soon(number) }
     }
 
     /// Frees what lies beyond the size of an inode on the orphan list, and takes it off if it has a name.
@@ -103,6 +103,7 @@ impl<C: BlockCache> Ext4<C> {
         if self.changeable(number)?.has(flags::APPEND) && !matches!(how, Fallocate::Allocate { .. }) {
             return Err(Error::NotPermitted);
         }
+        self.check_range(number, offset, end, how)?;
         match how {
             Fallocate::PunchHole => {
                 self.zero_edges(number, offset, end)?;
@@ -116,6 +117,22 @@ impl<C: BlockCache> Ext4<C> {
                 self.make_unwritten(number, offset, end)
             }
         }
+    }
+
+    /// Looks at all of the map that an operation of several steps is going to change, so that damage refuses the first.
+    fn check_range(&self, number: InodeNumber, offset: u64, end: u64, how: Fallocate) -> Result<()> {
+        let inode = self.changeable(number)?;
+        let size = self.sb.block_size;
+        let (mut at, to) = (FileBlock::of(offset, size), FileBlock::behind(end, size));
+        while at < to {
+            let run = self.map_block(number, &inode, at)?;
+            let count = run.count.min(to - at);
+            if let Some(start) = run.start.filter(|_| how == Fallocate::PunchHole) {
+                self.check_in_use(start, count)?;
+            }
+            at = at + count;
+        }
+        Ok(())
     }
 
     /// Zeros the parts of blocks at both ends of a range.

@@ -15,7 +15,18 @@ pub const SUPERBLOCK_OFFSET: u64 = 1024;
 /// Its length in bytes.
 pub const SUPERBLOCK_BYTES: usize = 1024;
 const MAGIC: u16 = 0xef53;
+/// The bit of the state that says that damage was found.
+const STATE_DAMAGED: u16 = 2;
 const CHECKSUM_AT: usize = 0x3fc;
+
+/// Fields by their offset.
+mod at {
+    pub(super) const STATE: usize = 0x3a;
+    pub(super) const ON_ERRORS: usize = 0x3c;
+    pub(super) const ERROR_COUNT: usize = 0x194;
+    pub(super) const FIRST_ERROR_TIME: usize = 0x198;
+    pub(super) const LAST_ERROR_TIME: usize = 0x1cc;
+}
 
 /// The superblock as it was read, and what follows from it.
 #[derive(Debug, Clone)]
@@ -150,7 +161,7 @@ impl Superblock {
     }
 
     /// How many blocks one bit of a block bitmap stands for: more than one only with `bigalloc`.
-    fn blocks_per_cluster(&self) -> Option<u64> {
+    pub(crate) fn blocks_per_cluster(&self) -> Option<u64> {
         let (block, cluster) = (le32(&self.raw, 0x18), le32(&self.raw, 0x1c));
         if self.ro_compat & ro_compat::BIGALLOC == 0 {
             return (cluster == block).then_some(1);
@@ -207,6 +218,24 @@ impl Superblock {
         put_le16(&mut self.raw, 0x34, mounts);
         put_le32(&mut self.raw, 0x2c, low32(time as u64));
         self.raw[0x274] = (high32(time as u64) & 0xff) as u8;
+    }
+
+    /// Notes that damage was found: e2fsck then looks at the whole volume, whatever the journal says.
+    pub(crate) fn note_error(&mut self, now: i64) {
+        let raw = &mut self.raw;
+        let (state, count) = (le16(raw, at::STATE) | STATE_DAMAGED, le32(raw, at::ERROR_COUNT));
+        put_le16(raw, at::STATE, state);
+        put_le32(raw, at::ERROR_COUNT, count.saturating_add(1));
+        if count == 0 {
+            put_le32(raw, at::FIRST_ERROR_TIME, low32(now as u64));
+        }
+        put_le32(raw, at::LAST_ERROR_TIME, low32(now as u64));
+    }
+
+    /// Returns true if the volume is to take no more changes once damage was found (`errors=remount-ro`, and `panic`: a
+    /// server does not stop the system).
+    pub(crate) fn stops_on_errors(&self) -> bool {
+        matches!(le16(&self.raw, at::ON_ERRORS), 2 | 3)
     }
 
     /// Notes in which group this copy lies.

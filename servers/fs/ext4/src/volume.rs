@@ -41,7 +41,7 @@ pub struct Ext4<C> {
     pub(crate) orphans: Vec<InodeNumber>,
     /// How often each inode is open.
     pub(crate) open: HashMap<InodeNumber, u32>,
-    /// Inodes to be deleted whose deletion had to wait for a block.
+    /// Orphans whose space is still to be freed: that had to wait for a block.
     pub(crate) unfinished: Vec<InodeNumber>,
     pub(crate) data: DirtyData,
     pub(crate) now: Time,
@@ -50,6 +50,8 @@ pub struct Ext4<C> {
     pub(crate) operations: u64,
     pub(crate) writable: bool,
     pub(crate) aborted: bool,
+    /// Whether damage was found on a volume that wants no more changes then.
+    pub(crate) stopped: bool,
     /// Whether the blocks reserved for the superuser may be used.
     pub(crate) use_reserve: bool,
     /// Where what must survive a killed server is kept.
@@ -192,7 +194,7 @@ impl<C: BlockCache> Ext4<C> {
 
     /// Whether operations may write.
     pub fn is_writable(&self) -> bool {
-        self.writable && !self.aborted
+        self.writable && !self.aborted && !self.stopped
     }
 
     /// The volume's name, without the padding.

@@ -86,8 +86,25 @@ impl<C: BlockCache> Ext4<C> {
     /// usable by committing what was freed, commits and tries once more.
     ///
     /// # Errors
-    /// Those of `operation`, of the reservation, and of a commit that makes room; nothing was changed then.
+    /// Those of `operation`, of the reservation, and of a commit that makes room; nothing was changed then but the
+    /// superblock's note of damage. [`Error::ReadOnly`] after damage on a volume that stops then.
     pub(crate) fn transact<R>(
+        &mut self,
+        credits: usize,
+        operation: impl FnMut(&mut Transaction<'_, C>) -> Result<R>,
+    ) -> Result<R> {
+        if self.stopped {
+            return Err(Error::ReadOnly);
+        }
+        let answer = self.transact_anyway(credits, operation);
+        if matches!(answer, Err(Error::Corrupt(_))) {
+            self.note_damage();
+        }
+        answer
+    }
+
+    /// Runs an operation that must be possible after damage, too.
+    pub(crate) fn transact_anyway<R>(
         &mut self,
         credits: usize,
         mut operation: impl FnMut(&mut Transaction<'_, C>) -> Result<R>,
