@@ -15,9 +15,11 @@ const STEP_BYTES: usize = 8 << 20;
 const ZEROS: [u8; 4096] = [0; 4096];
 
 impl<C: BlockCache> Ext4<C> {
-    /// The size in bytes that no file can exceed.
-    pub(crate) fn largest_file(&self) -> u64 {
-        u64::from(END_OF_FILES.0) * self.sb.block_size as u64
+    /// The size in bytes that a file mapped like this one cannot exceed.
+    pub(crate) fn largest_file(&self, inode: &Inode) -> u64 {
+        let extents = u64::from(END_OF_FILES.0);
+        let blocks = if inode.has_block_map() { extents.min(self.largest_block_map()) } else { extents };
+        blocks * self.sb.block_size as u64
     }
 
     /// An inode whose data can be read and written: a regular file.
@@ -45,7 +47,7 @@ impl<C: BlockCache> Ext4<C> {
     pub fn read(&self, number: InodeNumber, offset: u64, out: &mut [u8]) -> Result<usize> {
         let inode = self.regular(number)?;
         let length =
-            inode.size.min(self.largest_file()).saturating_sub(offset).min(out.len() as u64) as usize;
+            inode.size.min(self.largest_file(&inode)).saturating_sub(offset).min(out.len() as u64) as usize;
         let size = self.sb.block_size;
         let mut done = 0;
         while done < length {
@@ -90,7 +92,7 @@ impl<C: BlockCache> Ext4<C> {
     /// [`Error::NoSpace`] and [`Error::FileTooBig`] when not even one byte fits; [`Error::IsDirectory`],
     /// [`Error::Invalid`], [`Error::NotFound`], [`Error::NotPermitted`].
     pub fn write(&mut self, number: InodeNumber, offset: u64, data: &[u8]) -> Result<usize> {
-        let room = self.largest_file().checked_sub(offset).ok_or(Error::FileTooBig)?;
+        let room = self.largest_file(&self.regular(number)?).checked_sub(offset).ok_or(Error::FileTooBig)?;
         if room == 0 && !data.is_empty() {
             return Err(Error::FileTooBig);
         }
@@ -195,6 +197,7 @@ impl<C: BlockCache> Transaction<'_, C> {
         count: u32,
         unwritten: bool,
     ) -> Result<(VolumeBlock, u32)> {
+        let count = if inode.has_block_map() { count.min(self.blocks_in_table(block)?) } else { count };
         let goal = self.data_goal(number, inode, block)?;
         let (start, count) = self.allocate_blocks(goal, count)?;
         inode.add_blocks(&self.sb, i64::from(count))?;

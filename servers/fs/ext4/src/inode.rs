@@ -259,6 +259,16 @@ impl Inode {
         self.flags & flag != 0
     }
 
+    /// Whether its blocks are mapped by tables of block numbers, as in ext2 and ext3.
+    pub(crate) fn has_block_map(&self) -> bool {
+        !self.has(flags::EXTENTS | flags::INLINE_DATA)
+    }
+
+    /// Whether its size needs the feature `large_file`.
+    pub(crate) fn needs_large_file(&self) -> bool {
+        has_wide_size(self.mode) && self.size > 0x7fff_ffff
+    }
+
     /// Counts blocks of the file system as in use (or no longer, when negative).
     ///
     /// # Errors

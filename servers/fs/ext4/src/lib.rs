@@ -12,6 +12,7 @@ mod allocate;
 mod allocate_inode;
 mod attributes;
 mod bitmap;
+mod block_map;
 mod block_number;
 mod buffer;
 mod bytes;

@@ -3,7 +3,6 @@
 use crate::device::BlockCache;
 use crate::directory::{ADD_CREDITS, Found, check_name};
 use crate::error::{Error, Result};
-use crate::extent::empty_root;
 use crate::inode::{FileType, Inode, InodeNumber, flags};
 use crate::symlink::LINK_CREDITS;
 use crate::transaction::Transaction;
@@ -243,8 +242,7 @@ impl<C: BlockCache> Transaction<'_, C> {
         let generation = self.next_generation(number);
         let mut inode = Inode::new(&self.sb, mode, new.uid, gid, self.now, generation);
         if matches!(new.kind, FileType::Regular | FileType::Directory) {
-            inode.flags = flags::EXTENTS;
-            inode.map = empty_root();
+            self.start_map(&mut inode);
         }
         inode.links = if is_dir { 2 } else { 1 };
         Ok((number, inode))

@@ -41,7 +41,7 @@ impl<C: BlockCache> Ext4<C> {
     /// [`Error::FileTooBig`], [`Error::IsDirectory`], [`Error::Invalid`], [`Error::NotFound`],
     /// [`Error::NotPermitted`].
     pub fn truncate(&mut self, number: InodeNumber, size: u64) -> Result<()> {
-        if size > self.largest_file() {
+        if size > self.largest_file(&self.regular(number)?) {
             return Err(Error::FileTooBig);
         }
         self.finish_earlier(number)?;
@@ -89,20 +89,25 @@ impl<C: BlockCache> Ext4<C> {
     ///
     /// # Errors
     /// [`Error::NoSpace`], [`Error::FileTooBig`], [`Error::IsDirectory`], [`Error::NotFound`],
-    /// [`Error::NotPermitted`], [`Error::Invalid`] for an empty range.
+    /// [`Error::NotPermitted`], [`Error::Invalid`] for an empty range; [`Error::Unsupported`] for allocating in a file
+    /// that is not mapped by extents, as Linux answers it.
     pub fn fallocate(&mut self, number: InodeNumber, how: Fallocate, offset: u64, length: u64) -> Result<()> {
         let end = offset.checked_add(length).ok_or(Error::FileTooBig)?;
         if length == 0 {
             return Err(Error::Invalid);
         }
-        if end > self.largest_file() {
+        self.check_writable()?;
+        let inode = self.changeable(number)?;
+        if end > self.largest_file(&inode) {
             return Err(Error::FileTooBig);
         }
-        self.check_writable()?;
-        self.finish_earlier(number)?;
-        if self.changeable(number)?.has(flags::APPEND) && !matches!(how, Fallocate::Allocate { .. }) {
+        if inode.has(flags::APPEND) && !matches!(how, Fallocate::Allocate { .. }) {
             return Err(Error::NotPermitted);
         }
+        if inode.has_block_map() && how != Fallocate::PunchHole {
+            return Err(Error::Unsupported("allocating ahead in a file that is not mapped by extents"));
+        }
+        self.finish_earlier(number)?;
         self.check_range(number, offset, end, how)?;
         match how {
             Fallocate::PunchHole => {
@@ -266,9 +271,6 @@ impl<C: BlockCache> Ext4<C> {
 impl<C: BlockCache> Transaction<'_, C> {
     /// Frees the blocks beyond the inode's size as far as the credits go; answers whether none is left.
     pub(crate) fn free_beyond(&mut self, number: InodeNumber, inode: &mut Inode) -> Result<bool> {
-        if !inode.has(flags::EXTENTS) {
-            return Ok(true);
-        }
         let from = FileBlock::behind(inode.size, self.sb.block_size);
         let metadata = inode.mode >> 12 != 8;
         self.remove_extents(number, inode, from, END_OF_FILES, metadata)

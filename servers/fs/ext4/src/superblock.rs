@@ -61,6 +61,8 @@ pub(crate) struct Counters {
     pub(crate) last_orphan: u32,
     /// The compatible features: an operation may bring the first use of one.
     pub(crate) compat: u32,
+    /// The features that operations brought which others must know to write.
+    pub(crate) new_ro_compat: u32,
 }
 
 impl Superblock {
@@ -188,6 +190,7 @@ impl Superblock {
             free_inodes: le32(&self.raw, 0x10),
             last_orphan: le32(&self.raw, 0xe8),
             compat: self.compat,
+            new_ro_compat: 0,
         }
     }
 
@@ -204,7 +207,7 @@ impl Superblock {
         raw[0x275] = (high32(write_time as u64) & 0xff) as u8;
         put_le32(raw, 0x5c, counters.compat);
         put_le32(raw, 0x60, self.incompat);
-        put_le32(raw, 0x64, self.ro_compat);
+        put_le32(raw, 0x64, self.ro_compat | counters.new_ro_compat);
         if self.ro_compat & ro_compat::METADATA_CSUM != 0 {
             let checksum = crc32c(!0, &raw[..CHECKSUM_AT]);
             put_le32(raw, CHECKSUM_AT, checksum);

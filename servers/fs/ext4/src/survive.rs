@@ -159,7 +159,7 @@ impl Survivor {
         };
         put(counters.free_blocks);
         put(u64::from(counters.free_inodes) | u64::from(counters.last_orphan) << 32);
-        put(u64::from(counters.compat));
+        put(u64::from(counters.compat) | u64::from(counters.new_ro_compat) << 32);
         put(freed.len() as u64);
         freed.iter().for_each(|(start, count)| [start.0, u64::from(*count)].into_iter().for_each(&mut put));
         put(revoked.len() as u64);
@@ -199,11 +199,13 @@ impl Survivor {
 fn read_record(cursor: &mut Cursor<'_>) -> Result<Record> {
     let free_blocks = cursor.next()?;
     let word = cursor.next()?;
+    let features = cursor.next()?;
     let counters = Counters {
         free_blocks,
         free_inodes: (word & 0xffff_ffff) as u32,
         last_orphan: (word >> 32) as u32,
-        compat: (cursor.next()? & 0xffff_ffff) as u32,
+        compat: (features & 0xffff_ffff) as u32,
+        new_ro_compat: (features >> 32) as u32,
     };
     let mut record =
         Record { blocks: Vec::new(), groups: Vec::new(), freed: Vec::new(), revoked: Vec::new(), counters };

@@ -3,8 +3,8 @@
 use crate::block_number::FileBlock;
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
-use crate::extent::{Extent, INSERT_CREDITS, empty_root};
-use crate::inode::{FileType, Inode, InodeNumber, flags};
+use crate::extent::{Extent, INSERT_CREDITS};
+use crate::inode::{FileType, Inode, InodeNumber};
 use crate::metadata::Kind;
 use crate::transaction::Transaction;
 use crate::volume::Ext4;
@@ -65,8 +65,7 @@ impl<C: BlockCache> Transaction<'_, C> {
             inode.map[..target.len()].copy_from_slice(target);
             return Ok(());
         }
-        inode.flags |= flags::EXTENTS;
-        inode.map = empty_root();
+        self.start_map(inode);
         let start = self.allocate_block(self.inode_goal(number))?;
         inode.add_blocks(&self.sb, 1)?;
         self.insert_extent(number, inode, Extent { block: FileBlock(0), start, count: 1, unwritten: false })?;

@@ -10,6 +10,7 @@ use crate::bytes::le16;
 use crate::data::DirtyData;
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
+use crate::features::ro_compat;
 use crate::group::Group;
 use crate::inode::{Inode, InodeNumber, checksum_seed, is_sealed};
 use crate::journal::{Journal, Overlay};
@@ -207,6 +208,9 @@ impl<C: BlockCache> Transaction<'_, C> {
     /// Stores an inode; `essential` says that more than its times changed (what fdatasync must make durable).
     pub(crate) fn write_inode(&mut self, number: InodeNumber, inode: &Inode, essential: bool) -> Result<()> {
         self.raw_inode(number)?;
+        if inode.needs_large_file() && self.sb.ro_compat & ro_compat::LARGE_FILE == 0 {
+            self.counters_mut().new_ro_compat |= ro_compat::LARGE_FILE;
+        }
         let size = self.sb.inode_size;
         let place = self.inode_place(number)?;
         let mut raw = [0; 4096];

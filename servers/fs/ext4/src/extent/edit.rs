@@ -41,6 +41,9 @@ impl<C: BlockCache> Transaction<'_, C> {
         inode: &mut Inode,
         extent: Extent,
     ) -> Result<()> {
+        if inode.has_block_map() {
+            return self.insert_in_table(number, inode, extent.block, extent.start, extent.count);
+        }
         let seed = self.seed(number, inode);
         loop {
             let path = self.find_path(number, inode, extent.block)?;
@@ -205,6 +208,9 @@ impl<C: BlockCache> Transaction<'_, C> {
         to: FileBlock,
         metadata: bool,
     ) -> Result<bool> {
+        if inode.has_block_map() {
+            return self.remove_from_tables(inode, from, to, metadata);
+        }
         let mut done = from >= to;
         while !done && self.credits_left() >= REMOVE_CREDITS && !self.has_freed_enough() {
             done = self.remove_last(number, inode, from, to, metadata)?;

@@ -10,6 +10,7 @@ use crate::block_number::{FileBlock, VolumeBlock};
 use crate::buffer::Buffer;
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
+use crate::features::incompat;
 use crate::inode::{Inode, InodeNumber, flags};
 use crate::metadata::Kind;
 use crate::volume::Ext4;
@@ -73,6 +74,9 @@ impl<C: BlockCache> Ext4<C> {
     ///
     /// Worst case: reads five tree blocks.
     pub(crate) fn map_block(&self, number: InodeNumber, inode: &Inode, at: FileBlock) -> Result<Run> {
+        if inode.has_block_map() {
+            return self.map_by_table(inode, at);
+        }
         let path = self.find_path(number, inode, at)?;
         let leaf = path.steps[path.depth];
         let bytes = self.node_bytes(self.seed(number, inode), inode, leaf.block)?;
@@ -91,6 +95,14 @@ impl<C: BlockCache> Ext4<C> {
         Ok(Run { start: None, count: end.0.saturating_sub(at.0).max(1), unwritten: false })
     }
 
+    /// Gives a new inode an empty map: of extents where the volume has them.
+    pub(crate) fn start_map(&self, inode: &mut Inode) {
+        if self.sb.incompat & incompat::EXTENTS != 0 {
+            inode.flags |= flags::EXTENTS;
+            inode.map = empty_root();
+        }
+    }
+
     /// Where the first extent behind the path's position begins.
     fn hole_end(&self, number: InodeNumber, inode: &Inode, path: &Path) -> Result<FileBlock> {
         let seed = self.seed(number, inode);
@@ -107,7 +119,7 @@ impl<C: BlockCache> Ext4<C> {
 
     fn find_path(&self, number: InodeNumber, inode: &Inode, at: FileBlock) -> Result<Path> {
         if !inode.has(flags::EXTENTS) || inode.has(flags::INLINE_DATA) {
-            return Err(Error::Unsupported("a file that is not mapped by extents"));
+            return Err(Error::Unsupported("a file whose data lies in its inode"));
         }
         let seed = self.seed(number, inode);
         check(&inode.map, None)?;

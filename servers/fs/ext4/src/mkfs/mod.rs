@@ -317,6 +317,7 @@ impl<C: BlockCache> Formatter<'_, C> {
             free_inodes: groups.iter().map(|group| group.free_inodes).sum(),
             last_orphan: 0,
             compat: self.sb.compat,
+            new_ro_compat: 0,
         };
         let mut table = alloc::vec![0; (self.layout.descriptor_blocks * self.layout.block_size) as usize];
         for (number, (group, raw)) in (0..).zip(groups.iter().zip(table.chunks_exact_mut(self.sb.desc_size)))

@@ -73,12 +73,13 @@ pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// An image made by mke2fs with the defaults for ext4 and `options`.
+/// An image made by mke2fs with the defaults for ext4 (unless `-t` names another) and `options`.
 pub fn make_image(megabytes: u64, options: &[&str]) -> Vec<u8> {
     let file = Scratch::new("made");
     std::fs::File::create(&file.0).unwrap().set_len(megabytes << 20).unwrap();
     let path = file.0.to_str().unwrap().to_owned();
-    let arguments: Vec<&str> = [&["-q", "-F", "-t", "ext4"], options, &[&path]].concat();
+    let kind: &[&str] = if options.contains(&"-t") { &[] } else { &["-t", "ext4"] };
+    let arguments: Vec<&str> = [&["-q", "-F"], kind, options, &[&path]].concat();
     let output = run("mke2fs", &arguments);
     assert!(output.status.success(), "mke2fs: {}", text(&output));
     file.read()
