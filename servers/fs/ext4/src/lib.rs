@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+mod acl;
 mod allocate;
 mod allocate_inode;
 mod attributes;

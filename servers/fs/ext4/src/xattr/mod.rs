@@ -1,6 +1,7 @@
 //! Extended attributes: in the spare bytes of an inode, and in one block more.
 
 mod area;
+mod lists;
 
 use alloc::vec::Vec;
 
@@ -14,19 +15,20 @@ use crate::metadata::Kind;
 use crate::transaction::Transaction;
 use crate::volume::Ext4;
 
-use area::{Area, Attribute, MAGIC};
+pub(crate) use area::Attribute;
+use area::{Area, MAGIC};
 
 /// The name space of a name by its number in the format; a name without a dot at its end is a whole name.
 const NAME_SPACES: [(u8, &[u8]); 6] = [
-    (2, b"system.posix_acl_access"),
-    (3, b"system.posix_acl_default"),
+    (lists::ACCESS, b"system.posix_acl_access"),
+    (lists::DEFAULT, b"system.posix_acl_default"),
     (1, b"user."),
     (4, b"trusted."),
     (6, b"security."),
     (7, b"system."),
 ];
 /// Metadata blocks that changing an attribute can change.
-const XATTR_CREDITS: usize = 10;
+pub(crate) const XATTR_CREDITS: usize = 10;
 
 /// Whether [`Ext4::set_xattr`] makes a new attribute or changes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +88,8 @@ impl<C: BlockCache> Ext4<C> {
     }
 
     /// Copies the value of the attribute `name` (with its name space, such as `user.`) into `out`; answers its length.
-    /// An empty `out` only asks for the length.
+    /// An empty `out` only asks for the length. Access control lists come in the format of Linux's attributes: version 2, 8
+    /// bytes an entry.
     ///
     /// Worst case: reads two blocks.
     ///
@@ -97,10 +100,11 @@ impl<C: BlockCache> Ext4<C> {
         let inode = self.inode(number)?;
         let all = self.all_attributes(number, &inode)?;
         let found = all.iter().find(|a| a.index == index && a.name == rest).ok_or(Error::NoAttribute)?;
+        let value = lists::for_caller(found)?;
         if !out.is_empty() {
-            out.get_mut(..found.value.len()).ok_or(Error::BufferTooSmall)?.copy_from_slice(&found.value);
+            out.get_mut(..value.len()).ok_or(Error::BufferTooSmall)?.copy_from_slice(&value);
         }
-        Ok(found.value.len())
+        Ok(value.len())
     }
 
     /// Calls `each` with the full name of every attribute.
@@ -118,27 +122,35 @@ impl<C: BlockCache> Ext4<C> {
         Ok(())
     }
 
-    /// Gives an attribute a value.
+    /// Gives an attribute a value. An access control list (in the format of [`get_xattr`](Self::get_xattr)) changes the
+    /// permission bits, too, and is removed when they say all of it; one without entries is removed.
     ///
     /// Worst case: a new block, and a search for it in all bitmaps.
     ///
     /// # Errors
     /// [`Error::Exists`] (`Create`), [`Error::NoAttribute`] (`Replace`), [`Error::NoSpace`] when inode and block cannot
-    /// hold all attributes, [`Error::Invalid`] for an unknown name space.
+    /// hold all attributes, [`Error::Invalid`] for an unknown name space or a wrong access control list,
+    /// [`Error::NotPermitted`] for a default list of what is no directory, [`Error::Unsupported`] for a list of a symbolic
+    /// link.
     pub fn set_xattr(&mut self, number: InodeNumber, name: &[u8], value: &[u8], how: SetXattr) -> Result<()> {
         let (index, rest) = split_name(name)?;
         if value.len() > self.sb.block_size {
             return Err(Error::NoSpace);
         }
         self.transact(XATTR_CREDITS, |t| {
-            let inode = t.inode(number)?;
+            let mut inode = t.inode(number)?;
             let mut all = t.all_attributes(number, &inode)?;
             let found = all.iter().position(|a| a.index == index && a.name == rest);
             match (found, how) {
                 (Some(_), SetXattr::Create) => return Err(Error::Exists),
                 (None, SetXattr::Replace) => return Err(Error::NoAttribute),
-                (Some(at), _) => all[at].value = value.into(),
-                (None, _) => all.push(Attribute { index, name: rest.into(), value: value.into() }),
+                _ => {}
+            }
+            match (lists::to_store(&mut inode, index, value)?, found) {
+                (Some(value), Some(at)) => all[at].value = value,
+                (Some(value), None) => all.push(Attribute { index, name: rest.into(), value }),
+                (None, Some(at)) => drop(all.remove(at)),
+                (None, None) => {}
             }
             t.store_attributes(number, inode, all)
         })
@@ -164,7 +176,12 @@ impl<C: BlockCache> Ext4<C> {
 
 impl<C: BlockCache> Transaction<'_, C> {
     /// Stores all attributes of an inode: as many as fit in it, the rest in its block.
-    fn store_attributes(&mut self, number: InodeNumber, mut inode: Inode, all: Vec<Attribute>) -> Result<()> {
+    pub(crate) fn store_attributes(
+        &mut self,
+        number: InodeNumber,
+        mut inode: Inode,
+        all: Vec<Attribute>,
+    ) -> Result<()> {
         let spare = self.sb.inode_size.saturating_sub(128 + usize::from(inode.extra_bytes));
         let room = if self.sb.inode_size > 128 { spare.saturating_sub(4) } else { 0 };
         let (inside, outside) = distribute(all, room);
