@@ -165,7 +165,7 @@ impl<C: BlockCache> Ext4<C> {
         }
         self.open.remove(&number);
         // Only inodes without a name, and those being truncated, are on the list.
-        if !self.is_writable() || !self.orphans.contains(&number) {
+        if !self.is_writable() || !self.orphans.contains(number) {
             return Ok(());
         }
         match self.any_inode(number) {

@@ -121,19 +121,17 @@ impl<C: BlockCache> Ext4<C> {
         Ok((path.end(path.depth, self.numbers_per_block()) - path.slots[path.depth]) as u32)
     }
 
-    fn checked(&self, number: u32) -> Result<VolumeBlock> {
-        let block = VolumeBlock(u64::from(number));
-        if self.sb.contains(block, 1) { Ok(block) } else { Err(Error::Corrupt("block map")) }
-    }
-
-    fn indirect(&self, number: u32) -> Result<Table<'static>> {
-        Ok(Table::Block(self.load(self.checked(number)?, Kind::Plain)?))
+    /// The blocks of the volume from `number` on, which `owner` may have.
+    fn checked(&self, owner: InodeNumber, number: u32, count: u32) -> Result<VolumeBlock> {
+        let start = VolumeBlock(u64::from(number));
+        self.check_blocks(owner, start, u64::from(count))?;
+        Ok(start)
     }
 
     /// What the run of blocks from `at` on is: at most up to the end of its table.
     ///
     /// Worst case: reads three indirect blocks.
-    pub(crate) fn map_by_table(&self, inode: &Inode, at: FileBlock) -> Result<Run> {
+    pub(crate) fn map_by_table(&self, owner: InodeNumber, inode: &Inode, at: FileBlock) -> Result<Run> {
         let per_block = self.numbers_per_block();
         let hole = |count: u64| {
             let count = u32::try_from(count).unwrap_or(u32::MAX).min(END_OF_FILES.0 - at.0);
@@ -151,13 +149,10 @@ impl<C: BlockCache> Ext4<C> {
             if level == path.depth {
                 let next = |(slot, number): &(usize, u32)| table.number(*slot) == *number;
                 let count = (slot..end).zip(number..).take_while(next).count() as u32;
-                let start = self.checked(number)?;
-                if !self.sb.contains(start, u64::from(count)) {
-                    return Err(Error::Corrupt("block map"));
-                }
+                let start = self.checked(owner, number, count)?;
                 return Ok(Run { start: Some(start), count, unwritten: false });
             }
-            table = self.indirect(number)?;
+            table = Table::Block(self.load(self.checked(owner, number, 1)?, Kind::Plain)?);
         }
         Err(Error::Corrupt("block map"))
     }
@@ -172,12 +167,13 @@ impl<C: BlockCache> Transaction<'_, C> {
         }
     }
 
-    /// The table that holds the path's last number; with `number` missing tables on the way are made.
-    fn last_table(
+    /// The tables on the way; missing ones are made if `make` says so.
+    fn tables(
         &mut self,
+        owner: InodeNumber,
         inode: &mut Inode,
         path: &Path,
-        make: Option<InodeNumber>,
+        make: bool,
     ) -> Result<[Option<VolumeBlock>; DEEPEST + 1]> {
         let mut tables = [None; DEEPEST + 1];
         for level in 0..path.depth {
@@ -187,21 +183,21 @@ impl<C: BlockCache> Transaction<'_, C> {
                 Some(block) => le32(self.load(block, Kind::Plain)?.bytes(), at),
             };
             let next = match (known, make) {
-                (0, None) => return Err(Error::Corrupt("block map")),
-                (0, Some(number)) => {
-                    let new = self.new_table(number, inode)?;
+                (0, false) => return Err(Error::Corrupt("block map")),
+                (0, true) => {
+                    let new = self.new_table(owner, inode)?;
                     put_le32(self.table_mut(inode, tables[level])?, at, low32(new.0));
                     new
                 }
-                _ => self.checked(known)?,
+                _ => self.checked(owner, known, 1)?,
             };
             tables[level + 1] = Some(next);
         }
         Ok(tables)
     }
 
-    fn new_table(&mut self, number: InodeNumber, inode: &mut Inode) -> Result<VolumeBlock> {
-        let new = self.allocate_block(self.inode_goal(number))?;
+    fn new_table(&mut self, owner: InodeNumber, inode: &mut Inode) -> Result<VolumeBlock> {
+        let new = self.allocate_block(self.inode_goal(owner))?;
         fits_number(new, 1)?;
         inode.add_blocks(&self.sb, 1)?;
         self.create(new, Kind::Plain)?;
@@ -216,7 +212,7 @@ impl<C: BlockCache> Transaction<'_, C> {
     /// [`Error::NoSpace`] when an indirect block is needed, or a block lies where no number of 32 bits reaches.
     pub(crate) fn insert_in_table(
         &mut self,
-        number: InodeNumber,
+        owner: InodeNumber,
         inode: &mut Inode,
         at: FileBlock,
         start: VolumeBlock,
@@ -227,7 +223,7 @@ impl<C: BlockCache> Transaction<'_, C> {
             return Err(Error::Invalid);
         }
         let path = self.path(at)?;
-        let tables = self.last_table(inode, &path, Some(number))?;
+        let tables = self.tables(owner, inode, &path, true)?;
         let bytes = self.table_mut(inode, tables[path.depth])?;
         for (slot, block) in (path.slots[path.depth]..).zip(low32(start.0)..).take(count as usize) {
             if le32(bytes, slot * NUMBER) != 0 {
@@ -244,6 +240,7 @@ impl<C: BlockCache> Transaction<'_, C> {
     /// Worst case: a step frees the blocks of one table that lie one behind the other.
     pub(crate) fn remove_from_tables(
         &mut self,
+        owner: InodeNumber,
         inode: &mut Inode,
         from: FileBlock,
         to: FileBlock,
@@ -251,14 +248,14 @@ impl<C: BlockCache> Transaction<'_, C> {
     ) -> Result<bool> {
         let mut at = from;
         while at < to {
-            let run = self.map_by_table(inode, at)?;
+            let run = self.map_by_table(owner, inode, at)?;
             let mut count = run.count.min(to - at);
             if let Some(start) = run.start {
                 if self.credits_left() < REMOVE_CREDITS || self.has_freed_enough() {
                     return Ok(false);
                 }
                 count = if metadata { count.min(MOST_METADATA) } else { count };
-                self.unmap(inode, at, count)?;
+                self.unmap(owner, inode, at, count)?;
                 self.free_blocks(start, count)?;
                 if metadata {
                     (0..u64::from(count)).for_each(|n| self.revoke(start + n));
@@ -271,9 +268,9 @@ impl<C: BlockCache> Transaction<'_, C> {
     }
 
     /// Clears the numbers of `count` blocks of one table, and frees tables that become empty.
-    fn unmap(&mut self, inode: &mut Inode, at: FileBlock, count: u32) -> Result<()> {
+    fn unmap(&mut self, owner: InodeNumber, inode: &mut Inode, at: FileBlock, count: u32) -> Result<()> {
         let path = self.path(at)?;
-        let tables = self.last_table(inode, &path, None)?;
+        let tables = self.tables(owner, inode, &path, false)?;
         let mut cleared = path.slots[path.depth]..path.slots[path.depth] + count as usize;
         for level in (0..=path.depth).rev() {
             let bytes = self.table_mut(inode, tables[level])?;

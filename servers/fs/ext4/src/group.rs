@@ -35,6 +35,8 @@ pub(crate) struct Group {
     pub(crate) dirty: bool,
     /// No free block lies before this one (in the group).
     pub(crate) block_hint: u32,
+    /// No run of blocks that may be allocated is longer; `None` until a search has seen the whole bitmap.
+    pub(crate) longest_run: Option<u32>,
     /// No free inode lies before this one (in the group).
     pub(crate) inode_hint: u32,
     /// Blocks counted in `free_blocks` that may not be used before the running transaction has committed.
@@ -78,6 +80,11 @@ impl Group {
             && self.used_dirs <= sb.inodes_per_group
             && self.unused_inodes <= sb.inodes_per_group;
         if places && counts { Ok(()) } else { Err(Error::Corrupt("group descriptor")) }
+    }
+
+    /// How many of its blocks may be allocated now.
+    pub(crate) fn allocatable(&self) -> u32 {
+        self.free_blocks.saturating_sub(self.pending_blocks)
     }
 
     /// Writes the descriptor into `raw`, keeping what this crate does not know.

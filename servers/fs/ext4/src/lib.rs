@@ -33,6 +33,7 @@ mod mkfs;
 mod mount;
 mod namespace;
 mod orphan;
+mod orphan_list;
 mod permission;
 mod space;
 mod superblock;

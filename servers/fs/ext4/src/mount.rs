@@ -16,6 +16,7 @@ use crate::group::Group;
 use crate::inode::InodeNumber;
 use crate::journal::{Journal, Overlay};
 use crate::metadata::Kind;
+use crate::orphan_list::Orphans;
 use crate::superblock::{Counters, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET, Superblock};
 use crate::survive::{StateArea, Survivor};
 use crate::time::Time;
@@ -78,7 +79,7 @@ impl<C: BlockCache> Ext4<C> {
             running: Running::default(),
             journal: None,
             overlay: Overlay::new(),
-            orphans: Vec::new(),
+            orphans: Orphans::default(),
             open: HashMap::new(),
             unfinished: Vec::new(),
             data: DirtyData::default(),

@@ -6,8 +6,6 @@
 
 use alloc::vec::Vec;
 
-use hashbrown::HashSet;
-
 use crate::block_number::{FileBlock, VolumeBlock};
 use crate::bytes::{le32, put_le32};
 use crate::checksum::crc32c;
@@ -16,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::features::{compat, ro_compat};
 use crate::inode::{Inode, InodeNumber, flags};
 use crate::metadata::Kind;
+use crate::orphan_list::Orphans;
 use crate::space::FREE_CREDITS;
 use crate::transaction::Transaction;
 use crate::volume::Ext4;
@@ -27,7 +26,7 @@ const SET_ASIDE_CREDITS: usize = 8;
 impl<C: BlockCache> Transaction<'_, C> {
     /// Puts an inode on the list; the caller stores it.
     pub(crate) fn add_orphan(&mut self, number: InodeNumber, inode: &mut Inode) -> Result<()> {
-        if self.orphans.contains(&number) {
+        if self.orphans.contains(number) {
             return Ok(());
         }
         inode.deleted = self.push_orphan(number);
@@ -44,17 +43,17 @@ impl<C: BlockCache> Transaction<'_, C> {
 
     /// Makes the list's neighbours of an inode point past it.
     fn unchain_orphan(&mut self, number: InodeNumber) -> Result<()> {
-        let Some(index) = self.orphans.iter().rposition(|orphan| *orphan == number) else { return Ok(()) };
-        let before = index.checked_sub(1).map_or(0, |index| self.orphans[index].0);
-        match self.orphans.get(index + 1).copied() {
-            None => self.counters_mut().last_orphan = before,
-            Some(after) => {
-                let mut next = self.any_inode(after)?;
-                next.deleted = before;
-                self.write_inode(after, &next, true)?;
+        let Some(place) = self.orphans.neighbours(number) else { return Ok(()) };
+        let older = place.older.map_or(0, |older| older.0);
+        match place.newer {
+            None => self.counters_mut().last_orphan = older,
+            Some(newer) => {
+                let mut inode = self.any_inode(newer)?;
+                inode.deleted = older;
+                self.write_inode(newer, &inode, true)?;
             }
         }
-        self.remove_orphan(index);
+        self.remove_orphan(number);
         Ok(())
     }
 }
@@ -95,7 +94,7 @@ impl<C: BlockCache> Ext4<C> {
     pub fn finish_deletions(&mut self) -> Result<()> {
         while let Some(number) = self.unfinished.last().copied() {
             // It may have got a name again, or have been freed and used anew.
-            if self.orphans.contains(&number) {
+            if self.orphans.contains(number) {
                 self.free_or_set_aside(number)?;
             }
             self.unfinished.pop();
@@ -125,7 +124,7 @@ impl<C: BlockCache> Ext4<C> {
         match taken {
             // A neighbour is damaged, too: the list on the disk stays as it is, for the next mount to cut.
             Err(Error::Corrupt(_)) => {
-                self.orphans.retain(|orphan| *orphan != number);
+                self.orphans.remove(number);
                 Ok(())
             }
             other => other,
@@ -134,7 +133,7 @@ impl<C: BlockCache> Ext4<C> {
 
     /// Finishes a truncation that had to wait for a block, before the file changes in another way.
     pub(crate) fn finish_earlier(&mut self, number: InodeNumber) -> Result<()> {
-        if self.orphans.contains(&number) && self.any_inode(number)?.links > 0 {
+        if self.orphans.contains(number) && self.any_inode(number)?.links > 0 {
             return self.free_or_set_aside(number);
         }
         Ok(())
@@ -146,8 +145,8 @@ impl<C: BlockCache> Ext4<C> {
     pub(crate) fn process_orphans(&mut self) -> Result<()> {
         self.read_orphan_list()?;
         // What a killed predecessor had open is still in use.
-        let unused = |orphan: &&InodeNumber| !self.open.contains_key(*orphan);
-        let unused: Vec<InodeNumber> = self.orphans.iter().rev().filter(unused).copied().collect();
+        let unused = |orphan: &InodeNumber| !self.open.contains_key(orphan);
+        let unused: Vec<InodeNumber> = self.orphans.newest_first().filter(unused).collect();
         for number in unused {
             if self.stopped {
                 return Ok(());
@@ -171,27 +170,20 @@ impl<C: BlockCache> Ext4<C> {
     /// Reads the list as far as it is one: it ends where it leaves the inodes that can be orphans, or comes back to itself.
     /// What lies behind is lost to us, and found by e2fsck.
     fn read_orphan_list(&mut self) -> Result<()> {
-        let mut seen = HashSet::new();
-        let mut list = Vec::new();
+        self.orphans = Orphans::default();
         let mut next = self.counters.last_orphan;
         while next != 0 {
             let number = InodeNumber(next);
-            let known = !self.can_be_orphan(number) || !seen.insert(number);
+            let known = !self.can_be_orphan(number) || self.orphans.contains(number);
             let inode = match self.any_inode(number) {
                 _ if known => None,
                 Err(Error::Corrupt(_)) => None,
                 other => Some(other?),
             };
-            let Some(inode) = inode else {
-                list.reverse();
-                self.orphans = list;
-                return self.cut_orphan_list();
-            };
-            list.push(number);
+            let Some(inode) = inode else { return self.cut_orphan_list() };
+            self.orphans.push_oldest(number);
             next = inode.deleted;
         }
-        list.reverse();
-        self.orphans = list;
         Ok(())
     }
 
@@ -202,7 +194,7 @@ impl<C: BlockCache> Ext4<C> {
     /// Makes the oldest orphan that was found the end of the list on the disk.
     fn cut_orphan_list(&mut self) -> Result<()> {
         self.note_damage();
-        let oldest = self.orphans.first().copied();
+        let oldest = self.orphans.oldest();
         self.transact_anyway(SET_ASIDE_CREDITS, |t| match oldest {
             Some(number) => {
                 let mut inode = t.any_inode(number)?;

@@ -15,6 +15,7 @@ use crate::group::Group;
 use crate::inode::{Inode, InodeNumber, checksum_seed, is_sealed};
 use crate::journal::{Journal, Overlay};
 use crate::metadata::Kind;
+use crate::orphan_list::Orphans;
 use crate::superblock::{Counters, Superblock};
 use crate::survive::Survivor;
 use crate::time::Time;
@@ -38,8 +39,8 @@ pub struct Ext4<C> {
     pub(crate) journal: Option<Journal>,
     /// What the log holds, on mounts that must not write.
     pub(crate) overlay: Overlay,
-    /// Inodes without a name, oldest first; the head of the list on disk is the last one.
-    pub(crate) orphans: Vec<InodeNumber>,
+    /// Inodes without a name; the head of the list on disk is the newest one.
+    pub(crate) orphans: Orphans,
     /// How often each inode is open.
     pub(crate) open: HashMap<InodeNumber, u32>,
     /// Orphans whose space is still to be freed: that had to wait for a block.

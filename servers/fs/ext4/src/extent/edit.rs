@@ -209,7 +209,7 @@ impl<C: BlockCache> Transaction<'_, C> {
         metadata: bool,
     ) -> Result<bool> {
         if inode.has_block_map() {
-            return self.remove_from_tables(inode, from, to, metadata);
+            return self.remove_from_tables(number, inode, from, to, metadata);
         }
         let mut done = from >= to;
         while !done && self.credits_left() >= REMOVE_CREDITS && !self.has_freed_enough() {

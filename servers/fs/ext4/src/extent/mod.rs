@@ -75,7 +75,7 @@ impl<C: BlockCache> Ext4<C> {
     /// Worst case: reads five tree blocks.
     pub(crate) fn map_block(&self, number: InodeNumber, inode: &Inode, at: FileBlock) -> Result<Run> {
         if inode.has_block_map() {
-            return self.map_by_table(inode, at);
+            return self.map_by_table(number, inode, at);
         }
         let path = self.find_path(number, inode, at)?;
         let leaf = path.steps[path.depth];

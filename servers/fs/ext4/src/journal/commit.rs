@@ -81,6 +81,7 @@ impl<C: BlockCache> Ext4<C> {
         for (group, bits) in held {
             if let Some(group) = self.groups.get_mut(group as usize) {
                 group.pending_blocks = 0;
+                group.longest_run = None;
             }
             self.pool.give(bits);
         }

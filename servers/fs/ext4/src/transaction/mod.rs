@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::group::Group;
 use crate::inode::InodeNumber;
 use crate::metadata::Kind;
+use crate::orphan_list::Neighbours;
 use crate::superblock::Counters;
 use crate::survive::Record;
 use crate::volume::Ext4;
@@ -60,8 +61,8 @@ pub(crate) struct Undo {
 
 #[derive(Debug)]
 enum OrphanUndo {
-    Added,
-    Removed(usize, InodeNumber),
+    Added(InodeNumber),
+    Removed(InodeNumber, Neighbours),
 }
 
 /// One operation in progress. Reads go through to the volume; all writing of metadata is done here.
@@ -223,6 +224,14 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
         Ok(slot)
     }
 
+    /// Notes what a search has found of a group. It is no change: it holds as long as the group's bits, and is taken back
+    /// with them.
+    pub(crate) fn learn_longest_run(&mut self, group: u32, longest: u32) {
+        if let Some(group) = self.volume.groups.get_mut(group as usize) {
+            group.longest_run = Some(longest);
+        }
+    }
+
     /// The superblock's counters, to be changed.
     pub(crate) fn counters_mut(&mut self) -> &mut Counters {
         &mut self.volume.counters
@@ -310,16 +319,17 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
 
     /// Puts an inode at the head of the orphan list; the answer is what comes after it.
     pub(crate) fn push_orphan(&mut self, inode: InodeNumber) -> u32 {
-        let next = self.volume.orphans.last().map_or(0, |inode| inode.0);
+        let next = self.volume.orphans.newest().map_or(0, |inode| inode.0);
         self.volume.orphans.push(inode);
-        self.undo.orphans.push(OrphanUndo::Added);
+        self.undo.orphans.push(OrphanUndo::Added(inode));
         next
     }
 
-    /// Takes the orphan at `index` out of the list in memory.
-    pub(crate) fn remove_orphan(&mut self, index: usize) {
-        let inode = self.volume.orphans.remove(index);
-        self.undo.orphans.push(OrphanUndo::Removed(index, inode));
+    /// Takes an orphan out of the list in memory.
+    pub(crate) fn remove_orphan(&mut self, inode: InodeNumber) {
+        if let Some(place) = self.volume.orphans.remove(inode) {
+            self.undo.orphans.push(OrphanUndo::Removed(inode, place));
+        }
     }
 
     /// Records the operation where it survives a killed server.
@@ -386,8 +396,8 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
         }
         while let Some(change) = undo.orphans.pop() {
             match change {
-                OrphanUndo::Added => drop(volume.orphans.pop()),
-                OrphanUndo::Removed(index, inode) => volume.orphans.insert(index, inode),
+                OrphanUndo::Added(inode) => drop(volume.orphans.remove(inode)),
+                OrphanUndo::Removed(inode, place) => volume.orphans.insert(inode, place),
             }
         }
         volume.counters = self.counters;
