@@ -387,6 +387,7 @@ fn assert_replayable(image: &[u8], by_kernel: bool, end: End, what: &str) {
     if let Err(said) = linux::replay_and_check(image, |_| ready) {
         let is_count = |line: &str| {
             let harmless = [
+                "e2fsck ",
                 "Pass ",
                 "Fix? no",
                 "Clear? no",
