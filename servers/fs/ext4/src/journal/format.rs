@@ -8,7 +8,7 @@ use crate::checksum::crc32c;
 use crate::error::{Error, Result};
 use crate::time::Time;
 
-pub(super) const MAGIC: u32 = 0xc03b_3998;
+pub(crate) const MAGIC: u32 = 0xc03b_3998;
 pub(super) const FEATURE_REVOKE: u32 = 1;
 pub(super) const FEATURE_64BIT: u32 = 2;
 /// The commit record is written along with the rest, so that only its checksum says whether all of it is there.

@@ -20,9 +20,10 @@ use crate::inode::{FileType, InodeNumber};
 use crate::superblock::Superblock;
 use crate::volume::Ext4;
 
+pub(crate) use format::MAGIC;
 use format::{
     COMPAT_CHECKSUM, FEATURE_64BIT, FEATURE_ASYNC_COMMIT, FEATURE_CSUM_V2, FEATURE_CSUM_V3,
-    FEATURE_FAST_COMMIT, FEATURE_REVOKE, FEATURES_KNOWN, Format, MAGIC,
+    FEATURE_FAST_COMMIT, FEATURE_REVOKE, FEATURES_KNOWN, Format,
 };
 pub(crate) use replay::Overlay;
 
@@ -65,6 +66,7 @@ pub(crate) mod at {
     pub(crate) const COMPAT: usize = 0x24;
     pub(crate) const INCOMPAT: usize = 0x28;
     pub(crate) const UUID: usize = 0x30;
+    pub(crate) const USERS: usize = 0x40;
     pub(crate) const CHECKSUM_TYPE: usize = 0x50;
     pub(crate) const CHECKSUM: usize = 0xfc;
 }
