@@ -5,6 +5,7 @@
 
 mod disk;
 mod image;
+mod kernel;
 mod linux;
 
 use std::collections::BTreeMap;
@@ -12,47 +13,31 @@ use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 use disk::{Disk, Random, Volume, pattern};
 use ext4::{Error, FileType, InodeNumber, NewInode, Rename};
 use image::{Image, SUPERBLOCK};
+use kernel::{Mounted, may_mount};
 
 const ROOT: InodeNumber = InodeNumber::ROOT;
 const RECOVER: u32 = 4;
 
 /// An image that the kernel has mounted.
 struct Kernel {
-    folder: linux::Scratch,
+    mounted: Mounted,
     file: linux::Scratch,
-    mounted: bool,
 }
 
 impl Kernel {
-    fn try_mount(image: &[u8], options: &str) -> Result<Self, String> {
-        let (folder, file) = (linux::Scratch::new("mounted"), linux::Scratch::holding("loop", image));
-        fs::create_dir(&folder.0).unwrap();
-        let mut kernel = Kernel { folder, file, mounted: false };
-        let option = format!("loop,{options}");
-        let paths = [kernel.file.0.to_str().unwrap(), kernel.folder.0.to_str().unwrap()];
-        let said = linux::run("mount", &["-t", "ext4", "-o", &option, paths[0], paths[1]]);
-        kernel.mounted = said.status.success();
-        if kernel.mounted { Ok(kernel) } else { Err(linux::text(&said)) }
-    }
-
     fn mount(image: &[u8], options: &str) -> Self {
-        Self::try_mount(image, options).unwrap_or_else(|said| panic!("the kernel refuses: {said}"))
+        let file = linux::Scratch::holding("loop", image);
+        let mounted = Mounted::try_new(&file.0, "ext4", options)
+            .unwrap_or_else(|said| panic!("the kernel refuses: {said}"));
+        Kernel { mounted, file }
     }
 
     fn root(&self) -> &Path {
-        &self.folder.0
-    }
-
-    /// Makes everything durable.
-    fn sync(&self) {
-        let said = linux::run("sync", &["-f", self.root().to_str().unwrap()]);
-        assert!(said.status.success(), "{}", linux::text(&said));
+        &self.mounted.folder
     }
 
     /// The disk as a power cut would leave it now.
@@ -60,40 +45,10 @@ impl Kernel {
         self.file.read()
     }
 
-    fn unmount(mut self) -> Vec<u8> {
-        // Another test's thread that is just starting a tool holds all of our files for a moment.
-        let deadline = Instant::now() + Duration::from_secs(120);
-        loop {
-            let said = linux::run("umount", &[self.root().to_str().unwrap()]);
-            if said.status.success() {
-                break;
-            }
-            assert!(Instant::now() < deadline, "{}", linux::text(&said));
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        self.mounted = false;
+    fn unmount(self) -> Vec<u8> {
+        drop(self.mounted);
         self.file.read()
     }
-}
-
-impl Drop for Kernel {
-    fn drop(&mut self) {
-        if self.mounted {
-            linux::run("umount", &["-l", self.folder.0.to_str().unwrap()]);
-        }
-    }
-}
-
-/// Returns true if this process may mount; says so once if it may not.
-fn may_mount() -> bool {
-    static MAY: OnceLock<bool> = OnceLock::new();
-    *MAY.get_or_init(|| {
-        let answer = Kernel::try_mount(&linux::make_image(16, &[]), "ro");
-        if let Err(said) = &answer {
-            println!("skipped: the kernel is no judge here, mounting is not permitted: {said}");
-        }
-        answer.is_ok()
-    })
 }
 
 /// What a path is.
@@ -359,7 +314,7 @@ fn their_turn(
             apply(tree, &change);
         }
         if n % 20 == 19 {
-            kernel.sync();
+            kernel.mounted.sync();
         }
     }
     let orphan = (end == End::CrashWithOrphan).then(|| {
@@ -369,7 +324,7 @@ fn their_turn(
         fs::remove_file(&path).unwrap();
         file
     });
-    kernel.sync();
+    kernel.mounted.sync();
     let cut = kernel.crash();
     drop(orphan);
     let unmounted = kernel.unmount();
