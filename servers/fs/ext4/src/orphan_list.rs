@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn orphans_are_taken_off_anywhere_and_put_back() {
         let mut orphans = Orphans::default();
-        [12, 13, 14].map(|number| orphans.push(InodeNumber(number)));
+        (12..=14).for_each(|number| orphans.push(InodeNumber(number)));
         orphans.push_oldest(InodeNumber(11));
         assert_eq!(listed(&orphans), [14, 13, 12, 11]);
         for number in [11, 12, 13, 14].map(InodeNumber) {

@@ -16,7 +16,7 @@ use ext4::InodeNumber;
 use ext4_view::{Ext4 as View, PathBuf};
 use model::{Content, Durable, Mix, Model};
 
-const MIX: Mix = Mix { sync: 8, reach: 60_000, write: 6_000, name: 30, nodes: 60 };
+const MIX: Mix = Mix { sync: 8, reach: 60_000, write: 6_000, name: 30, nodes: 60, block_maps: false };
 
 /// The state after an operation.
 struct Step {
@@ -266,4 +266,10 @@ fn power_cuts_in_mixed_work_with_blocks_of_4_kib_lose_nothing_durable() {
 fn power_cuts_where_syncs_are_rare_lose_nothing_durable() {
     let mix = Mix { sync: 1, nodes: 120, name: 200, ..MIX };
     play(200, runs(4), 400, &["-b", "1024"], 64, mix);
+}
+
+#[test]
+fn power_cuts_on_a_volume_of_ext3_lose_nothing_durable() {
+    let mix = Mix { block_maps: true, ..MIX };
+    play(300, runs(2), 400, &["-t", "ext3", "-b", "1024"], 300, mix);
 }
