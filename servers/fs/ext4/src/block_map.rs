@@ -147,8 +147,8 @@ impl<C: BlockCache> Ext4<C> {
                 return Ok(hole(path.rest(level, per_block) + (empty - 1) * path.span(level, per_block)));
             }
             if level == path.depth {
-                let next = |(slot, number): &(usize, u32)| table.number(*slot) == *number;
-                let count = (slot..end).zip(number..).take_while(next).count() as u32;
+                let follows = |n: &usize| u64::from(table.number(slot + n)) == u64::from(number) + *n as u64;
+                let count = (0..end - slot).take_while(follows).count() as u32;
                 let start = self.checked(owner, number, count)?;
                 return Ok(Run { start: Some(start), count, unwritten: false });
             }

@@ -2,10 +2,12 @@
 //! the judges.
 
 mod disk;
+mod kernel;
 mod linux;
 
 use disk::{Disk, Random, Volume, pattern};
 use ext4::{Error, Fallocate, FileType, InodeNumber, NewInode, SetXattr};
+use kernel::Mounted;
 
 const ROOT: InodeNumber = InodeNumber::ROOT;
 /// An ext3 volume, as mke2fs makes it.
@@ -260,9 +262,12 @@ fn damaged_tables_are_errors() {
     let inode = file(&mut volume, "file");
     volume.write(inode, 0, &pattern(1, 400_000)).unwrap();
     volume.unmount().unwrap();
-    for (field, blocks) in [("block[3]", 3), ("block[IND]", 12), ("block[DIND]", 300)] {
+    let fields = [("block[3]", 3), ("block[IND]", 12), ("block[DIND]", 300)];
+    for ((field, blocks), number) in
+        fields.into_iter().flat_map(|field| [4_000_000_000_u32, u32::MAX, 2].map(|number| (field, number)))
+    {
         let image = linux::Scratch::holding("image", &disk.bytes());
-        linux::debugfs(&image.0, true, &format!("set_inode_field file {field} 4000000000\n"));
+        linux::debugfs(&image.0, true, &format!("set_inode_field file {field} {number}\n"));
         let damaged = Disk::new(image.read());
         let mut volume = damaged.mount(500).unwrap();
         let mut bytes = [0; 1024];
@@ -270,5 +275,41 @@ fn damaged_tables_are_errors() {
         assert!(matches!(volume.write(inode, blocks * 1024, &bytes), Err(Error::Corrupt(_))));
         assert_eq!(volume.read(inode, 1024, &mut bytes), Ok(1024));
         assert_eq!(volume.attributes(inode).unwrap().kind, FileType::Regular);
+    }
+}
+
+#[test]
+fn linux_takes_turns_on_a_volume_of_ext3() {
+    for size in ["1024", "4096"] {
+        let disk = ext3(32, size);
+        let mut volume = disk.mount(500).unwrap();
+        let inode = file(&mut volume, "ours");
+        volume.write(inode, 0, &pattern(1, 600_000)).unwrap();
+        volume.fallocate(inode, Fallocate::PunchHole, 20_000, 300_000).unwrap();
+        volume.write(inode, 5_000_000, &pattern(2, 70_000)).unwrap();
+        volume.sync().unwrap();
+        let mut expected = content(&volume, inode);
+        // Linux replays our journal, and we replay Linux's.
+        let image = linux::Scratch::holding("image", &disk.bytes());
+        let Some(mounted) = Mounted::new(&image.0, "ext4") else { return };
+        assert!(std::fs::read(mounted.path("ours")).unwrap() == expected, "blocks of {size}");
+        std::fs::write(mounted.path("theirs"), pattern(3, 900_000)).unwrap();
+        let ours = std::fs::File::options().write(true).open(mounted.path("ours")).unwrap();
+        ours.set_len(5_010_000).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&ours, &pattern(4, 50_000), 100_000).unwrap();
+        drop(ours);
+        mounted.sync();
+        let crashed = Disk::new(image.read());
+        drop(mounted);
+        expected.truncate(5_010_000);
+        expected[100_000..150_000].copy_from_slice(&pattern(4, 50_000));
+        let mut volume = crashed.mount(500).unwrap();
+        assert!(content(&volume, inode) == expected, "blocks of {size}");
+        let theirs = volume.lookup(ROOT, b"theirs").unwrap();
+        assert!(content(&volume, theirs) == pattern(3, 900_000));
+        volume.truncate(theirs, 13_000).unwrap();
+        volume.unlink(ROOT, b"ours").unwrap();
+        volume.unmount().unwrap();
+        linux::assert_clean(&crashed.bytes(), "after turns on ext3");
     }
 }

@@ -1,12 +1,14 @@
 //! Directories whose index, names or hashes are unusual; e2fsck is the judge.
 
 mod disk;
+mod kernel;
 mod linux;
 
 use std::collections::BTreeSet;
 
 use disk::{Disk, Volume};
 use ext4::{Error, Ext4, FileType, InodeNumber, MountOptions, NewInode, Time, WriteBackCache};
+use kernel::Mounted;
 
 const ROOT: InodeNumber = InodeNumber::ROOT;
 
@@ -167,6 +169,14 @@ fn names_of_one_hash_in_many_leaves_are_found_listed_and_removed() {
     assert_lists(&volume, many, &names);
     volume.sync().unwrap();
     linux::assert_clean(&linux::replay(&disk.bytes()).unwrap(), "one hash in many leaves");
+    let image = linux::Scratch::holding("image", &disk.bytes());
+    if let Some(mounted) = Mounted::new(&image.0, "ext4") {
+        let folder = mounted.path("many");
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), names.len());
+        for name in &names {
+            assert!(folder.join(str::from_utf8(name).unwrap()).is_file());
+        }
+    }
     for name in &names {
         volume.unlink(many, name).unwrap();
     }
