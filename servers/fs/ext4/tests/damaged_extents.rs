@@ -133,7 +133,12 @@ fn leaves_that_hold_what_their_index_does_not_say_are_errors() {
 fn directories_over_the_volumes_own_structures_are_errors() {
     for what in 0..3 {
         let mut image = Image::make(16, &["-b", "4096", "-O", "^metadata_csum"]).debugfs("mkdir d\n");
-        let start = [image.block_bitmap(), image.inode_table(), image.journal().0 as u32][what];
+        let start = [image.block_bitmap(), image.inode_table(), image.journal().0 as u32 + 100][what];
+        if what == 2 {
+            // A right directory, but in the log.
+            let block = image.blocks("d")[0] * 4096;
+            image.0.copy_within(block..block + 4096, start as usize * 4096);
+        }
         image.put_extents(FILE, &[(0, 1, start)]);
         let mut volume = image.disk().mount(256).unwrap();
         let dir = volume.lookup(ROOT, b"d").unwrap();
@@ -141,5 +146,30 @@ fn directories_over_the_volumes_own_structures_are_errors() {
         assert!(matches!(volume.lookup(dir, b"x"), Err(Error::Corrupt(_))));
         assert!(matches!(volume.create(dir, b"x", &ext4::NewInode::file(0o600)), Err(Error::Corrupt(_))));
         volume.unmount().unwrap();
+    }
+}
+
+#[test]
+fn attribute_blocks_over_the_volumes_own_structures_are_errors() {
+    let base = base();
+    for place in [base.block_bitmap(), base.inode_table(), base.journal().0 as u32 + 5, 16 * 256] {
+        let mut image = base.clone();
+        let at = image.inode(FILE) + 0x68;
+        image.put(at, &place.to_le_bytes());
+        if place == base.journal().0 as u32 + 5 {
+            // A right block of no attributes, but in the log.
+            image.put(place as usize * 4096, &[0, 0, 2, 0xea, 1, 0, 0, 0, 1, 0, 0, 0]);
+        }
+        let before = image.0.clone();
+        let disk = image.disk();
+        let mut volume = disk.mount(256).unwrap();
+        let file = volume.lookup(ROOT, b"f").unwrap();
+        let answer = volume.get_xattr(file, b"user.a", &mut []);
+        assert!(matches!(answer, Err(Error::Corrupt(_))), "{place}: {answer:?}");
+        let answer = volume.set_xattr(file, b"user.a", &[1; 600], ext4::SetXattr::Any);
+        assert!(matches!(answer, Err(Error::Corrupt(_))), "{place}: {answer:?}");
+        volume.unmount().unwrap();
+        let table = image.inode_table() as usize * 4096;
+        assert!(disk.bytes()[table..table + 4096] == before[table..table + 4096], "{place}");
     }
 }
