@@ -402,6 +402,11 @@ fn turns_with_the_kernel_without_checksums_lose_nothing() {
 }
 
 #[test]
+fn turns_with_the_kernel_on_block_maps_lose_nothing() {
+    take_turns(8, &["-b", "1024", "-O", "^extent,^64bit,^flex_bg,^metadata_csum"], "rw");
+}
+
+#[test]
 fn turns_with_the_kernel_that_journals_data_lose_nothing() {
     take_turns(4, &["-b", "4096"], "data=journal");
     take_turns(5, &["-b", "1024", "-O", "^metadata_csum"], "data=journal");
