@@ -11,7 +11,9 @@ use memory::{Memory, made_by_us, now};
 
 const MIB: usize = 1 << 20;
 const BLOCK: usize = 4096;
-const FRAGMENTED: usize = 512 * MIB;
+const SMALL: usize = 512 * MIB;
+/// Has groups enough for the inodes of all files.
+const LARGE: usize = 1536 * MIB;
 /// What is written into the holes, in bytes.
 const INTO_HOLES: usize = 64 * MIB;
 const FILES: usize = 300_000;
@@ -44,7 +46,7 @@ fn file(volume: &mut Volume, dir: InodeNumber, name: &str) -> InodeNumber {
 
 /// Fills the volume with one file, and frees every second block of it.
 fn with_holes() -> Volume {
-    let mut volume = mount(made_by_us(FRAGMENTED, 4096));
+    let mut volume = mount(made_by_us(SMALL, 4096));
     let full = file(&mut volume, InodeNumber::ROOT, "full");
     let data = vec![9; MIB];
     let mut size = 0;
@@ -71,7 +73,7 @@ fn fill_holes(name: &'static str, step: usize) -> Alone {
 }
 
 fn many_files(rows: &mut Vec<Alone>) {
-    let mut volume = mount(made_by_us(FRAGMENTED, FILES as u32 + 1000));
+    let mut volume = mount(made_by_us(LARGE, FILES as u32 + 1000));
     let dir = volume.create(InodeNumber::ROOT, b"dir", &NewInode::directory(0o755)).unwrap();
     rows.push(measure("300,000 files in one directory: create", FILES, || {
         for n in 0..FILES {
@@ -110,7 +112,7 @@ fn many_files(rows: &mut Vec<Alone>) {
 }
 
 fn many_orphans(rows: &mut Vec<Alone>) {
-    let mut volume = mount(made_by_us(FRAGMENTED, ORPHANS as u32 + 1000));
+    let mut volume = mount(made_by_us(SMALL, ORPHANS as u32 + 1000));
     let dir = volume.create(InodeNumber::ROOT, b"dir", &NewInode::directory(0o755)).unwrap();
     let open: Vec<InodeNumber> = (0..ORPHANS).map(|n| file(&mut volume, dir, &format!("file {n}"))).collect();
     open.iter().for_each(|inode| volume.open(*inode).unwrap());
