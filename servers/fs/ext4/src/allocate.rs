@@ -4,6 +4,7 @@
 //! bring back their old owner.
 
 use crate::bitmap;
+use crate::block_number::VolumeBlock;
 use crate::buffer::Buffer;
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
@@ -12,7 +13,7 @@ use crate::metadata::Kind;
 use crate::transaction::Transaction;
 use crate::volume::Ext4;
 
-/// After so many groups with free blocks the best run found so far is taken.
+/// After so many bitmaps the longest run of the groups that are known is taken.
 const GROUPS_SEARCHED: u32 = 16;
 
 /// A run of free blocks in a group.
@@ -52,6 +53,41 @@ impl<C: BlockCache> Ext4<C> {
         Ok(buffer)
     }
 
+    /// The part of a range of blocks that lies in the group where it begins: the group, its place in it, and its length.
+    fn part_in_group(&self, start: VolumeBlock, count: u32) -> Result<(u32, u32, u32)> {
+        let (group, first) = self.sb.locate(start)?;
+        Ok((group, first, count.min(self.sb.group_blocks(group) - first)))
+    }
+
+    /// Checks that blocks of a file are in use, as they must be to be freed.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub(crate) fn check_in_use(&self, start: VolumeBlock, count: u32) -> Result<()> {
+        let (mut start, mut count) = (start, count);
+        while count > 0 {
+            let (group, first, part) = self.part_in_group(start, count)?;
+            self.check_used(group, first, part)?;
+            start = start + u64::from(part);
+            count -= part;
+        }
+        Ok(())
+    }
+
+    fn check_used(&self, number: u32, first: u32, count: u32) -> Result<()> {
+        let corrupt = Error::Corrupt("freeing a block that is not in use");
+        let group = &self.groups[number as usize];
+        if group.flags & BLOCK_UNINIT != 0 {
+            return Err(corrupt);
+        }
+        let bits = self.block_bitmap(number, group)?;
+        let mut own = false;
+        self.own_metadata(number, group, |from, length| {
+            own |= from < first + count && first < from + length;
+        });
+        if own || !bitmap::all(bits.bytes(), first, count, true) { Err(corrupt) } else { Ok(()) }
+    }
+
     /// Calls `f` with each range of the group's blocks that its own metadata takes.
     fn own_metadata(&self, number: u32, group: &Group, mut f: impl FnMut(u32, u32)) {
         let table = u64::from(self.sb.inodes_per_group.div_ceil(self.sb.inodes_per_block()));
@@ -75,74 +111,101 @@ impl<C: BlockCache> Transaction<'_, C> {
     ///
     /// # Errors
     /// [`Error::NoSpace`].
-    pub(crate) fn allocate_blocks(&mut self, goal: u64, wanted: u32) -> Result<(u64, u32)> {
+    pub(crate) fn allocate_blocks(&mut self, goal: VolumeBlock, wanted: u32) -> Result<(VolumeBlock, u32)> {
         let available = self.allocatable_blocks();
         if available == 0 {
             return Err(Error::NoSpace);
         }
         let wanted = wanted.min(u32::try_from(available).unwrap_or(u32::MAX)).max(1);
-        let goal = if self.sb.contains(goal, 1) { goal } else { self.sb.first_data_block };
+        let goal = if self.sb.contains(goal, 1) { goal } else { self.sb.group_start(0) };
         let run = self.find_run(goal, wanted)?;
         self.take_run(run)?;
         Ok((self.sb.group_start(run.group) + u64::from(run.first), run.count))
     }
 
     /// Takes one block for metadata.
-    pub(crate) fn allocate_block(&mut self, goal: u64) -> Result<u64> {
+    pub(crate) fn allocate_block(&mut self, goal: VolumeBlock) -> Result<VolumeBlock> {
         self.allocate_blocks(goal, 1).map(|(block, _)| block)
     }
 
-    fn find_run(&mut self, goal: u64, wanted: u32) -> Result<FreeRun> {
-        let (goal_group, goal_bit) = self.sb.locate(goal)?;
-        let mut best: Option<FreeRun> = None;
-        let mut searched = 0;
-        let count = self.sb.group_count;
-        for n in 0..=count {
-            let group = (goal_group + n) % count;
-            // The goal's group is searched from the goal on first, and from its start at the end.
-            let from = if n == 0 { goal_bit } else { 0 };
-            let Some(run) = self.search_group(group, from, wanted)? else { continue };
-            if run.count >= wanted {
-                return Ok(FreeRun { count: wanted, ..run });
+    /// The first run of `wanted` blocks behind the goal, or else the longest run that is known.
+    ///
+    /// What a search learns about a group is kept, so that a fragmented group is searched once, not for every piece.
+    fn find_run(&mut self, goal: VolumeBlock, wanted: u32) -> Result<FreeRun> {
+        let mut wanted = wanted;
+        let mut left = GROUPS_SEARCHED;
+        while wanted > 0 {
+            if let Some(run) = self.find_run_of(goal, wanted, &mut left)? {
+                return Ok(run);
             }
-            if best.is_none_or(|best| best.count < run.count) {
-                best = Some(run);
-            }
-            searched += 1;
-            if searched >= GROUPS_SEARCHED {
-                break;
-            }
+            let known = self.longest_run(false);
+            wanted = if left > 0 {
+                // Every group with so many free blocks was searched.
+                self.longest_run(true).min(wanted - 1)
+            } else if known > 0 {
+                known.min(wanted - 1)
+            } else {
+                left = 1;
+                self.longest_run(true).min(wanted)
+            };
         }
-        best.ok_or(Error::NoSpace)
+        Err(Error::NoSpace)
     }
 
-    /// The first run of `wanted` free blocks in a group from bit `from` on, or else its longest.
-    fn search_group(&mut self, number: u32, from: u32, wanted: u32) -> Result<Option<FreeRun>> {
-        let group = &self.groups[number as usize];
-        if group.free_blocks <= group.pending_blocks {
-            return Ok(None);
+    /// The longest run that any group may have; `unknown` groups count with all of their free blocks.
+    fn longest_run(&self, unknown: bool) -> u32 {
+        let longest = |group: &Group| group.longest_run.unwrap_or(if unknown { u32::MAX } else { 0 });
+        self.groups.iter().map(|group| longest(group).min(group.allocatable())).max().unwrap_or(0)
+    }
+
+    /// The first run of `wanted` blocks behind the goal. At most `left` groups whose runs are not known are searched.
+    fn find_run_of(&mut self, goal: VolumeBlock, wanted: u32, left: &mut u32) -> Result<Option<FreeRun>> {
+        let (goal_group, goal_bit) = self.sb.locate(goal)?;
+        let count = self.sb.group_count;
+        for n in 0..=count {
+            let number = (goal_group + n) % count;
+            let group = &self.groups[number as usize];
+            if group.allocatable() < wanted || group.longest_run.is_some_and(|longest| longest < wanted) {
+                continue;
+            }
+            if group.longest_run.is_none() {
+                let Some(fewer) = left.checked_sub(1) else { continue };
+                *left = fewer;
+            }
+            // The goal's group is searched from the goal on first, and from its start at the end.
+            let from = if n == 0 { goal_bit } else { 0 };
+            if let Some(first) = self.search_group(number, from, wanted)? {
+                return Ok(Some(FreeRun { group: number, first, count: wanted }));
+            }
         }
-        if group.flags & BLOCK_UNINIT != 0 {
+        Ok(None)
+    }
+
+    /// The first run of `wanted` free blocks in a group from bit `from` on. A search of all of the group that finds none
+    /// learns how long the longest one is.
+    fn search_group(&mut self, number: u32, from: u32, wanted: u32) -> Result<Option<u32>> {
+        if self.groups[number as usize].flags & BLOCK_UNINIT != 0 {
             self.initialise_bitmap(number)?;
         }
         let group = &self.groups[number as usize];
+        let hint = group.block_hint;
         let bits = self.block_bitmap(number, group)?;
         let held = self.running.held.get(&number).map(|held| held.bytes());
         let end = self.sb.group_blocks(number);
-        let mut longest: Option<FreeRun> = None;
-        let mut at = from.max(group.block_hint);
+        let mut longest = 0;
+        let mut at = from.max(hint);
         while let Some(first) = bitmap::next(bits.bytes(), held, at, end, false) {
             let limit = end.min(first.saturating_add(wanted));
             at = bitmap::next(bits.bytes(), held, first, limit, true).unwrap_or(limit);
-            let run = FreeRun { group: number, first, count: at - first };
-            if run.count >= wanted {
-                return Ok(Some(run));
+            if at - first >= wanted {
+                return Ok(Some(first));
             }
-            if longest.is_none_or(|longest| longest.count < run.count) {
-                longest = Some(run);
-            }
+            longest = longest.max(at - first);
         }
-        Ok(longest)
+        if from <= hint {
+            self.learn_longest_run(number, longest);
+        }
+        Ok(None)
     }
 
     fn take_run(&mut self, run: FreeRun) -> Result<()> {
@@ -182,44 +245,31 @@ impl<C: BlockCache> Transaction<'_, C> {
     ///
     /// # Errors
     /// [`Error::Corrupt`] when they were not in use.
-    pub(crate) fn free_blocks(&mut self, start: u64, count: u32) -> Result<()> {
-        if !self.sb.contains(start, u64::from(count)) {
+    pub(crate) fn free_blocks(&mut self, start: VolumeBlock, count: u32) -> Result<()> {
+        if !self.sb.contains(start, u64::from(count)) || !self.zones.are_clear_of(start, u64::from(count)) {
             return Err(Error::Corrupt("block number"));
         }
         let (mut start, mut count) = (start, count);
         while count > 0 {
-            let (group, first) = self.sb.locate(start)?;
-            let part = count.min(self.sb.group_blocks(group) - first);
+            let (group, first, part) = self.part_in_group(start, count)?;
             self.free_in_group(group, first, start, part)?;
-            start += u64::from(part);
+            start = start + u64::from(part);
             count -= part;
         }
         Ok(())
     }
 
     /// Gives a block of metadata back and has the journal forget it.
-    pub(crate) fn free_metadata(&mut self, block: u64) -> Result<()> {
+    pub(crate) fn free_metadata(&mut self, block: VolumeBlock) -> Result<()> {
         self.free_blocks(block, 1)?;
         self.revoke(block);
         Ok(())
     }
 
-    fn free_in_group(&mut self, number: u32, first: u32, start: u64, count: u32) -> Result<()> {
-        let corrupt = Error::Corrupt("freeing a block that is not in use");
-        let group = self.groups[number as usize].clone();
-        if group.flags & BLOCK_UNINIT != 0 {
-            return Err(corrupt);
-        }
-        let bits = self.block_bitmap(number, &group)?;
-        let mut own = false;
-        self.own_metadata(number, &group, |from, length| {
-            own |= from < first + count && first < from + length
-        });
-        if own || !bitmap::all(bits.bytes(), first, count, true) {
-            return Err(corrupt);
-        }
-        drop(bits);
-        bitmap::clear(self.edit(group.block_bitmap, Kind::Plain)?, first, count);
+    fn free_in_group(&mut self, number: u32, first: u32, start: VolumeBlock, count: u32) -> Result<()> {
+        self.check_used(number, first, count)?;
+        let bitmap = self.groups[number as usize].block_bitmap;
+        bitmap::clear(self.edit(bitmap, Kind::Plain)?, first, count);
         self.hold(number, first, start, count)?;
         let group = self.group_mut(number)?;
         group.free_blocks += count;

@@ -6,6 +6,7 @@ use crate::inode::{FileType, Inode, InodeNumber, flags};
 use crate::time::Time;
 use crate::transaction::Transaction;
 use crate::volume::Ext4;
+use crate::xattr::XATTR_CREDITS;
 
 /// An inode's attributes, as stat shows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,14 +106,14 @@ impl<C: BlockCache> Ext4<C> {
         })
     }
 
-    /// Changes an inode's attributes.
+    /// Changes an inode's attributes. An access control list follows new permissions.
     ///
-    /// Worst case: one metadata block.
+    /// Worst case: one metadata block; with an access control list that of [`set_xattr`](Self::set_xattr).
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::NotPermitted`] for immutable and append-only inodes.
     pub fn set_attributes(&mut self, number: InodeNumber, set: &SetAttributes) -> Result<()> {
-        self.transact(2, |t| {
+        self.transact(XATTR_CREDITS, |t| {
             let mut inode = t.inode(number)?;
             if inode.has(flags::IMMUTABLE | flags::APPEND) {
                 return Err(Error::NotPermitted);
@@ -125,7 +126,10 @@ impl<C: BlockCache> Ext4<C> {
             inode.accessed = set.accessed.unwrap_or(inode.accessed);
             inode.modified = set.modified.unwrap_or(inode.modified);
             inode.changed = t.now;
-            t.write_inode(number, &inode, true)
+            match set.permissions {
+                Some(_) => t.write_mode(number, inode),
+                None => t.write_inode(number, &inode, true),
+            }
         })
     }
 
@@ -161,12 +165,12 @@ impl<C: BlockCache> Ext4<C> {
         }
         self.open.remove(&number);
         // Only inodes without a name, and those being truncated, are on the list.
-        if !self.is_writable() || !self.orphans.contains(&number) {
+        if !self.is_writable() || !self.orphans.contains(number) {
             return Ok(());
         }
         match self.any_inode(number) {
             Ok(inode) if inode.links > 0 => Ok(()),
-            _ => self.delete_soon(number),
+            _ => self.free_soon(number),
         }
     }
 

@@ -4,12 +4,13 @@ use alloc::vec::Vec;
 
 use hashbrown::HashMap;
 
+use crate::block_number::VolumeBlock;
 use crate::inode::InodeNumber;
 
 /// Ranges of blocks, as (first, count), of each inode with unwritten data.
 #[derive(Debug, Default)]
 pub(crate) struct DirtyData {
-    inodes: HashMap<InodeNumber, Vec<(u64, u64)>>,
+    inodes: HashMap<InodeNumber, Vec<(VolumeBlock, u64)>>,
     ranges: usize,
 }
 
@@ -18,13 +19,13 @@ const MOST_RANGES: usize = 8192;
 
 impl DirtyData {
     /// Notes `count` blocks from `start` on.
-    pub(crate) fn note(&mut self, inode: InodeNumber, start: u64, count: u64) {
+    pub(crate) fn note(&mut self, inode: InodeNumber, start: VolumeBlock, count: u64) {
         let ranges = self.inodes.entry(inode).or_default();
         if let Some((first, length)) = ranges.last_mut()
             && start >= *first
             && start <= *first + *length
         {
-            *length = (*length).max(start + count - *first);
+            *length = (*length).max(start - *first + count);
             return;
         }
         ranges.push((start, count));
@@ -32,7 +33,7 @@ impl DirtyData {
     }
 
     /// The inode's ranges, which are no longer noted.
-    pub(crate) fn take(&mut self, inode: InodeNumber) -> Vec<(u64, u64)> {
+    pub(crate) fn take(&mut self, inode: InodeNumber) -> Vec<(VolumeBlock, u64)> {
         let ranges = self.inodes.remove(&inode).unwrap_or_default();
         self.ranges -= ranges.len();
         ranges

@@ -46,6 +46,8 @@ pub mod ro_compat {
     pub const HUGE_FILE: u32 = 0x8;
     /// Directories may have more links than fit the count.
     pub const DIR_NLINK: u32 = 0x20;
+    /// Space is given out in clusters of several blocks.
+    pub const BIGALLOC: u32 = 0x200;
     /// Inodes are larger than 128 bytes.
     pub const EXTRA_ISIZE: u32 = 0x40;
     /// All metadata has CRC-32C checksums.

@@ -1,6 +1,6 @@
 //! Reading and writing file data.
 
-use crate::bytes::low32;
+use crate::block_number::{FileBlock, VolumeBlock};
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
 use crate::extent::{END_OF_FILES, Extent, INSERT_CREDITS, LARGEST_WRITTEN};
@@ -15,9 +15,11 @@ const STEP_BYTES: usize = 8 << 20;
 const ZEROS: [u8; 4096] = [0; 4096];
 
 impl<C: BlockCache> Ext4<C> {
-    /// The size in bytes that no file can exceed.
-    pub(crate) fn largest_file(&self) -> u64 {
-        u64::from(END_OF_FILES) * self.sb.block_size as u64
+    /// The size in bytes that a file mapped like this one cannot exceed.
+    pub(crate) fn largest_file(&self, inode: &Inode) -> u64 {
+        let extents = u64::from(END_OF_FILES.0);
+        let blocks = if inode.has_block_map() { extents.min(self.largest_block_map()) } else { extents };
+        blocks * self.sb.block_size as u64
     }
 
     /// An inode whose data can be read and written: a regular file.
@@ -45,13 +47,13 @@ impl<C: BlockCache> Ext4<C> {
     pub fn read(&self, number: InodeNumber, offset: u64, out: &mut [u8]) -> Result<usize> {
         let inode = self.regular(number)?;
         let length =
-            inode.size.min(self.largest_file()).saturating_sub(offset).min(out.len() as u64) as usize;
+            inode.size.min(self.largest_file(&inode)).saturating_sub(offset).min(out.len() as u64) as usize;
         let size = self.sb.block_size;
         let mut done = 0;
         while done < length {
             let at = offset + done as u64;
             let inside = (at % size as u64) as usize;
-            let run = self.map_block(number, &inode, low32(at / size as u64))?;
+            let run = self.map_block(number, &inode, FileBlock::of(at, size))?;
             let bytes = (run.count as usize).saturating_mul(size).saturating_sub(inside);
             let part = &mut out[done..length];
             let bytes = bytes.min(part.len());
@@ -68,15 +70,15 @@ impl<C: BlockCache> Ext4<C> {
     }
 
     /// Reads a part of a run of blocks: up to the next block boundary, or whole blocks.
-    fn read_run(&self, start: u64, inside: usize, out: &mut [u8]) -> Result<usize> {
+    fn read_run(&self, start: VolumeBlock, inside: usize, out: &mut [u8]) -> Result<usize> {
         let size = self.sb.block_size;
         if inside == 0 && out.len() >= size {
             let whole = out.len() / size * size;
-            self.cache.read(start, &mut out[..whole])?;
+            self.fetch_run(start, &mut out[..whole])?;
             return Ok(whole);
         }
         let count = out.len().min(size - inside);
-        let buffer = self.cache.get(start)?;
+        let buffer = self.fetch(start)?;
         out[..count].copy_from_slice(&buffer.bytes()[inside..inside + count]);
         Ok(count)
     }
@@ -90,7 +92,7 @@ impl<C: BlockCache> Ext4<C> {
     /// [`Error::NoSpace`] and [`Error::FileTooBig`] when not even one byte fits; [`Error::IsDirectory`],
     /// [`Error::Invalid`], [`Error::NotFound`], [`Error::NotPermitted`].
     pub fn write(&mut self, number: InodeNumber, offset: u64, data: &[u8]) -> Result<usize> {
-        let room = self.largest_file().checked_sub(offset).ok_or(Error::FileTooBig)?;
+        let room = self.largest_file(&self.regular(number)?).checked_sub(offset).ok_or(Error::FileTooBig)?;
         if room == 0 && !data.is_empty() {
             return Err(Error::FileTooBig);
         }
@@ -169,7 +171,7 @@ impl<C: BlockCache> Transaction<'_, C> {
     ) -> Result<(usize, bool)> {
         let size = self.sb.block_size;
         let inside = (offset % size as u64) as usize;
-        let block = low32(offset / size as u64);
+        let block = FileBlock::of(offset, size);
         let needed = u32::try_from((inside + data.len()).div_ceil(size)).unwrap_or(u32::MAX);
         let run = self.map_block(number, inode, block)?;
         let count = run.count.min(needed);
@@ -191,10 +193,11 @@ impl<C: BlockCache> Transaction<'_, C> {
         &mut self,
         number: InodeNumber,
         inode: &mut Inode,
-        block: u32,
+        block: FileBlock,
         count: u32,
         unwritten: bool,
-    ) -> Result<(u64, u32)> {
+    ) -> Result<(VolumeBlock, u32)> {
+        let count = if inode.has_block_map() { count.min(self.blocks_in_table(block)?) } else { count };
         let goal = self.data_goal(number, inode, block)?;
         let (start, count) = self.allocate_blocks(goal, count)?;
         inode.add_blocks(&self.sb, i64::from(count))?;
@@ -203,9 +206,9 @@ impl<C: BlockCache> Transaction<'_, C> {
     }
 
     /// Behind the block before, or in the inode's group.
-    fn data_goal(&self, number: InodeNumber, inode: &Inode, block: u32) -> Result<u64> {
-        if let Some(before) = block.checked_sub(1)
-            && let Some(start) = self.map_block(number, inode, before)?.start
+    fn data_goal(&self, number: InodeNumber, inode: &Inode, block: FileBlock) -> Result<VolumeBlock> {
+        if let Some(before) = block.0.checked_sub(1)
+            && let Some(start) = self.map_block(number, inode, FileBlock(before))?.start
         {
             return Ok(start + 1);
         }
@@ -216,7 +219,7 @@ impl<C: BlockCache> Transaction<'_, C> {
     fn put_data(
         &mut self,
         number: InodeNumber,
-        start: u64,
+        start: VolumeBlock,
         inside: usize,
         data: &[u8],
         fresh: bool,
@@ -229,15 +232,15 @@ impl<C: BlockCache> Transaction<'_, C> {
             let (now, later) = data.split_at(count);
             if inside == 0 && whole > 0 {
                 self.write_data(number, block, now)?;
-                block += (whole / size) as u64;
+                block = block + (whole / size) as u64;
             } else if fresh {
                 let mut padded = ZEROS;
                 padded[inside..inside + count].copy_from_slice(now);
                 self.write_data(number, block, &padded[..size])?;
-                block += 1;
+                block = block + 1;
             } else {
                 self.patch_data(number, block, inside, now)?;
-                block += 1;
+                block = block + 1;
             }
             (data, inside) = (later, 0);
         }
@@ -263,7 +266,7 @@ impl<C: BlockCache> Transaction<'_, C> {
         count: usize,
     ) -> Result<bool> {
         let size = self.sb.block_size as u64;
-        let run = self.map_block(number, inode, low32(from / size))?;
+        let run = self.map_block(number, inode, FileBlock::of(from, self.sb.block_size))?;
         let Some(start) = run.start.filter(|_| !run.unwritten) else { return Ok(false) };
         self.patch_data(number, start, (from % size) as usize, &ZEROS[..count])?;
         self.order_data(number);

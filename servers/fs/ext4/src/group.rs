@@ -2,6 +2,7 @@
 //!
 //! Source: Documentation/filesystems/ext4/group_descr.rst of Linux.
 
+use crate::block_number::VolumeBlock;
 use crate::bytes::{high16, high32, le16, le32, low16, low32, put_le16, put_le32};
 use crate::checksum::crc32c;
 use crate::error::{Error, Result};
@@ -20,9 +21,9 @@ const CHECKSUM_AT: usize = 0x1e;
 /// One group: its descriptor, and hints for the allocator that are never stored.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Group {
-    pub(crate) block_bitmap: u64,
-    pub(crate) inode_bitmap: u64,
-    pub(crate) inode_table: u64,
+    pub(crate) block_bitmap: VolumeBlock,
+    pub(crate) inode_bitmap: VolumeBlock,
+    pub(crate) inode_table: VolumeBlock,
     pub(crate) free_blocks: u32,
     pub(crate) free_inodes: u32,
     pub(crate) used_dirs: u32,
@@ -34,6 +35,8 @@ pub(crate) struct Group {
     pub(crate) dirty: bool,
     /// No free block lies before this one (in the group).
     pub(crate) block_hint: u32,
+    /// No run of blocks that may be allocated is longer; `None` until a search has seen the whole bitmap.
+    pub(crate) longest_run: Option<u32>,
     /// No free inode lies before this one (in the group).
     pub(crate) inode_hint: u32,
     /// Blocks counted in `free_blocks` that may not be used before the running transaction has committed.
@@ -51,9 +54,9 @@ impl Group {
         let hi32 = |at: usize| if wide { u64::from(le32(raw, at)) << 32 } else { 0 };
         let lo16 = |at: usize| u32::from(le16(raw, at));
         let group = Group {
-            block_bitmap: u64::from(le32(raw, 0)) | hi32(0x20),
-            inode_bitmap: u64::from(le32(raw, 4)) | hi32(0x24),
-            inode_table: u64::from(le32(raw, 8)) | hi32(0x28),
+            block_bitmap: VolumeBlock(u64::from(le32(raw, 0)) | hi32(0x20)),
+            inode_bitmap: VolumeBlock(u64::from(le32(raw, 4)) | hi32(0x24)),
+            inode_table: VolumeBlock(u64::from(le32(raw, 8)) | hi32(0x28)),
             free_blocks: lo16(0xc) | hi16(0x2c),
             free_inodes: lo16(0xe) | hi16(0x2e),
             used_dirs: lo16(0x10) | hi16(0x30),
@@ -79,11 +82,16 @@ impl Group {
         if places && counts { Ok(()) } else { Err(Error::Corrupt("group descriptor")) }
     }
 
+    /// How many of its blocks may be allocated now.
+    pub(crate) fn allocatable(&self) -> u32 {
+        self.free_blocks.saturating_sub(self.pending_blocks)
+    }
+
     /// Writes the descriptor into `raw`, keeping what this crate does not know.
     pub(crate) fn encode(&self, sb: &Superblock, number: u32, raw: &mut [u8]) {
-        put_le32(raw, 0, low32(self.block_bitmap));
-        put_le32(raw, 4, low32(self.inode_bitmap));
-        put_le32(raw, 8, low32(self.inode_table));
+        put_le32(raw, 0, low32(self.block_bitmap.0));
+        put_le32(raw, 4, low32(self.inode_bitmap.0));
+        put_le32(raw, 8, low32(self.inode_table.0));
         put_le16(raw, 0xc, low16(self.free_blocks));
         put_le16(raw, 0xe, low16(self.free_inodes));
         put_le16(raw, 0x10, low16(self.used_dirs));
@@ -92,9 +100,9 @@ impl Group {
         put_le16(raw, 0x1a, low16(self.inode_bitmap_csum));
         put_le16(raw, 0x1c, low16(self.unused_inodes));
         if sb.desc_size >= 64 {
-            put_le32(raw, 0x20, high32(self.block_bitmap));
-            put_le32(raw, 0x24, high32(self.inode_bitmap));
-            put_le32(raw, 0x28, high32(self.inode_table));
+            put_le32(raw, 0x20, high32(self.block_bitmap.0));
+            put_le32(raw, 0x24, high32(self.inode_bitmap.0));
+            put_le32(raw, 0x28, high32(self.inode_table.0));
             put_le16(raw, 0x2c, high16(self.free_blocks));
             put_le16(raw, 0x2e, high16(self.free_inodes));
             put_le16(raw, 0x30, high16(self.used_dirs));

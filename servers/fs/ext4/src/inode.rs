@@ -2,6 +2,7 @@
 //!
 //! Source: Documentation/filesystems/ext4/inodes.rst of Linux.
 
+use crate::block_number::VolumeBlock;
 use crate::bytes::{high16, high32, le16, le32, low16, low32, put_le16, put_le32};
 use crate::checksum::crc32c;
 use crate::error::{Error, Result};
@@ -116,6 +117,9 @@ pub(crate) mod flags {
 /// The bytes of an inode that every format revision has.
 const GOOD_OLD: usize = 128;
 
+/// The extra bytes that a larger inode without any gets when it is stored, as Linux does it.
+const UPGRADED_EXTRA: u16 = 32;
+
 /// An inode, decoded. Storing it keeps the bytes that this crate does not know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Inode {
@@ -130,7 +134,7 @@ pub(crate) struct Inode {
     pub(crate) map: [u8; 60],
     pub(crate) generation: u32,
     /// The block of extended attributes, or 0.
-    pub(crate) xattr_block: u64,
+    pub(crate) xattr_block: VolumeBlock,
     /// When it was deleted (32 bits of seconds); or the next orphan.
     pub(crate) deleted: u32,
     pub(crate) accessed: Time,
@@ -153,7 +157,7 @@ impl Inode {
             flags: 0,
             map: [0; 60],
             generation,
-            xattr_block: 0,
+            xattr_block: VolumeBlock(0),
             deleted: 0,
             accessed: now,
             changed: now,
@@ -165,16 +169,17 @@ impl Inode {
 
     /// Decodes the `sb.inode_size` bytes of an inode.
     pub(crate) fn parse(sb: &Superblock, raw: &[u8]) -> Result<Self> {
-        let extra_bytes = if raw.len() > GOOD_OLD { le16(raw, 0x80) } else { 0 };
+        let stored_bytes = stored_extra_bytes(raw);
+        let extra_bytes =
+            if raw.len() > GOOD_OLD && stored_bytes == 0 { UPGRADED_EXTRA } else { stored_bytes };
         if usize::from(extra_bytes) + GOOD_OLD > raw.len() || extra_bytes % 4 != 0 {
             return Err(Error::Corrupt("inode extra size"));
         }
-        let extra = |at: usize| if has_field(extra_bytes, at) { le32(raw, at) } else { 0 };
+        let extra = |at: usize| if has_field(stored_bytes, at) { le32(raw, at) } else { 0 };
         let mut map = [0; 60];
         map.copy_from_slice(&raw[0x28..0x64]);
         let mode = le16(raw, 0);
-        let wide_size = matches!(FileType::from_mode(mode), Some(FileType::Regular | FileType::Directory));
-        let size_high = if wide_size { u64::from(le32(raw, 0x6c)) << 32 } else { 0 };
+        let size_high = if has_wide_size(mode) { u64::from(le32(raw, 0x6c)) << 32 } else { 0 };
         let huge = sb.ro_compat & ro_compat::HUGE_FILE != 0;
         Ok(Inode {
             mode,
@@ -186,7 +191,7 @@ impl Inode {
             flags: le32(raw, 0x20),
             map,
             generation: le32(raw, 0x64),
-            xattr_block: u64::from(le32(raw, 0x68)) | u64::from(le16(raw, 0x76)) << 32,
+            xattr_block: VolumeBlock(u64::from(le32(raw, 0x68)) | u64::from(le16(raw, 0x76)) << 32),
             deleted: le32(raw, 0x14),
             accessed: Time::decode(le32(raw, 8), extra(0x8c)),
             changed: Time::decode(le32(raw, 0xc), extra(0x84)),
@@ -208,13 +213,18 @@ impl Inode {
         put_le32(raw, 0x20, self.flags);
         raw[0x28..0x64].copy_from_slice(&self.map);
         put_le32(raw, 0x64, self.generation);
-        put_le32(raw, 0x68, low32(self.xattr_block));
-        put_le32(raw, 0x6c, high32(self.size));
+        put_le32(raw, 0x68, low32(self.xattr_block.0));
+        if has_wide_size(self.mode) {
+            put_le32(raw, 0x6c, high32(self.size));
+        }
         put_le16(raw, 0x74, low16(high32(self.blocks)));
-        put_le16(raw, 0x76, low16(high32(self.xattr_block)));
+        put_le16(raw, 0x76, low16(high32(self.xattr_block.0)));
         put_le16(raw, 0x78, high16(self.uid));
         put_le16(raw, 0x7a, high16(self.gid));
         if raw.len() > GOOD_OLD {
+            if stored_extra_bytes(raw) == 0 {
+                raw[GOOD_OLD..].fill(0);
+            }
             put_le16(raw, 0x80, self.extra_bytes);
         }
         self.encode_time(raw, self.accessed, 8, 0x8c);
@@ -247,6 +257,16 @@ impl Inode {
 
     pub(crate) fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
+    }
+
+    /// Whether its blocks are mapped by tables of block numbers, as in ext2 and ext3.
+    pub(crate) fn has_block_map(&self) -> bool {
+        !self.has(flags::EXTENTS | flags::INLINE_DATA)
+    }
+
+    /// Whether its size needs the feature `large_file`.
+    pub(crate) fn needs_large_file(&self) -> bool {
+        has_wide_size(self.mode) && self.size > 0x7fff_ffff
     }
 
     /// Counts blocks of the file system as in use (or no longer, when negative).
@@ -295,6 +315,17 @@ impl Inode {
             put_le32(&mut self.map, 4, minor & 0xff | (major & 0xfff) << 8 | (minor & !0xff) << 12);
         }
     }
+}
+
+/// How many extra bytes the stored inode uses. None are in use where inodes were enlarged after they had been made; what
+/// lies there then means nothing.
+pub(crate) fn stored_extra_bytes(raw: &[u8]) -> u16 {
+    if raw.len() > GOOD_OLD { le16(raw, 0x80) } else { 0 }
+}
+
+/// Whether an inode of this mode has a size of 64 bits: a directory has one only with `large_dir`, which is refused.
+fn has_wide_size(mode: u16) -> bool {
+    FileType::from_mode(mode) == Some(FileType::Regular)
 }
 
 /// Whether the 4-byte field at `at` lies in the extra part that an inode has.

@@ -8,10 +8,13 @@
 
 extern crate alloc;
 
+mod acl;
 mod allocate;
 mod allocate_inode;
 mod attributes;
 mod bitmap;
+mod block_map;
+mod block_number;
 mod buffer;
 mod bytes;
 mod checksum;
@@ -30,6 +33,7 @@ mod mkfs;
 mod mount;
 mod namespace;
 mod orphan;
+mod orphan_list;
 mod permission;
 mod space;
 mod superblock;
@@ -40,6 +44,7 @@ mod transaction;
 mod volume;
 mod write_back;
 mod xattr;
+mod zones;
 
 pub use attributes::{Attributes, SetAttributes, Statistics};
 pub use buffer::{Block, Buffer, allocate};

@@ -1,5 +1,6 @@
 //! The kinds of metadata blocks, and how each is checksummed.
 
+use crate::block_number::VolumeBlock;
 use crate::bytes::{le16, le32, put_le32};
 use crate::checksum::crc32c;
 use crate::error::{Error, Result};
@@ -20,7 +21,7 @@ pub(crate) enum Kind {
     /// A block of an extent tree.
     Extents(u32),
     /// Extended attributes in this block.
-    Xattr(u64),
+    Xattr(VolumeBlock),
 }
 
 /// Where the entries of a directory index begin: in the first block, and in the others.
@@ -61,7 +62,7 @@ impl Kind {
             Kind::DirRoot(seed) => (2, u64::from(seed)),
             Kind::DirNode(seed) => (3, u64::from(seed)),
             Kind::Extents(seed) => (4, u64::from(seed)),
-            Kind::Xattr(block) => (5, block),
+            Kind::Xattr(block) => (5, block.0),
         }
     }
 
@@ -73,7 +74,7 @@ impl Kind {
             2 => Kind::DirRoot(seed),
             3 => Kind::DirNode(seed),
             4 => Kind::Extents(seed),
-            5 => Kind::Xattr(value),
+            5 => Kind::Xattr(VolumeBlock(value)),
             _ => return Err(Error::Corrupt("record of the running transaction")),
         })
     }
@@ -135,8 +136,8 @@ fn extent_checksum(seed: u32, bytes: &[u8]) -> Result<(usize, u32)> {
     Ok((tail, crc32c(seed, &bytes[..tail])))
 }
 
-fn xattr_checksum(seed: u32, block: u64, bytes: &[u8]) -> (usize, u32) {
-    let sum = crc32c(seed, &block.to_le_bytes());
+fn xattr_checksum(seed: u32, block: VolumeBlock, bytes: &[u8]) -> (usize, u32) {
+    let sum = crc32c(seed, &block.0.to_le_bytes());
     let sum = crc32c(crc32c(sum, &bytes[..0x10]), &[0; 4]);
     (0x10, crc32c(sum, &bytes[0x14..]))
 }

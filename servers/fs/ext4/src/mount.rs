@@ -6,19 +6,23 @@ use alloc::vec::Vec;
 
 use hashbrown::HashMap;
 
+use crate::block_number::VolumeBlock;
 use crate::buffer::{Pool, allocate};
 use crate::data::DirtyData;
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
-use crate::features::{compat, incompat, ro_compat};
+use crate::features::{incompat, ro_compat};
 use crate::group::Group;
 use crate::inode::InodeNumber;
+use crate::journal::{Journal, Overlay};
 use crate::metadata::Kind;
+use crate::orphan_list::Orphans;
 use crate::superblock::{Counters, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET, Superblock};
 use crate::survive::{StateArea, Survivor};
 use crate::time::Time;
 use crate::transaction::{DirtyBlocks, Running, Transaction, Undo};
 use crate::volume::Ext4;
+use crate::zones::Zones;
 
 /// How to mount.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,7 +37,8 @@ impl<C: BlockCache> Ext4<C> {
     /// Mounts the volume in `cache`. A journal that was not emptied is replayed (in memory only when mounting
     /// read-only), and what the last user was still deleting is deleted.
     ///
-    /// A volume with unknown read-only features, or without a journal, is mounted read-only. When a block is still being
+    /// A volume with unknown read-only features, or without a journal, is mounted read-only; one whose journal lies on
+    /// another device is refused. When a block is still being
     /// read the mount fails with [`Error::Io`] and can be repeated: a caller whose cache answers `Pending` passes in a
     /// handle to it.
     ///
@@ -61,7 +66,7 @@ impl<C: BlockCache> Ext4<C> {
         state: Option<Box<dyn StateArea>>,
     ) -> Result<Self> {
         let (sb, counters) = read_superblock(&mut cache)?;
-        let has_journal = sb.compat & compat::HAS_JOURNAL != 0 && sb.journal_inode != 0;
+        let has_journal = sb.has_own_journal()?;
         let writable = !options.read_only && sb.ro_compat & !ro_compat::KNOWN == 0 && has_journal;
         let generation = options.now.nanoseconds ^ options.now.seconds as u32 ^ sb.checksum_seed;
         let mut volume = Ext4 {
@@ -69,10 +74,12 @@ impl<C: BlockCache> Ext4<C> {
             sb,
             counters,
             groups: Vec::new(),
+            zones: Zones::default(),
             dirty: DirtyBlocks::default(),
             running: Running::default(),
             journal: None,
-            orphans: Vec::new(),
+            overlay: Overlay::new(),
+            orphans: Orphans::default(),
             open: HashMap::new(),
             unfinished: Vec::new(),
             data: DirtyData::default(),
@@ -82,38 +89,54 @@ impl<C: BlockCache> Ext4<C> {
             operations: 0,
             writable,
             aborted: false,
+            stopped: false,
             use_reserve: true,
             generation,
             survivor: state.map(Survivor::new).transpose()?,
         };
-        volume.groups = volume.read_groups()?;
-        if has_journal && (writable || volume.sb.incompat & incompat::RECOVER != 0) {
+        volume.read_groups()?;
+        if has_journal {
             volume.recover(writable)?;
+            // The journal may have brought features.
+            volume.writable &= volume.sb.ro_compat & !ro_compat::KNOWN == 0;
         }
-        if writable {
+        if volume.writable {
             volume.begin_writing()?;
         }
         Ok(volume)
     }
 
+    /// Opens the journal and replays it, whether or not the superblock says that it must be: the log itself says so, too,
+    /// and both kinds of mount must show the same.
     fn recover(&mut self, to_disk: bool) -> Result<()> {
         let mut journal = self.open_journal()?;
+        self.claim_journal(&journal)?;
         self.replay(&mut journal, to_disk)?;
-        self.journal = Some(journal);
-        // The replay may have brought newer versions of both.
+        // The replay may have brought newer versions of superblock and groups.
         let (place, offset) = self.superblock_place();
         let buffer = self.load(place, Kind::Plain)?;
         let device = self.cache.block_count().saturating_mul(self.sb.block_size as u64);
         let (sb, counters) = Superblock::parse(&buffer.bytes()[offset..offset + SUPERBLOCK_BYTES], device)?;
-        if (sb.block_size, sb.group_count) != (self.sb.block_size, self.sb.group_count) {
+        let fixed = |sb: &Superblock| (sb.block_size, sb.group_count, sb.journal_inode);
+        if fixed(&sb) != fixed(&self.sb) {
             return Err(Error::Corrupt("journal changes the geometry"));
         }
         (self.sb, self.counters) = (sb, counters);
-        self.groups = self.read_groups()?;
+        self.read_groups()?;
+        self.claim_journal(&journal)?;
+        self.journal = Some(journal);
         Ok(())
     }
 
-    fn read_groups(&self) -> Result<Vec<Group>> {
+    /// Keeps files and directories from claiming the journal's blocks.
+    fn claim_journal(&mut self, journal: &Journal) -> Result<()> {
+        let owner = InodeNumber(self.sb.journal_inode);
+        journal.places().try_for_each(|(start, count)| self.zones.claim(owner, start, count))
+    }
+
+    /// Reads all groups, and takes from them what follows: where the volume's own structures lie, and what is free. The
+    /// superblock's own counts are only as new as the last clean unmount of Linux.
+    fn read_groups(&mut self) -> Result<()> {
         let mut groups = Vec::new();
         groups.try_reserve_exact(self.sb.group_count as usize).map_err(|_| Error::NoMemory)?;
         for number in 0..self.sb.group_count {
@@ -121,27 +144,36 @@ impl<C: BlockCache> Ext4<C> {
             let buffer = self.load(block, Kind::Plain)?;
             groups.push(Group::parse(&self.sb, number, &buffer.bytes()[offset..offset + self.sb.desc_size])?);
         }
-        Ok(groups)
+        self.zones = Zones::of_groups(&self.sb, &groups)?;
+        let free: u64 = groups.iter().map(|group| u64::from(group.free_blocks)).sum();
+        self.counters.free_blocks = free * self.sb.blocks_per_cluster().unwrap_or(1);
+        self.counters.free_inodes = groups.iter().map(|group| group.free_inodes).sum();
+        self.groups = groups;
+        Ok(())
     }
 
     /// The block and offset of a group's descriptor.
-    pub(crate) fn descriptor_place(&self, group: u32) -> (u64, usize) {
+    pub(crate) fn descriptor_place(&self, group: u32) -> (VolumeBlock, usize) {
         let per_block = self.sb.descs_per_block();
         let block = self.sb.first_data_block + 1 + u64::from(group / per_block);
-        (block, (group % per_block) as usize * self.sb.desc_size)
+        (VolumeBlock(block), (group % per_block) as usize * self.sb.desc_size)
     }
 
     /// The block and offset of the superblock.
-    pub(crate) fn superblock_place(&self) -> (u64, usize) {
+    pub(crate) fn superblock_place(&self) -> (VolumeBlock, usize) {
         let size = self.sb.block_size as u64;
-        (SUPERBLOCK_OFFSET / size, (SUPERBLOCK_OFFSET % size) as usize)
+        (VolumeBlock(SUPERBLOCK_OFFSET / size), (SUPERBLOCK_OFFSET % size) as usize)
     }
 
     fn begin_writing(&mut self) -> Result<()> {
         self.sb.incompat |= incompat::RECOVER;
         self.sb.note_mount(self.now.seconds);
         self.write_superblock()?;
+        let failed = self.journal.as_mut().is_some_and(Journal::take_error);
         self.start_log()?;
+        if failed {
+            self.note_damage();
+        }
         self.restore_survived()?;
         self.process_orphans()?;
         self.commit()
@@ -150,15 +182,25 @@ impl<C: BlockCache> Ext4<C> {
     /// Writes the superblock to its place, past the journal, which is empty.
     fn write_superblock(&mut self) -> Result<()> {
         let (place, offset) = self.superblock_place();
-        let old = self.cache.get(place)?;
+        let old = self.cache.get(place.0)?;
         let mut content = allocate(self.sb.block_size)?;
         let block = Arc::get_mut(&mut content).ok_or(Error::NoMemory)?;
         block.copy_from(&old);
         let raw = self.sb.encode(&self.counters, self.now.seconds);
         block.bytes_mut()[offset..offset + SUPERBLOCK_BYTES].copy_from_slice(raw);
-        self.cache.submit(place, &content)?;
+        self.cache.submit(place.0, &content)?;
         self.cache.barrier()?;
         Ok(())
+    }
+
+    /// Records that damage was found. The next commit writes it into the superblock; a volume that says so (`errors=`)
+    /// takes no operations from now on, only what makes earlier ones durable.
+    pub(crate) fn note_damage(&mut self) {
+        if self.writable {
+            self.sb.note_error(self.now.seconds);
+            self.running.changed = true;
+            self.stopped |= self.sb.stops_on_errors();
+        }
     }
 
     /// Makes everything durable, empties the journal and stops writing. Files that are still open without a name stay
@@ -172,7 +214,9 @@ impl<C: BlockCache> Ext4<C> {
         if !self.writable {
             return Ok(());
         }
-        self.finish_deletions()?;
+        if !self.stopped {
+            self.finish_deletions()?;
+        }
         self.sync()?;
         self.checkpoint()?;
         self.stop_log()?;
@@ -246,7 +290,7 @@ impl<C: BlockCache> Ext4<C> {
     pub(crate) fn write_data_of(&mut self, number: InodeNumber) -> Result<bool> {
         let ranges = self.data.take(number);
         for (start, count) in &ranges {
-            if let Err(error) = self.cache.write_back(*start, *count) {
+            if let Err(error) = self.cache.write_back(start.0, *count) {
                 self.aborted = true;
                 return Err(error.into());
             }
@@ -282,7 +326,7 @@ impl<C: BlockCache> Ext4<C> {
 impl<C: BlockCache> Transaction<'_, C> {
     fn stamp_group(&mut self, number: u32) -> Result<()> {
         let group = self.groups[number as usize].clone();
-        let sum = |block: u64, bits: u32| {
+        let sum = |block: VolumeBlock, bits: u32| {
             self.dirty.get(block).map(|buffer| crate::group::bitmap_checksum(&self.sb, bits, buffer.bytes()))
         };
         let blocks = sum(group.block_bitmap, self.sb.blocks_per_group);

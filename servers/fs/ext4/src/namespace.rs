@@ -1,18 +1,20 @@
 //! Names: creating, linking, unlinking and renaming.
 
+use alloc::vec::Vec;
+
 use crate::device::BlockCache;
 use crate::directory::{ADD_CREDITS, Found, check_name};
 use crate::error::{Error, Result};
-use crate::extent::empty_root;
 use crate::inode::{FileType, Inode, InodeNumber, flags};
 use crate::symlink::LINK_CREDITS;
 use crate::transaction::Transaction;
 use crate::volume::Ext4;
+use crate::xattr::{Attribute, XATTR_CREDITS};
 
 /// More links than this are refused for files; directories stop counting.
 const MOST_LINKS: u16 = 65_000;
-/// Creating: the name, the inode, its bitmap, the directory, and a new directory's block.
-const CREATE_CREDITS: usize = ADD_CREDITS + LINK_CREDITS + 8;
+/// Creating: the name, the inode, its lists, its bitmap, the directory, and a new directory's block.
+const CREATE_CREDITS: usize = ADD_CREDITS + LINK_CREDITS + XATTR_CREDITS + 8;
 const RENAME_CREDITS: usize = ADD_CREDITS + 16;
 /// A chain of parents longer than this is a circle.
 const DEEPEST_PATH: usize = 1 << 16;
@@ -24,6 +26,8 @@ pub struct NewInode {
     pub kind: FileType,
     /// Its permissions: the lower 12 bits of the mode.
     pub permissions: u16,
+    /// Permissions that are taken away, unless the directory has a default access control list: that one decides then.
+    pub umask: u16,
     /// Its owner.
     pub uid: u32,
     /// Its group; in a directory with the set-group-ID bit that directory's group is taken.
@@ -35,7 +39,7 @@ pub struct NewInode {
 impl NewInode {
     /// A regular file of the superuser with these permissions.
     pub fn file(permissions: u16) -> Self {
-        NewInode { kind: FileType::Regular, permissions, uid: 0, gid: 0, device: (0, 0) }
+        NewInode { kind: FileType::Regular, permissions, umask: 0, uid: 0, gid: 0, device: (0, 0) }
     }
 
     /// A directory of the superuser with these permissions.
@@ -81,13 +85,16 @@ impl<C: BlockCache> Ext4<C> {
             return Err(Error::Invalid);
         }
         self.transact(CREATE_CREDITS, |t| {
-            let (number, mut inode) = t.new_inode(dir, new)?;
+            let (number, mut inode, lists) = t.new_inode(dir, new)?;
             match new.kind {
                 FileType::Directory => t.start_dir(number, &mut inode, dir)?,
                 FileType::CharDevice | FileType::BlockDevice => inode.set_device(new.device.0, new.device.1),
                 _ => {}
             }
             t.create_inode(number, &inode)?;
+            if !lists.is_empty() {
+                t.store_attributes(number, inode, lists)?;
+            }
             t.enter_name(dir, name, number, new.kind)?;
             Ok(number)
         })
@@ -108,7 +115,7 @@ impl<C: BlockCache> Ext4<C> {
     ) -> Result<InodeNumber> {
         let new = NewInode { kind: FileType::Symlink, permissions: 0o777, ..*new };
         self.transact(CREATE_CREDITS, |t| {
-            let (number, mut inode) = t.new_inode(dir, &new)?;
+            let (number, mut inode, _) = t.new_inode(dir, &new)?;
             t.store_target(number, &mut inode, target)?;
             t.create_inode(number, &inode)?;
             t.enter_name(dir, name, number, FileType::Symlink)?;
@@ -185,7 +192,7 @@ impl<C: BlockCache> Ext4<C> {
 
     fn delete_unused(&mut self, gone: Option<InodeNumber>) -> Result<()> {
         match gone {
-            Some(number) if !self.open.contains_key(&number) => self.delete_soon(number),
+            Some(number) if !self.open.contains_key(&number) => self.free_soon(number),
             _ => Ok(()),
         }
     }
@@ -230,7 +237,12 @@ impl<C: BlockCache> Ext4<C> {
 }
 
 impl<C: BlockCache> Transaction<'_, C> {
-    fn new_inode(&mut self, dir: InodeNumber, new: &NewInode) -> Result<(InodeNumber, Inode)> {
+    /// Takes an inode, which is to be stored by the caller, with the access control lists that it inherits.
+    fn new_inode(
+        &mut self,
+        dir: InodeNumber,
+        new: &NewInode,
+    ) -> Result<(InodeNumber, Inode, Vec<Attribute>)> {
         let parent = self.directory(dir)?;
         let is_dir = new.kind == FileType::Directory;
         let number = self.allocate_inode(dir, is_dir)?;
@@ -243,11 +255,11 @@ impl<C: BlockCache> Transaction<'_, C> {
         let generation = self.next_generation(number);
         let mut inode = Inode::new(&self.sb, mode, new.uid, gid, self.now, generation);
         if matches!(new.kind, FileType::Regular | FileType::Directory) {
-            inode.flags = flags::EXTENTS;
-            inode.map = empty_root();
+            self.start_map(&mut inode);
         }
         inode.links = if is_dir { 2 } else { 1 };
-        Ok((number, inode))
+        let lists = self.inherited_lists(dir, &parent, &mut inode, new.umask)?;
+        Ok((number, inode, lists))
     }
 
     /// Adds a name to a directory that may not have it, and counts a directory's link to its parent.

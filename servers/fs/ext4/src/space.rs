@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::bytes::low32;
+use crate::block_number::FileBlock;
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
 use crate::extent::{END_OF_FILES, INSERT_CREDITS, LARGEST_UNWRITTEN, REMOVE_CREDITS};
@@ -41,7 +41,7 @@ impl<C: BlockCache> Ext4<C> {
     /// [`Error::FileTooBig`], [`Error::IsDirectory`], [`Error::Invalid`], [`Error::NotFound`],
     /// [`Error::NotPermitted`].
     pub fn truncate(&mut self, number: InodeNumber, size: u64) -> Result<()> {
-        if size > self.largest_file() {
+        if size > self.largest_file(&self.regular(number)?) {
             return Err(Error::FileTooBig);
         }
         self.finish_earlier(number)?;
@@ -61,7 +61,7 @@ impl<C: BlockCache> Ext4<C> {
             t.write_inode(number, &inode, true)?;
             Ok(done)
         })?;
-        if done { Ok(()) } else { self.finish_truncate(number) }
+        if done { Ok(()) } else { self.free_soon(number) }
     }
 
     /// Frees what lies beyond the size of an inode on the orphan list, and takes it off if it has a name.
@@ -89,20 +89,26 @@ impl<C: BlockCache> Ext4<C> {
     ///
     /// # Errors
     /// [`Error::NoSpace`], [`Error::FileTooBig`], [`Error::IsDirectory`], [`Error::NotFound`],
-    /// [`Error::NotPermitted`], [`Error::Invalid`] for an empty range.
+    /// [`Error::NotPermitted`], [`Error::Invalid`] for an empty range; [`Error::Unsupported`] for allocating in a file
+    /// that is not mapped by extents, as Linux answers it.
     pub fn fallocate(&mut self, number: InodeNumber, how: Fallocate, offset: u64, length: u64) -> Result<()> {
         let end = offset.checked_add(length).ok_or(Error::FileTooBig)?;
         if length == 0 {
             return Err(Error::Invalid);
         }
-        if end > self.largest_file() {
+        self.check_writable()?;
+        let inode = self.changeable(number)?;
+        if end > self.largest_file(&inode) {
             return Err(Error::FileTooBig);
         }
-        self.check_writable()?;
-        self.finish_earlier(number)?;
-        if self.changeable(number)?.has(flags::APPEND) && !matches!(how, Fallocate::Allocate { .. }) {
+        if inode.has(flags::APPEND) && !matches!(how, Fallocate::Allocate { .. }) {
             return Err(Error::NotPermitted);
         }
+        if inode.has_block_map() && how != Fallocate::PunchHole {
+            return Err(Error::Unsupported("allocating ahead in a file that is not mapped by extents"));
+        }
+        self.finish_earlier(number)?;
+        self.check_range(number, offset, end, how)?;
         match how {
             Fallocate::PunchHole => {
                 self.zero_edges(number, offset, end)?;
@@ -116,6 +122,22 @@ impl<C: BlockCache> Ext4<C> {
                 self.make_unwritten(number, offset, end)
             }
         }
+    }
+
+    /// Looks at all of the map that an operation of several steps is going to change, so that damage refuses the first.
+    fn check_range(&self, number: InodeNumber, offset: u64, end: u64, how: Fallocate) -> Result<()> {
+        let inode = self.changeable(number)?;
+        let size = self.sb.block_size;
+        let (mut at, to) = (FileBlock::of(offset, size), FileBlock::behind(end, size));
+        while at < to {
+            let run = self.map_block(number, &inode, at)?;
+            let count = run.count.min(to - at);
+            if let Some(start) = run.start.filter(|_| how == Fallocate::PunchHole) {
+                self.check_in_use(start, count)?;
+            }
+            at = at + count;
+        }
+        Ok(())
     }
 
     /// Zeros the parts of blocks at both ends of a range.
@@ -137,8 +159,8 @@ impl<C: BlockCache> Ext4<C> {
     }
 
     fn punch(&mut self, number: InodeNumber, offset: u64, end: u64) -> Result<()> {
-        let size = self.sb.block_size as u64;
-        let (from, to) = (low32(offset.div_ceil(size)), low32(end / size));
+        let size = self.sb.block_size;
+        let (from, to) = (FileBlock::behind(offset, size), FileBlock::of(end, size));
         loop {
             let done = self.transact(FREE_CREDITS + 2, |t| {
                 let mut inode = t.changeable(number)?;
@@ -154,8 +176,8 @@ impl<C: BlockCache> Ext4<C> {
 
     /// Gives blocks to all holes of a range; when space runs out, takes back those it gave.
     fn allocate_range(&mut self, number: InodeNumber, offset: u64, end: u64, grow: bool) -> Result<()> {
-        let size = self.sb.block_size as u64;
-        let (mut at, to) = (low32(offset / size), low32(end.div_ceil(size)));
+        let size = self.sb.block_size;
+        let (mut at, to) = (FileBlock::of(offset, size), FileBlock::behind(end, size));
         let mut added = Vec::new();
         while at < to {
             match self.allocate_step(number, at, to) {
@@ -184,7 +206,12 @@ impl<C: BlockCache> Ext4<C> {
     }
 
     /// Allocates some of the holes from `at` on; answers where to go on, and what it gave.
-    fn allocate_step(&mut self, number: InodeNumber, at: u32, to: u32) -> Result<(u32, Vec<(u32, u32)>)> {
+    fn allocate_step(
+        &mut self,
+        number: InodeNumber,
+        at: FileBlock,
+        to: FileBlock,
+    ) -> Result<(FileBlock, Vec<(FileBlock, u32)>)> {
         self.transact(ALLOCATE_CREDITS, |t| {
             let mut inode = t.changeable(number)?;
             let mut new = Vec::new();
@@ -198,7 +225,7 @@ impl<C: BlockCache> Ext4<C> {
                     count = t.map_new(number, &mut inode, next, count.min(LARGEST_UNWRITTEN), true)?.1;
                     new.push((next, count));
                 }
-                next += count;
+                next = next + count;
             }
             if !new.is_empty() {
                 t.write_inode(number, &inode, true)?;
@@ -207,18 +234,18 @@ impl<C: BlockCache> Ext4<C> {
         })
     }
 
-    fn take_back(&mut self, number: InodeNumber, added: &[(u32, u32)]) -> Result<()> {
+    fn take_back(&mut self, number: InodeNumber, added: &[(FileBlock, u32)]) -> Result<()> {
         for (first, count) in added {
             let size = self.sb.block_size as u64;
-            self.punch(number, u64::from(*first) * size, (u64::from(*first) + u64::from(*count)) * size)?;
+            self.punch(number, u64::from(first.0) * size, (u64::from(first.0) + u64::from(*count)) * size)?;
         }
         Ok(())
     }
 
     /// Makes the whole blocks of a range, all of which are mapped, read as zeros.
     fn make_unwritten(&mut self, number: InodeNumber, offset: u64, end: u64) -> Result<()> {
-        let size = self.sb.block_size as u64;
-        let (mut at, to) = (low32(offset.div_ceil(size)), low32(end / size));
+        let size = self.sb.block_size;
+        let (mut at, to) = (FileBlock::behind(offset, size), FileBlock::of(end, size));
         while at < to {
             at = self.transact(ALLOCATE_CREDITS, |t| {
                 let mut inode = t.changeable(number)?;
@@ -229,8 +256,9 @@ impl<C: BlockCache> Ext4<C> {
                     let run = t.map_block(number, &inode, next)?;
                     let count = run.count.min(to - next);
                     let written = run.start.is_some() && !run.unwritten;
-                    next +=
+                    let done =
                         if written { t.mark_extent(number, &mut inode, next, count, true)? } else { count };
+                    next = next + done;
                 }
                 t.write_inode(number, &inode, true)?;
                 Ok(next)
@@ -243,10 +271,7 @@ impl<C: BlockCache> Ext4<C> {
 impl<C: BlockCache> Transaction<'_, C> {
     /// Frees the blocks beyond the inode's size as far as the credits go; answers whether none is left.
     pub(crate) fn free_beyond(&mut self, number: InodeNumber, inode: &mut Inode) -> Result<bool> {
-        if !inode.has(flags::EXTENTS) {
-            return Ok(true);
-        }
-        let from = low32(inode.size.div_ceil(self.sb.block_size as u64));
+        let from = FileBlock::behind(inode.size, self.sb.block_size);
         let metadata = inode.mode >> 12 != 8;
         self.remove_extents(number, inode, from, END_OF_FILES, metadata)
     }

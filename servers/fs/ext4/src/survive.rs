@@ -17,6 +17,7 @@ use alloc::vec::Vec;
 
 use hashbrown::HashMap;
 
+use crate::block_number::VolumeBlock;
 use crate::buffer::Buffer;
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
@@ -38,7 +39,7 @@ pub trait StateArea: Send + Sync + core::fmt::Debug {
     fn store(&mut self, at: usize, word: u64);
 }
 
-const MAGIC: u64 = 0x736b_696e_6b65_7801;
+const MAGIC: u64 = 0x736b_696e_6b65_7802;
 const LENGTH_AT: usize = 1;
 const OPEN_AT: usize = 2;
 const OPEN_SLOTS: usize = 1024;
@@ -57,10 +58,10 @@ pub(crate) struct Survivor {
 /// One operation as it was recorded.
 #[derive(Debug)]
 pub(crate) struct Record {
-    pub(crate) blocks: Vec<(u64, Kind, Vec<u8>)>,
+    pub(crate) blocks: Vec<(VolumeBlock, Kind, Vec<u8>)>,
     pub(crate) groups: Vec<(u32, Group)>,
-    pub(crate) freed: Vec<(u64, u32)>,
-    pub(crate) revoked: Vec<u64>,
+    pub(crate) freed: Vec<(VolumeBlock, u32)>,
+    pub(crate) revoked: Vec<VolumeBlock>,
     pub(crate) counters: Counters,
 }
 
@@ -145,11 +146,11 @@ impl Survivor {
     /// Writes an operation behind the published ones, and publishes it. There is room: it was reserved.
     pub(crate) fn record<'a>(
         &mut self,
-        blocks: impl Iterator<Item = (u64, Kind, &'a Buffer)>,
+        blocks: impl Iterator<Item = (VolumeBlock, Kind, &'a Buffer)>,
         groups: impl Iterator<Item = (u32, &'a Group)>,
         counters: &Counters,
-        freed: &[(u64, u32)],
-        revoked: &[u64],
+        freed: &[(VolumeBlock, u32)],
+        revoked: &[VolumeBlock],
     ) {
         let mut at = self.end();
         let mut put = |word: u64| {
@@ -158,10 +159,11 @@ impl Survivor {
         };
         put(counters.free_blocks);
         put(u64::from(counters.free_inodes) | u64::from(counters.last_orphan) << 32);
+        put(u64::from(counters.compat) | u64::from(counters.new_ro_compat) << 32);
         put(freed.len() as u64);
-        freed.iter().for_each(|(start, count)| [*start, u64::from(*count)].into_iter().for_each(&mut put));
+        freed.iter().for_each(|(start, count)| [start.0, u64::from(*count)].into_iter().for_each(&mut put));
         put(revoked.len() as u64);
-        revoked.iter().for_each(|block| put(*block));
+        revoked.iter().for_each(|block| put(block.0));
         for (number, group) in groups {
             put(1);
             put(u64::from(number));
@@ -169,7 +171,7 @@ impl Survivor {
         }
         for (block, kind, content) in blocks {
             let (tag, value) = kind.to_words();
-            [2, block, tag, value, content.bytes().len() as u64].into_iter().for_each(&mut put);
+            [2, block.0, tag, value, content.bytes().len() as u64].into_iter().for_each(&mut put);
             for bytes in content.bytes().as_chunks::<8>().0 {
                 put(u64::from_le_bytes(*bytes));
             }
@@ -197,22 +199,28 @@ impl Survivor {
 fn read_record(cursor: &mut Cursor<'_>) -> Result<Record> {
     let free_blocks = cursor.next()?;
     let word = cursor.next()?;
-    let counters =
-        Counters { free_blocks, free_inodes: (word & 0xffff_ffff) as u32, last_orphan: (word >> 32) as u32 };
+    let features = cursor.next()?;
+    let counters = Counters {
+        free_blocks,
+        free_inodes: (word & 0xffff_ffff) as u32,
+        last_orphan: (word >> 32) as u32,
+        compat: (features & 0xffff_ffff) as u32,
+        new_ro_compat: (features >> 32) as u32,
+    };
     let mut record =
         Record { blocks: Vec::new(), groups: Vec::new(), freed: Vec::new(), revoked: Vec::new(), counters };
     for _ in 0..cursor.count(2)? {
-        record.freed.push((cursor.next()?, (cursor.next()? & 0xffff_ffff) as u32));
+        record.freed.push((VolumeBlock(cursor.next()?), (cursor.next()? & 0xffff_ffff) as u32));
     }
     for _ in 0..cursor.count(1)? {
-        record.revoked.push(cursor.next()?);
+        record.revoked.push(VolumeBlock(cursor.next()?));
     }
     loop {
         match cursor.next()? {
             0 => return Ok(record),
             1 => record.groups.push(((cursor.next()? & 0xffff_ffff) as u32, read_group(cursor)?)),
             2 => {
-                let block = cursor.next()?;
+                let block = VolumeBlock(cursor.next()?);
                 let kind = Kind::from_words(cursor.next()?, cursor.next()?)?;
                 let length = cursor.next()? as usize / 8;
                 let mut bytes = Vec::new();
@@ -228,9 +236,9 @@ fn read_record(cursor: &mut Cursor<'_>) -> Result<Record> {
 
 fn group_words(group: &Group) -> [u64; GROUP_WORDS] {
     [
-        group.block_bitmap,
-        group.inode_bitmap,
-        group.inode_table,
+        group.block_bitmap.0,
+        group.inode_bitmap.0,
+        group.inode_table.0,
         u64::from(group.free_blocks),
         u64::from(group.free_inodes),
         u64::from(group.used_dirs),
@@ -249,9 +257,9 @@ fn read_group(cursor: &mut Cursor<'_>) -> Result<Group> {
     }
     let half = |n: usize| (words[n] & 0xffff_ffff) as u32;
     Ok(Group {
-        block_bitmap: words[0],
-        inode_bitmap: words[1],
-        inode_table: words[2],
+        block_bitmap: VolumeBlock(words[0]),
+        inode_bitmap: VolumeBlock(words[1]),
+        inode_table: VolumeBlock(words[2]),
         free_blocks: half(3),
         free_inodes: half(4),
         used_dirs: half(5),

@@ -1,9 +1,10 @@
 //! Symbolic links: short targets in the inode, longer ones in a block.
 
+use crate::block_number::FileBlock;
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
-use crate::extent::{Extent, INSERT_CREDITS, empty_root};
-use crate::inode::{FileType, Inode, InodeNumber, flags};
+use crate::extent::{Extent, INSERT_CREDITS};
+use crate::inode::{FileType, Inode, InodeNumber};
 use crate::metadata::Kind;
 use crate::transaction::Transaction;
 use crate::volume::Ext4;
@@ -16,7 +17,7 @@ pub(crate) const LINK_CREDITS: usize = INSERT_CREDITS + 4;
 impl<C: BlockCache> Ext4<C> {
     /// Whether the inode is a symbolic link with its target inside.
     pub(crate) fn is_inline_link(&self, inode: &Inode) -> bool {
-        let attributes = if inode.xattr_block != 0 { self.sb.block_size as u64 / 512 } else { 0 };
+        let attributes = if inode.xattr_block.0 != 0 { self.sb.block_size as u64 / 512 } else { 0 };
         inode.mode >> 12 == 0xa && inode.size < SHORT as u64 && inode.sectors(&self.sb) <= attributes
     }
 
@@ -36,7 +37,7 @@ impl<C: BlockCache> Ext4<C> {
             out.get_mut(..length).ok_or(Error::BufferTooSmall)?.copy_from_slice(&inode.map[..length]);
             return Ok(length);
         }
-        let run = self.map_block(number, &inode, 0)?;
+        let run = self.map_block(number, &inode, FileBlock(0))?;
         let place = run.start.ok_or(Error::Corrupt("symbolic link without a block"))?;
         let buffer = self.load(place, Kind::Plain)?;
         let target = buffer.bytes().get(..length).ok_or(Error::Corrupt("symbolic link length"))?;
@@ -64,11 +65,10 @@ impl<C: BlockCache> Transaction<'_, C> {
             inode.map[..target.len()].copy_from_slice(target);
             return Ok(());
         }
-        inode.flags |= flags::EXTENTS;
-        inode.map = empty_root();
+        self.start_map(inode);
         let start = self.allocate_block(self.inode_goal(number))?;
         inode.add_blocks(&self.sb, 1)?;
-        self.insert_extent(number, inode, Extent { block: 0, start, count: 1, unwritten: false })?;
+        self.insert_extent(number, inode, Extent { block: FileBlock(0), start, count: 1, unwritten: false })?;
         self.create(start, Kind::Plain)?[..target.len()].copy_from_slice(target);
         Ok(())
     }

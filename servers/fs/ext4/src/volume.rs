@@ -4,19 +4,23 @@ use alloc::vec::Vec;
 
 use hashbrown::HashMap;
 
+use crate::block_number::VolumeBlock;
 use crate::buffer::{Buffer, Pool};
 use crate::bytes::le16;
 use crate::data::DirtyData;
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
+use crate::features::ro_compat;
 use crate::group::Group;
 use crate::inode::{Inode, InodeNumber, checksum_seed, is_sealed};
-use crate::journal::Journal;
+use crate::journal::{Journal, Overlay};
 use crate::metadata::Kind;
+use crate::orphan_list::Orphans;
 use crate::superblock::{Counters, Superblock};
 use crate::survive::Survivor;
 use crate::time::Time;
 use crate::transaction::{DirtyBlocks, Running, Transaction, Undo};
+use crate::zones::Zones;
 
 /// A mounted ext4 volume over the caller's block cache.
 ///
@@ -29,14 +33,17 @@ pub struct Ext4<C> {
     pub(crate) sb: Superblock,
     pub(crate) counters: Counters,
     pub(crate) groups: Vec<Group>,
+    pub(crate) zones: Zones,
     pub(crate) dirty: DirtyBlocks,
     pub(crate) running: Running,
     pub(crate) journal: Option<Journal>,
-    /// Inodes without a name, oldest first; the head of the list on disk is the last one.
-    pub(crate) orphans: Vec<InodeNumber>,
+    /// What the log holds, on mounts that must not write.
+    pub(crate) overlay: Overlay,
+    /// Inodes without a name; the head of the list on disk is the newest one.
+    pub(crate) orphans: Orphans,
     /// How often each inode is open.
     pub(crate) open: HashMap<InodeNumber, u32>,
-    /// Inodes to be deleted whose deletion had to wait for a block.
+    /// Orphans whose space is still to be freed: that had to wait for a block.
     pub(crate) unfinished: Vec<InodeNumber>,
     pub(crate) data: DirtyData,
     pub(crate) now: Time,
@@ -45,6 +52,8 @@ pub struct Ext4<C> {
     pub(crate) operations: u64,
     pub(crate) writable: bool,
     pub(crate) aborted: bool,
+    /// Whether damage was found on a volume that wants no more changes then.
+    pub(crate) stopped: bool,
     /// Whether the blocks reserved for the superuser may be used.
     pub(crate) use_reserve: bool,
     /// Where what must survive a killed server is kept.
@@ -53,24 +62,30 @@ pub struct Ext4<C> {
     pub(crate) generation: u32,
 }
 
+/// What is wrong with a block that is claimed where the volume keeps its own structures.
+const FOREIGN: &str = "a block of the volume's own structures or journal is claimed";
+
 /// Where an inode lies: the block of the inode table, the offset in it in bytes, and its place among the block's.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct InodePlace {
-    pub(crate) block: u64,
+    pub(crate) block: VolumeBlock,
     pub(crate) offset: usize,
     pub(crate) part: u32,
 }
 
 impl<C: BlockCache> Ext4<C> {
     /// A metadata block's newest content, its checksum verified.
-    pub(crate) fn load(&self, block: u64, kind: Kind) -> Result<Buffer> {
+    pub(crate) fn load(&self, block: VolumeBlock, kind: Kind) -> Result<Buffer> {
         if let Some(buffer) = self.dirty.get(block) {
             return Ok(buffer.clone());
         }
-        if block < self.sb.first_data_block || block >= self.sb.blocks {
+        if block.0 < self.sb.first_data_block || block.0 >= self.sb.blocks {
             return Err(Error::Corrupt("block number"));
         }
-        let buffer = self.cache.get(block)?;
+        if kind != Kind::Plain && !self.zones.are_clear_of(block, 1) {
+            return Err(Error::Corrupt(FOREIGN));
+        }
+        let buffer = self.fetch(block)?;
         if buffer.bytes().len() != self.sb.block_size {
             return Err(Error::Invalid);
         }
@@ -81,9 +96,20 @@ impl<C: BlockCache> Ext4<C> {
         Ok(buffer)
     }
 
+    /// Checks that `count` blocks from `start` on lie on the volume, and that `inode` may have them.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub(crate) fn check_blocks(&self, inode: InodeNumber, start: VolumeBlock, count: u64) -> Result<()> {
+        if !self.sb.contains(start, count) {
+            return Err(Error::Corrupt("block number"));
+        }
+        if self.zones.allow(inode, start, count) { Ok(()) } else { Err(Error::Corrupt(FOREIGN)) }
+    }
+
     /// Whether a block's checksum need not be looked at: it was found right before, or the block was changed in memory
     /// since, and gets its checksum when it is committed.
-    pub(crate) fn is_trusted(&self, block: u64, buffer: &Buffer) -> bool {
+    pub(crate) fn is_trusted(&self, block: VolumeBlock, buffer: &Buffer) -> bool {
         buffer.is_verified(0) || self.dirty.get(block).is_some()
     }
 
@@ -170,7 +196,7 @@ impl<C: BlockCache> Ext4<C> {
 
     /// Whether operations may write.
     pub fn is_writable(&self) -> bool {
-        self.writable && !self.aborted
+        self.writable && !self.aborted && !self.stopped
     }
 
     /// The volume's name, without the padding.
@@ -183,6 +209,9 @@ impl<C: BlockCache> Transaction<'_, C> {
     /// Stores an inode; `essential` says that more than its times changed (what fdatasync must make durable).
     pub(crate) fn write_inode(&mut self, number: InodeNumber, inode: &Inode, essential: bool) -> Result<()> {
         self.raw_inode(number)?;
+        if inode.needs_large_file() && self.sb.ro_compat & ro_compat::LARGE_FILE == 0 {
+            self.counters_mut().new_ro_compat |= ro_compat::LARGE_FILE;
+        }
         let size = self.sb.inode_size;
         let place = self.inode_place(number)?;
         let mut raw = [0; 4096];

@@ -18,7 +18,7 @@ use ext4::{
     BlockDevice, Ext4, Fallocate, FileType, InodeNumber, IoError, MountOptions, NewInode, Rename, SetXattr,
     WriteBackCache,
 };
-use model::{MIXED, Model};
+use model::{MIXED, Mix, Model};
 
 const ROOT: InodeNumber = InodeNumber::ROOT;
 const PAGE: usize = 1024;
@@ -102,7 +102,8 @@ type Volume = Ext4<WriteBackCache<Overlay>>;
 fn base(options: &[&str]) -> Arc<Vec<u8>> {
     let disk = Disk::new(linux::make_image(8, options));
     let mut volume = disk.mount(1000).unwrap();
-    let mut model = Model::new(&volume, 77, MIXED);
+    let mix = Mix { block_maps: options.contains(&"ext3"), ..MIXED };
+    let mut model = Model::new(&volume, 77, mix);
     for _ in 0..150 {
         model.step(&mut volume);
     }
@@ -276,6 +277,11 @@ fn hostile_images_with_blocks_of_4_kib_without_checksums_do_no_harm() {
 #[test]
 fn hostile_images_with_checksums_do_no_harm() {
     mutate_many(3_000_000, 4_000, &["-b", "1024"]);
+}
+
+#[test]
+fn hostile_images_of_ext3_do_no_harm() {
+    mutate_many(4_000_000, 3_000, &["-t", "ext3", "-b", "1024"]);
 }
 
 #[test]

@@ -59,3 +59,10 @@ fn operations_on_a_full_volume_fail_whole_and_match_the_model() {
 fn operations_whose_blocks_arrive_late_are_repeated_and_match_the_model() {
     run(5, operations(15_000), 16, &["-b", "1024"], MIXED, 3);
 }
+
+#[test]
+fn operations_on_a_volume_of_ext3_match_the_model() {
+    let mix = Mix { block_maps: true, ..MIXED };
+    run(6, operations(10_000), 16, &["-t", "ext3", "-b", "1024"], mix, 0);
+    run(7, operations(5_000), 16, &["-t", "ext3", "-b", "1024"], mix, 3);
+}

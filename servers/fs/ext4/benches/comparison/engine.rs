@@ -1,50 +1,17 @@
-//! The two file systems behind one interface, and the disk in memory that both run on.
+//! The two file systems behind one interface.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ext4::{BlockDevice, FormatOptions, InodeNumber, IoError, MountOptions, NewInode, Time, WriteBackCache};
+use ext4::{InodeNumber, MountOptions, NewInode, WriteBackCache};
 use rsext4::{
     BlockIo, Ext4Error, Ext4Result, Ext4Timestamp, FileName, FilePermissions, MkfsOptions, MountServices,
     MutationContext, NoopObserver,
 };
 
+use crate::memory::{Memory, now};
+
 const SECTOR: usize = 4096;
-
-/// A disk in memory that counts flushes.
-pub struct Memory {
-    bytes: Vec<u8>,
-    flushes: Arc<AtomicU64>,
-}
-
-impl Memory {
-    pub fn new(bytes: Vec<u8>) -> Self {
-        Memory { bytes, flushes: Arc::default() }
-    }
-}
-
-impl BlockDevice for Memory {
-    fn size(&self) -> u64 {
-        self.bytes.len() as u64
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), IoError> {
-        let start = offset as usize;
-        out.copy_from_slice(self.bytes.get(start..start + out.len()).ok_or(IoError::Failed)?);
-        Ok(())
-    }
-
-    fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), IoError> {
-        let start = offset as usize;
-        self.bytes.get_mut(start..start + data.len()).ok_or(IoError::Failed)?.copy_from_slice(data);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), IoError> {
-        self.flushes.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-}
 
 impl BlockIo for Memory {
     fn write(&mut self, data: &[u8], sector: rsext4::SectorId, _count: u32) -> Ext4Result<()> {
@@ -85,18 +52,6 @@ pub trait Engine {
     fn read(&mut self, file: u32, offset: u64, out: &mut [u8]);
     fn sync(&mut self);
     fn flushes(&self) -> u64;
-}
-
-fn now() -> Time {
-    Time { seconds: 1_700_000_000, nanoseconds: 0 }
-}
-
-/// An empty volume of `size` bytes.
-pub fn made_by_us(size: usize) -> Vec<u8> {
-    let mut cache = WriteBackCache::new(Memory::new(vec![0; size]), 64);
-    let options = FormatOptions { inodes: Some(120_000), ..FormatOptions::new([3; 16], now()) };
-    ext4::format(&mut cache, &options).unwrap();
-    cache.into_device().bytes
 }
 
 /// This crate, with a cache of 16 MiB.

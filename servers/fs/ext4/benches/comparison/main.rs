@@ -4,16 +4,20 @@
 //! runs. The large directory is made once by each.
 
 mod engine;
+#[path = "../memory/mod.rs"]
+mod memory;
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 
-use engine::{Engine, Memory, Ours, Theirs, made_by_us};
+use engine::{Engine, Ours, Theirs};
+use memory::{Memory, made_by_us};
 
 const MIB: usize = 1 << 20;
 const DISK: usize = 384 * MIB;
+const INODES: u32 = 120_000;
 /// Enough to visit each leaf of the larger directory several times, as a server that stays mounted does.
 const LOOK_UPS: usize = 20_000;
 
@@ -129,7 +133,7 @@ fn many_files(engine: &mut dyn Engine) -> Duration {
 /// A volume with a directory of this many names; both engines mount the same one.
 fn with_names(count: usize) -> Vec<u8> {
     // Four groups, for the inodes.
-    let mut engine = Ours::new(Memory::new(made_by_us(512 * MIB)));
+    let mut engine = Ours::new(Memory::new(made_by_us(512 * MIB, INODES)));
     let dir = engine.make_dir(engine.root(), "many");
     for n in 0..count {
         engine.create(dir, &format!("name {n}"));
@@ -153,7 +157,7 @@ fn compare(
                 (0..runs)
                     .map(|_| {
                         let mut engine: Box<dyn Engine> = match (which, image) {
-                            (0, None) => Box::new(Ours::new(Memory::new(made_by_us(DISK)))),
+                            (0, None) => Box::new(Ours::new(Memory::new(made_by_us(DISK, INODES)))),
                             (0, Some(image)) => Box::new(Ours::new(Memory::new(image.to_vec()))),
                             (_, None) => Box::new(Theirs::formatted(DISK)),
                             (_, Some(image)) => Box::new(Theirs::new(Memory::new(image.to_vec()))),
@@ -204,7 +208,7 @@ fn main() {
         compare(c, "look-up in 100,000 names", Unit::Each(LOOK_UPS), Some(&many), |e| look_ups(e, 100_000)),
     ];
     // Large enough for rsext4's format to have as many inodes.
-    let ours = many_files(&mut Ours::new(Memory::new(made_by_us(2048 * MIB))));
+    let ours = many_files(&mut Ours::new(Memory::new(made_by_us(2048 * MIB, INODES))));
     let theirs = many_files(&mut Theirs::formatted(2048 * MIB));
     rows.push(Row { name: "40,000 files in one directory", unit: Unit::Each(40_000), ours, theirs });
 
@@ -215,7 +219,7 @@ fn main() {
         appends(engine);
         engine.flushes() - before
     };
-    let ours = flushes(&mut Ours::new(Memory::new(made_by_us(DISK))));
+    let ours = flushes(&mut Ours::new(Memory::new(made_by_us(DISK, INODES))));
     let theirs = flushes(&mut Theirs::formatted(DISK));
     println!("| flushes for 4,096 appends and a sync | {ours} | {theirs} | |");
 }

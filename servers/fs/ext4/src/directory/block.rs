@@ -5,7 +5,7 @@
 
 use crate::bytes::{le16, le32, put_le16, put_le32};
 use crate::error::{Error, Result};
-use crate::inode::{FileType, InodeNumber};
+use crate::inode::InodeNumber;
 
 const HEADER: usize = 8;
 /// The longest name in bytes.
@@ -17,8 +17,26 @@ pub(crate) struct RawEntry<'a> {
     /// Where it begins in the block.
     pub(crate) at: usize,
     pub(crate) inode: InodeNumber,
-    pub(crate) kind: Option<FileType>,
+    /// The type byte; 0 where the volume stores no types.
+    pub(crate) code: u8,
     pub(crate) name: &'a [u8],
+}
+
+impl RawEntry<'_> {
+    /// Returns true for the directory's own two names.
+    pub(crate) fn is_dots(&self) -> bool {
+        matches!(self.name, b"." | b"..")
+    }
+
+    /// Refuses a name that no caller could have given: such an entry means damage.
+    pub(crate) fn check_name(&self) -> Result<()> {
+        if is_name(self.name) { Ok(()) } else { Err(Error::Corrupt("directory entry name")) }
+    }
+}
+
+/// Returns true if `name` is neither empty nor too long and holds neither `/` nor NUL.
+pub(crate) fn is_name(name: &[u8]) -> bool {
+    (1..=LONGEST_NAME).contains(&name.len()) && !name.iter().any(|byte| matches!(byte, b'/' | 0))
 }
 
 /// The bytes that an entry with such a name needs.
@@ -60,7 +78,7 @@ pub(crate) fn entries(bytes: &[u8]) -> impl Iterator<Item = Result<RawEntry<'_>>
         Ok((at, _)) => Some(Ok(RawEntry {
             at,
             inode: InodeNumber(le32(bytes, at)),
-            kind: FileType::from_entry_code(bytes[at + 7]),
+            code: bytes[at + 7],
             name: &bytes[at + HEADER..at + HEADER + usize::from(bytes[at + 6])],
         })),
     })
@@ -78,12 +96,12 @@ pub(crate) fn find<'a>(bytes: &'a [u8], name: &[u8]) -> Result<Option<RawEntry<'
 }
 
 /// Adds an entry; answers whether there was room.
-pub(crate) fn insert(bytes: &mut [u8], name: &[u8], inode: InodeNumber, kind: FileType) -> Result<bool> {
+pub(crate) fn insert(bytes: &mut [u8], name: &[u8], inode: InodeNumber, code: u8) -> Result<bool> {
     let Some((at, length, used)) = place_for(bytes, name)? else { return Ok(false) };
     if used > 0 {
         put_le16(bytes, at + 4, used as u16);
     }
-    put_entry(bytes, at + used, length - used, name, inode, kind);
+    put_entry(bytes, at + used, length - used, name, inode, code);
     Ok(true)
 }
 
@@ -113,19 +131,19 @@ pub(crate) fn put_entry(
     length: usize,
     name: &[u8],
     inode: InodeNumber,
-    kind: FileType,
+    code: u8,
 ) {
     put_le32(bytes, at, inode.0);
     put_le16(bytes, at + 4, length as u16);
     bytes[at + 6] = name.len() as u8;
-    bytes[at + 7] = kind.entry_code();
+    bytes[at + 7] = code;
     bytes[at + HEADER..at + HEADER + name.len()].copy_from_slice(name);
 }
 
 /// Makes the entry at `at` point to another inode.
-pub(crate) fn set(bytes: &mut [u8], at: usize, inode: InodeNumber, kind: FileType) {
+pub(crate) fn set(bytes: &mut [u8], at: usize, inode: InodeNumber, code: u8) {
     put_le32(bytes, at, inode.0);
-    bytes[at + 7] = kind.entry_code();
+    bytes[at + 7] = code;
 }
 
 /// Removes the entry at `at`: the one before it takes its room.
@@ -152,11 +170,11 @@ pub(crate) fn clear(bytes: &mut [u8]) {
     put_le16(bytes, 4, length as u16);
 }
 
-/// Makes the first block of a new directory.
-pub(crate) fn start(bytes: &mut [u8], own: InodeNumber, parent: InodeNumber) {
+/// Makes the first block of a new directory; `code` is the type byte of a directory.
+pub(crate) fn start(bytes: &mut [u8], own: InodeNumber, parent: InodeNumber, code: u8) {
     let length = bytes.len();
-    put_entry(bytes, 0, 12, b".", own, FileType::Directory);
-    put_entry(bytes, 12, length - 12, b"..", parent, FileType::Directory);
+    put_entry(bytes, 0, 12, b".", own, code);
+    put_entry(bytes, 12, length - 12, b"..", parent, code);
 }
 
 /// Where the entry `..` lies in the first block.
@@ -184,18 +202,17 @@ mod tests {
         let names: alloc::vec::Vec<[u8; 20]> = (0..36).map(|n| [b'a' + n; 20]).collect();
         let mut count = 0;
         for (n, name) in names.iter().enumerate() {
-            count +=
-                usize::from(insert(&mut bytes, name, InodeNumber(n as u32 + 1), FileType::Regular).unwrap());
+            count += usize::from(insert(&mut bytes, name, InodeNumber(n as u32 + 1), 1).unwrap());
         }
         assert_eq!(count, 36);
-        assert!(!insert(&mut bytes, b"x", InodeNumber(9), FileType::Regular).unwrap());
+        assert!(!insert(&mut bytes, b"x", InodeNumber(9), 1).unwrap());
         for n in [0, 3, 4, 35] {
             let at = find(&bytes, &names[n]).unwrap().unwrap().at;
             remove(&mut bytes, at).unwrap();
         }
         assert!(find(&bytes, &names[3]).unwrap().is_none());
         assert_eq!(entries(&bytes).count(), 32);
-        assert!(insert(&mut bytes, &[b'z'; 48], InodeNumber(9), FileType::Fifo).unwrap());
+        assert!(insert(&mut bytes, &[b'z'; 48], InodeNumber(9), 5).unwrap());
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //! Source: the description of the hashes in Documentation/filesystems/ext4/directory.rst of Linux; half MD4 is the
 //! middle part of RFC 1320, TEA is the cipher of Wheeler and Needham.
 
+use crate::checksum::crc32c;
 use crate::error::{Error, Result};
 
-/// A name's hash: the index orders by `major`; `minor` tells names apart when reading a directory.
+/// A name's hash: the index orders by `major`; `minor` tells names apart when reading a directory. The legacy hash has no
+/// second half, so CRC-32C stands in for it; the half is never stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct NameHash {
     pub(crate) major: u32,
@@ -25,7 +27,7 @@ pub(crate) fn hash(version: u8, seed: &[u32; 4], name: &[u8]) -> Result<NameHash
     let start = if seed.iter().all(|word| *word == 0) { MD4_START } else { *seed };
     let (major, minor) = match version % 3 {
         _ if version > 5 => return Err(Error::Unsupported("the hash of a directory index")),
-        0 => (legacy(name, signed), 0),
+        0 => (legacy(name, signed), crc32c(!0, name)),
         1 => half_md4(start, name, signed),
         _ => tea(start, name, signed),
     };

@@ -7,7 +7,8 @@
 use alloc::vec::Vec;
 
 use super::hash::{NameHash, hash};
-use super::{DirBlock, Found, block};
+use super::{DirBlock, Found, Role, block};
+use crate::block_number::VolumeBlock;
 use crate::bytes::{le16, le32, put_le16, put_le32};
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
@@ -25,7 +26,7 @@ const DEEPEST: u8 = 1;
 /// An index block on the way down, and the pair taken in it.
 #[derive(Debug, Clone, Copy)]
 struct Frame {
-    place: u64,
+    place: VolumeBlock,
     kind: Kind,
     entries_at: usize,
     pair: usize,
@@ -37,8 +38,12 @@ struct Frame {
 #[derive(Debug, Clone)]
 pub(super) struct IndexPath {
     frames: Vec<Frame>,
+    /// The levels of index blocks below the root.
+    levels: usize,
     /// The leaf, as a block of the directory.
     pub(super) leaf: u32,
+    /// The hash at which the leaf begins, with its lowest bit.
+    pub(super) begins: u32,
     /// The hash at which the next leaf begins, with its lowest bit.
     pub(super) next: Option<u32>,
     pub(super) version: u8,
@@ -81,52 +86,59 @@ impl<C: BlockCache> Ext4<C> {
 
     /// The way to the leaf whose pair is the last one at or before `hash`.
     pub(super) fn descend(&self, dir: InodeNumber, inode: &Inode, hash: u32) -> Result<IndexPath> {
-        self.descend_from(self.dir_block(dir, inode, 0)?, dir, inode, hash)
+        self.descend_from(&self.first_block(dir, inode)?, dir, inode, hash)
     }
 
-    fn descend_from(
-        &self,
-        mut block: DirBlock,
-        dir: InodeNumber,
-        inode: &Inode,
-        hash: u32,
-    ) -> Result<IndexPath> {
-        let root = block.buffer.bytes();
-        let (version, levels) = (root[VERSION_AT], root[LEVELS_AT]);
-        if levels > DEEPEST || le32(root, 0x18) != 0 || root[VERSION_AT + 1] != 8 {
+    fn descend_from(&self, root: &DirBlock, dir: InodeNumber, inode: &Inode, hash: u32) -> Result<IndexPath> {
+        let bytes = root.buffer.bytes();
+        let levels = bytes[LEVELS_AT];
+        if levels > DEEPEST || le32(bytes, 0x18) != 0 || bytes[VERSION_AT + 1] != 8 {
             return Err(Error::Corrupt("directory index root"));
         }
-        let version = if version < 3 && self.sb.hash_version >= 3 { version + 3 } else { version };
-        let mut path = IndexPath { frames: Vec::new(), leaf: 0, next: None, version };
-        for level in 0..=levels {
-            let frame = self.frame(&block, hash)?;
-            let bytes = block.buffer.bytes();
+        let mut path = IndexPath {
+            frames: alloc::vec![self.frame(root, hash)?],
+            levels: usize::from(levels),
+            leaf: 0,
+            begins: 0,
+            next: None,
+            version: self.index_version(root),
+        };
+        self.complete(dir, inode, &mut path, hash)?;
+        Ok(path)
+    }
+
+    /// Follows the frames of a path, and goes on below the last one by `hash` down to a leaf.
+    fn complete(&self, dir: InodeNumber, inode: &Inode, path: &mut IndexPath, hash: u32) -> Result<()> {
+        (path.begins, path.next) = (0, None);
+        for level in 0..=path.levels {
+            if level == path.frames.len() {
+                let node = self.dir_block(dir, inode, path.leaf, Role::Node)?;
+                path.frames.push(self.frame(&node, hash)?);
+            }
+            let frame = path.frames[level];
+            let buffer = self.load(frame.place, frame.kind)?;
+            let bytes = buffer.bytes();
+            path.begins = path.begins.max(pair_hash(bytes, frame.entries_at, frame.pair));
             if frame.pair + 1 < frame.count {
                 path.next = Some(pair_hash(bytes, frame.entries_at, frame.pair + 1));
             }
             path.leaf = pair_block(bytes, frame.entries_at, frame.pair);
-            path.frames.push(frame);
             if path.leaf == 0 || path.leaf >= self.dir_blocks(inode)? {
                 return Err(Error::Corrupt("directory index block number"));
             }
-            if level < levels {
-                block = self.dir_block(dir, inode, path.leaf)?;
-                if !matches!(block.kind, Kind::DirNode(_)) {
-                    return Err(Error::Corrupt("directory index node"));
-                }
-            }
         }
-        Ok(path)
+        Ok(())
     }
 
-    /// A leaf of the index.
-    pub(super) fn leaf(&self, dir: InodeNumber, inode: &Inode, at: u32) -> Result<DirBlock> {
-        let block = self.dir_block(dir, inode, at)?;
-        if matches!(block.kind, Kind::DirLeaf(_)) {
-            Ok(block)
-        } else {
-            Err(Error::Corrupt("directory index leaf"))
-        }
+    /// Moves a path to the next leaf; returns false if there is none.
+    pub(super) fn advance(&self, dir: InodeNumber, inode: &Inode, path: &mut IndexPath) -> Result<bool> {
+        let Some(level) = path.frames.iter().rposition(|frame| frame.pair + 1 < frame.count) else {
+            return Ok(false);
+        };
+        path.frames.truncate(level + 1);
+        path.frames[level].pair += 1;
+        self.complete(dir, inode, path, 0)?;
+        Ok(true)
     }
 
     fn index_version(&self, root: &DirBlock) -> u8 {
@@ -135,21 +147,37 @@ impl<C: BlockCache> Ext4<C> {
     }
 
     pub(super) fn find_indexed(&self, dir: InodeNumber, inode: &Inode, name: &[u8]) -> Result<Option<Found>> {
-        let root = self.dir_block(dir, inode, 0)?;
+        let root = self.first_block(dir, inode)?;
         let wanted = hash(self.index_version(&root), &self.sb.hash_seed, name)?.major;
-        let mut path = self.descend_from(root, dir, inode, wanted)?;
+        let mut path = self.descend_from(&root, dir, inode, wanted)?;
         // As many leaves as the directory has, at most: a damaged index must not lead in circles.
         for _ in 0..self.dir_blocks(inode)? {
-            let leaf = self.leaf(dir, inode, path.leaf)?;
+            let leaf = self.dir_block(dir, inode, path.leaf, Role::Leaf)?;
             if let Some(found) = self.find_in(&leaf, name)? {
                 return Ok(Some(found));
             }
-            match path.next {
-                Some(next) if next == wanted | 1 => path = self.descend(dir, inode, next)?,
-                _ => return Ok(None),
+            if path.next != Some(wanted | 1) || !self.advance(dir, inode, &mut path)? {
+                return Ok(None);
             }
         }
         Err(Error::Corrupt("directory index"))
+    }
+
+    /// Returns true if no leaf of the index holds a name. A block that the index does not reach is damage: it may hold
+    /// names.
+    pub(super) fn is_empty_index(&self, dir: InodeNumber, inode: &Inode) -> Result<bool> {
+        let mut path = self.descend(dir, inode, 0)?;
+        let nodes = if path.levels > 0 { path.frames[0].count } else { 0 };
+        let mut left = self.dir_blocks(inode)?.saturating_sub(1).saturating_sub(nodes as u32);
+        loop {
+            left = left.checked_sub(1).ok_or(Error::Corrupt("directory index"))?;
+            if !self.is_empty_leaf(&self.dir_block(dir, inode, path.leaf, Role::Leaf)?)? {
+                return Ok(false);
+            }
+            if !self.advance(dir, inode, &mut path)? {
+                return if left == 0 { Ok(true) } else { Err(Error::Corrupt("directory index")) };
+            }
+        }
     }
 }
 
@@ -157,23 +185,22 @@ impl<C: BlockCache> Ext4<C> {
 struct Moved {
     hash: u32,
     inode: InodeNumber,
-    kind: FileType,
+    code: u8,
     name: Vec<u8>,
 }
 
 impl<C: BlockCache> Transaction<'_, C> {
     /// Gives a directory of one block an index: its entries move to a second block.
     pub(super) fn make_index(&mut self, dir: InodeNumber, inode: &mut Inode) -> Result<()> {
-        let first = self.dir_block(dir, inode, 0)?;
+        let first = self.dir_block(dir, inode, 0, Role::Leaf)?;
         let parent = block::parent(first.buffer.bytes())?;
         let place = first.place;
         let space = self.entry_space();
         let mut moved = Vec::new();
         for entry in block::entries(&first.buffer.bytes()[..space]) {
             let entry = entry?;
-            if !matches!(entry.name, b"." | b"..") {
-                let kind = entry.kind.unwrap_or(FileType::Regular);
-                moved.push(Moved { hash: 0, inode: entry.inode, kind, name: entry.name.into() });
+            if !entry.is_dots() {
+                moved.push(Moved { hash: 0, inode: entry.inode, code: entry.code, name: entry.name.into() });
             }
         }
         drop(first);
@@ -183,9 +210,10 @@ impl<C: BlockCache> Transaction<'_, C> {
         let version = self.sb.hash_version % 3;
         let limit = self.pair_limit(ROOT_ENTRIES_AT);
         let size = self.sb.block_size;
+        let code = self.entry_code(FileType::Directory);
         let root = self.edit(place, Kind::DirRoot(seed))?;
         root.fill(0);
-        block::start(&mut root[..size], dir, parent);
+        block::start(&mut root[..size], dir, parent, code);
         root[VERSION_AT] = version;
         root[VERSION_AT + 1] = 8;
         put_le16(root, ROOT_ENTRIES_AT, limit as u16);
@@ -195,7 +223,7 @@ impl<C: BlockCache> Transaction<'_, C> {
         Ok(())
     }
 
-    fn fill_leaf(&mut self, place: u64, seed: u32, entries: &[Moved]) -> Result<()> {
+    fn fill_leaf(&mut self, place: VolumeBlock, seed: u32, entries: &[Moved]) -> Result<()> {
         let space = self.entry_space();
         let bytes = &mut self.new_leaf(place, seed)?[..space];
         let mut used = 0;
@@ -205,7 +233,7 @@ impl<C: BlockCache> Transaction<'_, C> {
             if used + block::entry_bytes(&entry.name) > space {
                 return Err(Error::Corrupt("directory block"));
             }
-            block::put_entry(bytes, used, needed, &entry.name, entry.inode, entry.kind);
+            block::put_entry(bytes, used, needed, &entry.name, entry.inode, entry.code);
             used += needed;
         }
         Ok(())
@@ -217,16 +245,16 @@ impl<C: BlockCache> Transaction<'_, C> {
         inode: &mut Inode,
         name: &[u8],
         target: InodeNumber,
-        kind: FileType,
+        code: u8,
     ) -> Result<()> {
-        let version = self.index_version(&self.dir_block(dir, inode, 0)?);
+        let version = self.index_version(&self.first_block(dir, inode)?);
         let wanted = hash(version, &self.sb.hash_seed, name)?;
         let space = self.entry_space();
         // Each round adds a level, splits an index block or splits a leaf; then there is room.
         for _ in 0..6 {
             let path = self.descend(dir, inode, wanted.major)?;
-            let leaf = self.leaf(dir, inode, path.leaf)?;
-            if self.insert_into(leaf, name, target, kind, space)? {
+            let leaf = self.dir_block(dir, inode, path.leaf, Role::Leaf)?;
+            if self.insert_into(leaf, name, target, code, space)? {
                 return Ok(());
             }
             match path.frames.last() {
@@ -239,7 +267,7 @@ impl<C: BlockCache> Transaction<'_, C> {
 
     /// Moves the upper half of a leaf's entries, by hash, to a new leaf behind it.
     fn split_leaf(&mut self, dir: InodeNumber, inode: &mut Inode, path: &IndexPath) -> Result<()> {
-        let old = self.leaf(dir, inode, path.leaf)?;
+        let old = self.dir_block(dir, inode, path.leaf, Role::Leaf)?;
         let mut entries = self.hashed_entries(&old, path.version)?;
         let place = old.place;
         drop(old);
@@ -265,8 +293,8 @@ impl<C: BlockCache> Transaction<'_, C> {
         for entry in block::entries(&leaf.buffer.bytes()[..self.entry_space()]) {
             let entry = entry?;
             let NameHash { major, .. } = hash(version, &self.sb.hash_seed, entry.name)?;
-            let kind = entry.kind.unwrap_or(FileType::Regular);
-            entries.push(Moved { hash: major, inode: entry.inode, kind, name: entry.name.into() });
+            let (inode, code) = (entry.inode, entry.code);
+            entries.push(Moved { hash: major, inode, code, name: entry.name.into() });
         }
         Ok(entries)
     }
@@ -291,7 +319,7 @@ impl<C: BlockCache> Transaction<'_, C> {
         }
     }
 
-    fn write_node(&mut self, place: u64, seed: u32, pairs: &[u8]) -> Result<()> {
+    fn write_node(&mut self, place: VolumeBlock, seed: u32, pairs: &[u8]) -> Result<()> {
         let limit = self.pair_limit(NODE_ENTRIES_AT);
         let size = self.sb.block_size;
         let bytes = self.create(place, Kind::DirNode(seed))?;

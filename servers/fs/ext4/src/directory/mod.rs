@@ -8,11 +8,12 @@ pub(crate) mod hash;
 mod index;
 mod read;
 
+use crate::block_number::{FileBlock, VolumeBlock};
 use crate::buffer::Buffer;
-use crate::bytes::{le16, le32};
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
 use crate::extent::{Extent, INSERT_CREDITS};
+use crate::features::incompat;
 use crate::inode::{FileType, Inode, InodeNumber, flags};
 use crate::metadata::{Kind, LEAF_TAIL_BYTES, put_leaf_tail};
 use crate::transaction::Transaction;
@@ -28,16 +29,26 @@ pub(crate) const ADD_CREDITS: usize = 2 * (INSERT_CREDITS + 2) + 8;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Found {
     /// The block of the volume.
-    place: u64,
-    /// Whether it is the first block of an index.
+    place: VolumeBlock,
     kind: Kind,
     at: usize,
     pub(crate) inode: InodeNumber,
 }
 
+/// What a block of a directory holds. The way to the block decides, never its content: an emptied leaf looks like a
+/// node of the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Leaf,
+    /// The first block of an indexed directory.
+    Root,
+    /// A block of the index below the root.
+    Node,
+}
+
 /// A block of a directory.
 pub(crate) struct DirBlock {
-    place: u64,
+    place: VolumeBlock,
     buffer: Buffer,
     kind: Kind,
 }
@@ -52,26 +63,37 @@ impl<C: BlockCache> Ext4<C> {
         u32::try_from(inode.size / self.sb.block_size as u64).map_err(|_| Error::Corrupt("directory size"))
     }
 
-    /// Reads and verifies block `at` of a directory, whatever its role.
-    fn dir_block(&self, number: InodeNumber, inode: &Inode, at: u32) -> Result<DirBlock> {
-        let run = self.map_block(number, inode, at)?;
+    /// Reads and verifies block `at` of a directory.
+    fn dir_block(&self, number: InodeNumber, inode: &Inode, at: u32, role: Role) -> Result<DirBlock> {
+        let run = self.map_block(number, inode, FileBlock(at))?;
         let place = run.start.filter(|_| !run.unwritten).ok_or(Error::Corrupt("directory with a hole"))?;
         let seed = self.seed(number, inode);
         let buffer = self.load(place, Kind::Plain)?;
-        let kind = if !self.is_indexed(inode) {
-            Kind::DirLeaf(seed)
-        } else if at == 0 {
-            Kind::DirRoot(seed)
-        } else if le32(buffer.bytes(), 0) == 0 && usize::from(le16(buffer.bytes(), 4)) == self.sb.block_size {
-            Kind::DirNode(seed)
-        } else {
-            Kind::DirLeaf(seed)
+        let kind = match role {
+            Role::Leaf => Kind::DirLeaf(seed),
+            Role::Root => Kind::DirRoot(seed),
+            Role::Node => Kind::DirNode(seed),
         };
         if !self.is_trusted(place, &buffer) {
             kind.verify(&self.sb, buffer.bytes())?;
             buffer.set_verified(0);
         }
         Ok(DirBlock { place, buffer, kind })
+    }
+
+    /// The block that holds `.` and `..`.
+    fn first_block(&self, number: InodeNumber, inode: &Inode) -> Result<DirBlock> {
+        self.dir_block(number, inode, 0, if self.is_indexed(inode) { Role::Root } else { Role::Leaf })
+    }
+
+    /// The type byte of an entry: 0 where the volume stores no types.
+    fn entry_code(&self, kind: FileType) -> u8 {
+        if self.sb.incompat & incompat::FILETYPE != 0 { kind.entry_code() } else { 0 }
+    }
+
+    /// The type that an entry tells, if the volume stores types.
+    fn entry_kind(&self, code: u8) -> Option<FileType> {
+        FileType::from_entry_code(code).filter(|_| self.sb.incompat & incompat::FILETYPE != 0)
     }
 
     fn is_indexed(&self, inode: &Inode) -> bool {
@@ -100,7 +122,7 @@ impl<C: BlockCache> Ext4<C> {
             };
         }
         for at in 0..self.dir_blocks(inode)? {
-            if let Some(found) = self.find_in(&self.dir_block(dir, inode, at)?, name)? {
+            if let Some(found) = self.find_in(&self.dir_block(dir, inode, at, Role::Leaf)?, name)? {
                 return Ok(Some(found));
             }
         }
@@ -108,7 +130,7 @@ impl<C: BlockCache> Ext4<C> {
     }
 
     fn find_dots(&self, dir: InodeNumber, inode: &Inode, name: &[u8]) -> Result<Option<Found>> {
-        let first = self.dir_block(dir, inode, 0)?;
+        let first = self.first_block(dir, inode)?;
         let parent = block::parent(first.buffer.bytes())?;
         let (at, inode) = if name == b"." { (0, dir) } else { (block::PARENT_AT, parent) };
         Ok(Some(Found { place: first.place, kind: first.kind, at, inode }))
@@ -116,21 +138,26 @@ impl<C: BlockCache> Ext4<C> {
 
     /// The directory that holds this one.
     pub(crate) fn parent_of(&self, dir: InodeNumber, inode: &Inode) -> Result<InodeNumber> {
-        block::parent(self.dir_block(dir, inode, 0)?.buffer.bytes())
+        block::parent(self.first_block(dir, inode)?.buffer.bytes())
     }
 
-    /// Whether a directory has no names but its own two.
+    /// Returns true if a directory has no names but its own two.
     pub(crate) fn is_empty_dir(&self, dir: InodeNumber, inode: &Inode) -> Result<bool> {
+        if self.is_indexed(inode) {
+            return self.is_empty_index(dir, inode);
+        }
         for at in 0..self.dir_blocks(inode)? {
-            let block = self.dir_block(dir, inode, at)?;
-            match block.kind {
-                Kind::DirRoot(_) | Kind::DirNode(_) => continue,
-                _ => {}
+            if !self.is_empty_leaf(&self.dir_block(dir, inode, at, Role::Leaf)?)? {
+                return Ok(false);
             }
-            for entry in block::entries(&block.buffer.bytes()[..self.entry_space()]) {
-                if !matches!(entry?.name, b"." | b"..") {
-                    return Ok(false);
-                }
+        }
+        Ok(true)
+    }
+
+    fn is_empty_leaf(&self, leaf: &DirBlock) -> Result<bool> {
+        for entry in block::entries(&leaf.buffer.bytes()[..self.entry_space()]) {
+            if !entry?.is_dots() {
+                return Ok(false);
             }
         }
         Ok(true)
@@ -139,12 +166,10 @@ impl<C: BlockCache> Ext4<C> {
 
 /// Refuses what cannot be a name.
 pub(crate) fn check_name(name: &[u8]) -> Result<()> {
-    match name {
-        [] => Err(Error::Invalid),
-        _ if name.len() > block::LONGEST_NAME => Err(Error::NameTooLong),
-        _ if name.contains(&b'/') || name.contains(&0) => Err(Error::Invalid),
-        _ => Ok(()),
+    if name.len() > block::LONGEST_NAME {
+        return Err(Error::NameTooLong);
     }
+    if block::is_name(name) { Ok(()) } else { Err(Error::Invalid) }
 }
 
 impl<C: BlockCache> Transaction<'_, C> {
@@ -163,8 +188,11 @@ impl<C: BlockCache> Transaction<'_, C> {
         kind: FileType,
     ) -> Result<()> {
         check_name(name)?;
+        let code = self.entry_code(kind);
         if !self.is_indexed(inode) {
-            if self.add_linear(dir, inode, name, target, kind)? {
+            // Without the volume's feature the first block is about to become a leaf.
+            inode.flags &= !flags::INDEX;
+            if self.add_linear(dir, inode, name, target, code)? {
                 return Ok(());
             }
             if !self.sb.has_index() || self.dir_blocks(inode)? != 1 {
@@ -172,7 +200,7 @@ impl<C: BlockCache> Transaction<'_, C> {
                 let seed = self.seed(dir, inode);
                 let space = self.entry_space();
                 let bytes = self.new_leaf(place, seed)?;
-                return if block::insert(&mut bytes[..space], name, target, kind)? {
+                return if block::insert(&mut bytes[..space], name, target, code)? {
                     Ok(())
                 } else {
                     Err(Error::NoSpace)
@@ -180,7 +208,7 @@ impl<C: BlockCache> Transaction<'_, C> {
             }
             self.make_index(dir, inode)?;
         }
-        self.add_indexed(dir, inode, name, target, kind)
+        self.add_indexed(dir, inode, name, target, code)
     }
 
     fn add_linear(
@@ -189,12 +217,12 @@ impl<C: BlockCache> Transaction<'_, C> {
         inode: &Inode,
         name: &[u8],
         target: InodeNumber,
-        kind: FileType,
+        code: u8,
     ) -> Result<bool> {
         let space = self.entry_space();
         for at in 0..self.dir_blocks(inode)? {
-            let block = self.dir_block(dir, inode, at)?;
-            if self.insert_into(block, name, target, kind, space)? {
+            let block = self.dir_block(dir, inode, at, Role::Leaf)?;
+            if self.insert_into(block, name, target, code, space)? {
                 return Ok(true);
             }
         }
@@ -207,32 +235,41 @@ impl<C: BlockCache> Transaction<'_, C> {
         block: DirBlock,
         name: &[u8],
         target: InodeNumber,
-        kind: FileType,
+        code: u8,
         space: usize,
     ) -> Result<bool> {
         if !block::has_room(&block.buffer.bytes()[..space], name)? {
             return Ok(false);
         }
         drop(block.buffer);
-        block::insert(&mut self.edit(block.place, block.kind)?[..space], name, target, kind)
+        block::insert(&mut self.edit(block.place, block.kind)?[..space], name, target, code)
     }
 
     /// Appends a block to a directory; answers its place.
-    fn add_block(&mut self, dir: InodeNumber, inode: &mut Inode) -> Result<u64> {
+    fn add_block(&mut self, dir: InodeNumber, inode: &mut Inode) -> Result<VolumeBlock> {
         let at = self.dir_blocks(inode)?;
         let goal = match at.checked_sub(1) {
-            Some(last) => self.map_block(dir, inode, last)?.start.map_or(0, |start| start + 1),
+            Some(last) => {
+                self.map_block(dir, inode, FileBlock(last))?.start.map_or(VolumeBlock(0), |start| start + 1)
+            }
             None => self.inode_goal(dir),
         };
+        if inode.size + self.sb.block_size as u64 > u64::from(u32::MAX) {
+            return Err(Error::NoSpace);
+        }
         let place = self.allocate_block(goal)?;
         inode.add_blocks(&self.sb, 1)?;
-        self.insert_extent(dir, inode, Extent { block: at, start: place, count: 1, unwritten: false })?;
+        self.insert_extent(
+            dir,
+            inode,
+            Extent { block: FileBlock(at), start: place, count: 1, unwritten: false },
+        )?;
         inode.size += self.sb.block_size as u64;
         Ok(place)
     }
 
     /// An empty leaf in a new block.
-    fn new_leaf(&mut self, place: u64, seed: u32) -> Result<&mut [u8]> {
+    fn new_leaf(&mut self, place: VolumeBlock, seed: u32) -> Result<&mut [u8]> {
         let space = self.entry_space();
         let bytes = self.create(place, Kind::DirLeaf(seed))?;
         block::clear(&mut bytes[..space]);
@@ -252,13 +289,15 @@ impl<C: BlockCache> Transaction<'_, C> {
         let place = self.add_block(dir, inode)?;
         let seed = self.seed(dir, inode);
         let space = self.entry_space();
-        block::start(&mut self.new_leaf(place, seed)?[..space], dir, parent);
+        let code = self.entry_code(FileType::Directory);
+        block::start(&mut self.new_leaf(place, seed)?[..space], dir, parent, code);
         Ok(())
     }
 
     /// Makes a name that was found point to another inode.
     pub(crate) fn set_name(&mut self, found: &Found, target: InodeNumber, kind: FileType) -> Result<()> {
-        block::set(self.edit(found.place, found.kind)?, found.at, target, kind);
+        let code = self.entry_code(kind);
+        block::set(self.edit(found.place, found.kind)?, found.at, target, code);
         Ok(())
     }
 
@@ -270,11 +309,12 @@ impl<C: BlockCache> Transaction<'_, C> {
 
     /// Makes `..` of a directory point elsewhere.
     pub(crate) fn set_parent(&mut self, dir: InodeNumber, inode: &Inode, parent: InodeNumber) -> Result<()> {
-        let first = self.dir_block(dir, inode, 0)?;
+        let first = self.first_block(dir, inode)?;
         block::parent(first.buffer.bytes())?;
         let (place, kind) = (first.place, first.kind);
         drop(first);
-        block::set(self.edit(place, kind)?, block::PARENT_AT, parent, FileType::Directory);
+        let code = self.entry_code(FileType::Directory);
+        block::set(self.edit(place, kind)?, block::PARENT_AT, parent, code);
         Ok(())
     }
 }

@@ -4,13 +4,14 @@
 //! that a split or a new index moves nothing. Other directories are listed by position.
 
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
-use super::block;
-use super::hash::hash;
+use super::block::{self, RawEntry};
+use super::hash::{NameHash, hash};
+use super::{DirBlock, Role};
 use crate::device::BlockCache;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::inode::{FileType, Inode, InodeNumber};
-use crate::metadata::Kind;
 use crate::volume::Ext4;
 
 /// One name of a directory.
@@ -30,27 +31,58 @@ pub struct DirEntry<'a> {
 const DOT: u64 = 0;
 const DOT_DOT: u64 = 1;
 const FIRST: u64 = 2;
-/// Leaves whose hashes continue in the next are sorted together, up to so many.
-const LEAVES_TOGETHER: usize = 16;
 
 /// A name to be listed.
 struct Listed {
-    cookie: u64,
+    hash: NameHash,
     inode: InodeNumber,
     kind: Option<FileType>,
     name: Vec<u8>,
+}
+
+/// Where a listing is: the cookie of the next name, and who takes the names.
+struct Listing<'a, F> {
+    cookie: u64,
+    each: &'a mut F,
+}
+
+impl<F: FnMut(&DirEntry<'_>) -> bool> Listing<'_, F> {
+    /// Lists names in the order of their cookies; returns false when the caller has had enough. `names` holds either all
+    /// or none of the names of each major hash.
+    ///
+    /// A cookie is the major hash above 31 bits of the minor one. Names for which both are equal get cookies behind one
+    /// another, in the order of the names, so that none is passed over when the listing goes on between them.
+    fn emit(&mut self, mut names: Vec<Listed>) -> bool {
+        names.sort_by(|a, b| (a.hash, &a.name).cmp(&(b.hash, &b.name)));
+        let mut cookie = FIRST - 1;
+        for listed in &names {
+            let wanted = u64::from(listed.hash.major >> 1) << 32 | u64::from(listed.hash.minor >> 1);
+            cookie = wanted.max(cookie + 1);
+            if cookie < self.cookie {
+                continue;
+            }
+            let entry =
+                DirEntry { inode: listed.inode, kind: listed.kind, name: &listed.name, next: cookie + 1 };
+            if !(self.each)(&entry) {
+                return false;
+            }
+        }
+        true
+    }
 }
 
 impl<C: BlockCache> Ext4<C> {
     /// Calls `each` for the names of a directory from `cookie` on (0: from the start), until it answers `false`.
     ///
     /// A name that stays in the directory all the time is listed exactly once by calls that each go on at the last
-    /// entry's `next`, however the directory changes between them (a name that `each` refused is listed again).
+    /// entry's `next`, however the directory changes between them (a name that `each` refused is listed again). Names
+    /// that agree in 62 bits of two hashes are an exception: one may be passed over when another one is removed
+    /// between two calls.
     ///
     /// Worst case: reads each block of the directory once (and its index, at most two blocks a leaf).
     ///
     /// # Errors
-    /// [`crate::Error::NotDirectory`], [`crate::Error::NotFound`].
+    /// [`Error::NotDirectory`], [`Error::NotFound`].
     pub fn read_dir(
         &self,
         dir: InodeNumber,
@@ -67,110 +99,105 @@ impl<C: BlockCache> Ext4<C> {
                 return Ok(());
             }
         }
-        let cookie = cookie.max(FIRST);
+        let mut listing = Listing { cookie: cookie.max(FIRST), each: &mut each };
         if self.is_indexed(&inode) {
-            self.list_indexed(dir, &inode, cookie, &mut each)
+            self.list_indexed(dir, &inode, &mut listing)
         } else if self.sb.has_index() && self.dir_blocks(&inode)? == 1 {
             let mut names = Vec::new();
-            self.collect_hashed(dir, &inode, 0, self.sb.hash_version, &mut names)?;
-            emit(names, cookie, &mut each);
+            let leaf = self.dir_block(dir, &inode, 0, Role::Leaf)?;
+            self.collect_hashed(&leaf, self.sb.hash_version, 0..=u32::MAX, &mut names)?;
+            listing.emit(names);
             Ok(())
         } else {
-            self.list_by_position(dir, &inode, cookie, &mut each)
+            self.list_by_position(dir, &inode, &mut listing)
         }
     }
 
+    /// Refuses an entry that callers must not see.
+    fn check_entry(&self, entry: &RawEntry<'_>) -> Result<()> {
+        if entry.inode.0 > self.sb.inodes {
+            return Err(Error::Corrupt("directory entry inode"));
+        }
+        entry.check_name()
+    }
+
+    /// Collects the names of a leaf, whose hashes must lie in `range`.
     fn collect_hashed(
         &self,
-        dir: InodeNumber,
-        inode: &Inode,
-        at: u32,
+        leaf: &DirBlock,
         version: u8,
+        range: RangeInclusive<u32>,
         names: &mut Vec<Listed>,
     ) -> Result<()> {
-        let leaf = self.dir_block(dir, inode, at)?;
         for entry in block::entries(&leaf.buffer.bytes()[..self.entry_space()]) {
             let entry = entry?;
-            if matches!(entry.name, b"." | b"..") {
+            self.check_entry(&entry)?;
+            if entry.is_dots() {
                 continue;
             }
             let hash = hash(version, &self.sb.hash_seed, entry.name)?;
-            let cookie = (u64::from(hash.major >> 1) << 32 | u64::from(hash.minor)).max(FIRST);
-            names.push(Listed { cookie, inode: entry.inode, kind: entry.kind, name: entry.name.into() });
+            if !range.contains(&hash.major) {
+                return Err(Error::Corrupt("directory index: a name in a wrong leaf"));
+            }
+            let kind = self.entry_kind(entry.code);
+            names.push(Listed { hash, inode: entry.inode, kind, name: entry.name.into() });
         }
         Ok(())
     }
 
-    fn list_indexed(
+    fn list_indexed<F: FnMut(&DirEntry<'_>) -> bool>(
         &self,
         dir: InodeNumber,
         inode: &Inode,
-        cookie: u64,
-        each: &mut impl FnMut(&DirEntry<'_>) -> bool,
+        listing: &mut Listing<'_, F>,
     ) -> Result<()> {
-        let mut from = (cookie >> 32 << 1) as u32;
+        let from = (listing.cookie >> 32 << 1) as u32;
+        let mut path = self.descend(dir, inode, from)?;
+        let mut names = Vec::new();
+        // As many leaves as the directory has, at most: a damaged index must not lead in circles.
         for _ in 0..self.dir_blocks(inode)? {
-            let mut path = self.descend(dir, inode, from)?;
-            let mut names = Vec::new();
-            for _ in 0..LEAVES_TOGETHER {
-                self.leaf(dir, inode, path.leaf)?;
-                self.collect_hashed(dir, inode, path.leaf, path.version, &mut names)?;
-                match path.next {
-                    Some(next) if next & 1 == 1 => path = self.descend(dir, inode, next)?,
-                    _ => break,
-                }
-            }
-            if !emit(names, cookie, each) {
+            let leaf = self.dir_block(dir, inode, path.leaf, Role::Leaf)?;
+            // A hash that continues in the next leaf waits for the rest of its names.
+            let continued = path.next.filter(|next| next & 1 == 1).map(|next| next & !1);
+            let last = continued.or(path.next.map(|next| next.saturating_sub(1))).unwrap_or(u32::MAX);
+            self.collect_hashed(&leaf, path.version, path.begins & !1..=last, &mut names)?;
+            let waiting = match continued {
+                Some(hash) => names.extract_if(.., |name| name.hash.major == hash).collect(),
+                None => Vec::new(),
+            };
+            if !listing.emit(core::mem::replace(&mut names, waiting))
+                || !self.advance(dir, inode, &mut path)?
+            {
                 return Ok(());
             }
-            match path.next {
-                Some(next) if next > from => from = next,
-                _ => return Ok(()),
-            }
         }
-        Ok(())
+        Err(Error::Corrupt("directory index"))
     }
 
-    fn list_by_position(
+    fn list_by_position<F: FnMut(&DirEntry<'_>) -> bool>(
         &self,
         dir: InodeNumber,
         inode: &Inode,
-        cookie: u64,
-        each: &mut impl FnMut(&DirEntry<'_>) -> bool,
+        listing: &mut Listing<'_, F>,
     ) -> Result<()> {
         let size = self.sb.block_size as u64;
-        let position = cookie - FIRST;
+        let position = listing.cookie - FIRST;
         for at in (position / size) as u32..self.dir_blocks(inode)? {
-            let block = self.dir_block(dir, inode, at)?;
-            if !matches!(block.kind, Kind::DirLeaf(_)) {
-                continue;
-            }
+            let block = self.dir_block(dir, inode, at, Role::Leaf)?;
             for entry in block::entries(&block.buffer.bytes()[..self.entry_space()]) {
                 let entry = entry?;
                 let here = u64::from(at) * size + entry.at as u64;
-                if here < position || matches!(entry.name, b"." | b"..") {
+                if here < position || entry.is_dots() {
                     continue;
                 }
+                self.check_entry(&entry)?;
+                let kind = self.entry_kind(entry.code);
                 let next = FIRST + here + 1;
-                if !each(&DirEntry { inode: entry.inode, kind: entry.kind, name: entry.name, next }) {
+                if !(listing.each)(&DirEntry { inode: entry.inode, kind, name: entry.name, next }) {
                     return Ok(());
                 }
             }
         }
         Ok(())
     }
-}
-
-/// Lists names in the order of their cookies; answers whether to go on.
-fn emit(mut names: Vec<Listed>, cookie: u64, each: &mut impl FnMut(&DirEntry<'_>) -> bool) -> bool {
-    names.retain(|name| name.cookie >= cookie);
-    names.sort_by(|a, b| (a.cookie, &a.name).cmp(&(b.cookie, &b.name)));
-    names.iter().all(|listed| {
-        each(&DirEntry {
-            inode: listed.inode,
-            kind: listed.kind,
-            name: &listed.name,
-            next: listed.cookie + 1,
-        })
-    })
 }

@@ -3,7 +3,8 @@
 use alloc::vec::Vec;
 
 use super::node::{self, Extent, LARGEST_UNWRITTEN, Node};
-use super::{DEEPEST, Path};
+use super::{DEEPEST, NodeBytes, Path};
+use crate::block_number::{FileBlock, VolumeBlock};
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
 use crate::inode::{Inode, InodeNumber};
@@ -20,7 +21,7 @@ impl<C: BlockCache> Transaction<'_, C> {
         &'b mut self,
         seed: u32,
         inode: &'b mut Inode,
-        block: Option<u64>,
+        block: Option<VolumeBlock>,
     ) -> Result<&'b mut [u8]> {
         match block {
             None => Ok(&mut inode.map),
@@ -40,6 +41,9 @@ impl<C: BlockCache> Transaction<'_, C> {
         inode: &mut Inode,
         extent: Extent,
     ) -> Result<()> {
+        if inode.has_block_map() {
+            return self.insert_in_table(number, inode, extent.block, extent.start, extent.count);
+        }
         let seed = self.seed(number, inode);
         loop {
             let path = self.find_path(number, inode, extent.block)?;
@@ -127,7 +131,7 @@ impl<C: BlockCache> Transaction<'_, C> {
     }
 
     /// Allocates a block for a node near `goal`.
-    fn new_node(&mut self, inode: &mut Inode, goal: u64) -> Result<u64> {
+    fn new_node(&mut self, inode: &mut Inode, goal: VolumeBlock) -> Result<VolumeBlock> {
         let block = self.allocate_block(goal)?;
         inode.add_blocks(&self.sb, 1)?;
         Ok(block)
@@ -150,7 +154,8 @@ impl<C: BlockCache> Transaction<'_, C> {
         let entries = old.entries();
         let at_end = full.index.is_some_and(|index| index + 1 == entries);
         let from = if at_end { entries - 1 } else { entries / 2 };
-        let (moved, key, depth): (Vec<u8>, u32, usize) = (old.tail(from).into(), old.key(from), old.depth());
+        let (moved, key, depth): (Vec<u8>, FileBlock, usize) =
+            (old.tail(from).into(), old.key(from), old.depth());
         drop(bytes);
         let max = node::block_max(self.sb.block_size);
         let fresh = self.create(new, Kind::Extents(seed))?;
@@ -166,7 +171,8 @@ impl<C: BlockCache> Transaction<'_, C> {
     /// Moves the root's entries into a block of their own.
     fn deepen(&mut self, seed: u32, number: InodeNumber, inode: &mut Inode) -> Result<()> {
         let root = Node(&inode.map);
-        let (depth, key, entries): (usize, u32, Vec<u8>) = (root.depth(), root.key(0), root.tail(0).into());
+        let (depth, key, entries): (usize, FileBlock, Vec<u8>) =
+            (root.depth(), root.key(0), root.tail(0).into());
         if depth >= DEEPEST {
             return Err(Error::NoSpace);
         }
@@ -182,7 +188,7 @@ impl<C: BlockCache> Transaction<'_, C> {
     }
 
     /// Where the data of an inode should begin: its group's first block.
-    pub(crate) fn inode_goal(&self, number: InodeNumber) -> u64 {
+    pub(crate) fn inode_goal(&self, number: InodeNumber) -> VolumeBlock {
         self.sb.group_start(self.inode_group(number))
     }
 
@@ -198,10 +204,13 @@ impl<C: BlockCache> Transaction<'_, C> {
         &mut self,
         number: InodeNumber,
         inode: &mut Inode,
-        from: u32,
-        to: u32,
+        from: FileBlock,
+        to: FileBlock,
         metadata: bool,
     ) -> Result<bool> {
+        if inode.has_block_map() {
+            return self.remove_from_tables(number, inode, from, to, metadata);
+        }
         let mut done = from >= to;
         while !done && self.credits_left() >= REMOVE_CREDITS && !self.has_freed_enough() {
             done = self.remove_last(number, inode, from, to, metadata)?;
@@ -215,12 +224,12 @@ impl<C: BlockCache> Transaction<'_, C> {
         &mut self,
         number: InodeNumber,
         inode: &mut Inode,
-        from: u32,
-        to: u32,
+        from: FileBlock,
+        to: FileBlock,
         metadata: bool,
     ) -> Result<bool> {
         let seed = self.seed(number, inode);
-        let path = self.find_path(number, inode, to - 1)?;
+        let path = self.find_path(number, inode, FileBlock(to.0 - 1))?;
         let leaf = path.steps[path.depth];
         let Some(index) = leaf.index else { return Ok(true) };
         let extent = self.node_bytes(seed, inode, leaf.block)?.node().extent(index);
@@ -229,12 +238,12 @@ impl<C: BlockCache> Transaction<'_, C> {
         }
         let end = extent.end().min(to);
         let most = if metadata { 512 } else { self.sb.blocks_per_group };
-        let begin = extent.block.max(from).max(end.saturating_sub(most));
+        let begin = extent.block.max(from).max(FileBlock(end.0.saturating_sub(most)));
         self.cut(seed, number, inode, &path, extent, begin, end)?;
         let start = extent.start + u64::from(begin - extent.block);
         self.free_blocks(start, end - begin)?;
         if metadata {
-            (start..start + u64::from(end - begin)).for_each(|block| self.revoke(block));
+            (0..u64::from(end - begin)).for_each(|n| self.revoke(start + n));
         }
         inode.add_blocks(&self.sb, -i64::from(end - begin))?;
         Ok(false)
@@ -249,8 +258,8 @@ impl<C: BlockCache> Transaction<'_, C> {
         inode: &mut Inode,
         path: &Path,
         extent: Extent,
-        begin: u32,
-        end: u32,
+        begin: FileBlock,
+        end: FileBlock,
     ) -> Result<()> {
         let leaf = path.steps[path.depth];
         let index = leaf.index.unwrap_or(0);
@@ -311,9 +320,10 @@ impl<C: BlockCache> Transaction<'_, C> {
             }
             let block = root.child(0);
             let depth = root.depth() - 1;
-            let buffer = self.load(block, Kind::Extents(seed))?;
-            node::check(buffer.bytes(), Some(depth))?;
-            let child = Node(buffer.bytes());
+            let bytes = NodeBytes::Block(self.load(block, Kind::Extents(seed))?);
+            node::check(bytes.node().0, Some(depth))?;
+            self.check_entries(number, &bytes)?;
+            let child = bytes.node();
             if child.entries() > Node(&inode.map).max() || self.credits_left() < 2 {
                 return Ok(());
             }
@@ -333,7 +343,7 @@ impl<C: BlockCache> Transaction<'_, C> {
         &mut self,
         number: InodeNumber,
         inode: &mut Inode,
-        from: u32,
+        from: FileBlock,
         count: u32,
         unwritten: bool,
     ) -> Result<u32> {

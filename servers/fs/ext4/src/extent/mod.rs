@@ -6,27 +6,32 @@
 mod edit;
 mod node;
 
+use crate::block_number::{FileBlock, VolumeBlock};
 use crate::buffer::Buffer;
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
+use crate::features::incompat;
 use crate::inode::{Inode, InodeNumber, flags};
 use crate::metadata::Kind;
 use crate::volume::Ext4;
 
 pub(crate) use edit::{INSERT_CREDITS, REMOVE_CREDITS};
+use node::{Bounds, Node, check, check_bounds, check_order};
 pub(crate) use node::{Extent, LARGEST_UNWRITTEN, LARGEST_WRITTEN, empty_root, put_root};
-use node::{Node, check};
 
 /// Deeper trees than this are not possible with 32-bit block numbers.
 pub(crate) const DEEPEST: usize = 5;
 /// The first block number that no file can have.
-pub(crate) const END_OF_FILES: u32 = u32::MAX;
+pub(crate) const END_OF_FILES: FileBlock = FileBlock(u32::MAX);
+
+/// The mark of a tree block whose entries were found right, beside that of its checksum.
+const ENTRIES_CHECKED: u32 = 1;
 
 /// What a run of a file's blocks is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Run {
     /// Its first block on the volume, or `None` in a hole.
-    pub(crate) start: Option<u64>,
+    pub(crate) start: Option<VolumeBlock>,
     /// How many blocks follow one another from the one asked for on; at least 1.
     pub(crate) count: u32,
     /// Allocated, but reads as zeros.
@@ -37,7 +42,7 @@ pub(crate) struct Run {
 #[derive(Debug, Clone, Copy, Default)]
 struct Step {
     /// Where the node lies; `None` is the root in the inode.
-    block: Option<u64>,
+    block: Option<VolumeBlock>,
     /// The last entry that begins at or before the block looked for, if there is one.
     index: Option<usize>,
 }
@@ -68,7 +73,10 @@ impl<C: BlockCache> Ext4<C> {
     /// What the run of blocks from `at` on is, up to the end of the extent or hole.
     ///
     /// Worst case: reads five tree blocks.
-    pub(crate) fn map_block(&self, number: InodeNumber, inode: &Inode, at: u32) -> Result<Run> {
+    pub(crate) fn map_block(&self, number: InodeNumber, inode: &Inode, at: FileBlock) -> Result<Run> {
+        if inode.has_block_map() {
+            return self.map_by_table(number, inode, at);
+        }
         let path = self.find_path(number, inode, at)?;
         let leaf = path.steps[path.depth];
         let bytes = self.node_bytes(self.seed(number, inode), inode, leaf.block)?;
@@ -76,9 +84,6 @@ impl<C: BlockCache> Ext4<C> {
         if let Some(extent) = leaf.index.map(|index| node.extent(index)) {
             let inside = at - extent.block;
             if inside < extent.count {
-                if !self.sb.contains(extent.start, u64::from(extent.count)) {
-                    return Err(Error::Corrupt("extent"));
-                }
                 return Ok(Run {
                     start: Some(extent.start + u64::from(inside)),
                     count: extent.count - inside,
@@ -87,11 +92,19 @@ impl<C: BlockCache> Ext4<C> {
             }
         }
         let end = self.hole_end(number, inode, &path)?;
-        Ok(Run { start: None, count: end.saturating_sub(at).max(1), unwritten: false })
+        Ok(Run { start: None, count: end.0.saturating_sub(at.0).max(1), unwritten: false })
+    }
+
+    /// Gives a new inode an empty map: of extents where the volume has them.
+    pub(crate) fn start_map(&self, inode: &mut Inode) {
+        if self.sb.incompat & incompat::EXTENTS != 0 {
+            inode.flags |= flags::EXTENTS;
+            inode.map = empty_root();
+        }
     }
 
     /// Where the first extent behind the path's position begins.
-    fn hole_end(&self, number: InodeNumber, inode: &Inode, path: &Path) -> Result<u32> {
+    fn hole_end(&self, number: InodeNumber, inode: &Inode, path: &Path) -> Result<FileBlock> {
         let seed = self.seed(number, inode);
         for level in (0..=path.depth).rev() {
             let step = path.steps[level];
@@ -104,18 +117,21 @@ impl<C: BlockCache> Ext4<C> {
         Ok(END_OF_FILES)
     }
 
-    fn find_path(&self, number: InodeNumber, inode: &Inode, at: u32) -> Result<Path> {
+    fn find_path(&self, number: InodeNumber, inode: &Inode, at: FileBlock) -> Result<Path> {
         if !inode.has(flags::EXTENTS) || inode.has(flags::INLINE_DATA) {
-            return Err(Error::Unsupported("a file that is not mapped by extents"));
+            return Err(Error::Unsupported("a file whose data lies in its inode"));
         }
         let seed = self.seed(number, inode);
         check(&inode.map, None)?;
         let depth = Node(&inode.map).depth();
         let mut path = Path { steps: [Step::default(); DEEPEST + 1], depth };
         let mut block = None;
+        let mut bounds = Bounds { first: None, end: END_OF_FILES };
         for level in 0..=depth {
             let bytes = self.node_bytes(seed, inode, block)?;
             check(bytes.node().0, Some(depth - level))?;
+            self.check_entries(number, &bytes)?;
+            check_bounds(bytes.node().0, bounds)?;
             let index = bytes.node().find(at);
             path.steps[level] = Step { block, index };
             if level < depth {
@@ -126,12 +142,43 @@ impl<C: BlockCache> Ext4<C> {
                 }
                 path.steps[level].index = Some(entry);
                 block = Some(bytes.node().child(entry));
+                bounds.first = Some(bytes.node().key(entry));
+                if entry + 1 < bytes.node().entries() {
+                    bounds.end = bytes.node().key(entry + 1);
+                }
             }
         }
         Ok(path)
     }
 
-    fn node_bytes<'a>(&self, seed: u32, inode: &'a Inode, block: Option<u64>) -> Result<NodeBytes<'a>> {
+    /// Checks a node's entries: their order, and the blocks they name. A block is checked once while it is in memory.
+    fn check_entries(&self, number: InodeNumber, bytes: &NodeBytes<'_>) -> Result<()> {
+        if let NodeBytes::Block(buffer) = bytes
+            && buffer.is_verified(ENTRIES_CHECKED)
+        {
+            return Ok(());
+        }
+        let node = bytes.node();
+        check_order(node.0)?;
+        for (start, count) in (0..node.entries()).map(|index| node.blocks(index)) {
+            self.check_blocks(number, start, count)?;
+        }
+        match bytes {
+            // What the journal's inode may have, others may not.
+            NodeBytes::Block(buffer) if number.0 != self.sb.journal_inode => {
+                buffer.set_verified(ENTRIES_CHECKED);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn node_bytes<'a>(
+        &self,
+        seed: u32,
+        inode: &'a Inode,
+        block: Option<VolumeBlock>,
+    ) -> Result<NodeBytes<'a>> {
         match block {
             None => Ok(NodeBytes::Root(&inode.map)),
             Some(block) => Ok(NodeBytes::Block(self.load(block, Kind::Extents(seed))?)),

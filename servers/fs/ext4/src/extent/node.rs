@@ -1,5 +1,6 @@
 //! One node of an extent tree, as bytes.
 
+use crate::block_number::{FileBlock, VolumeBlock};
 use crate::bytes::{high32, le16, le32, low16, low32, put_le16, put_le32};
 use crate::error::{Error, Result};
 use crate::extent::DEEPEST;
@@ -16,17 +17,17 @@ pub(crate) const LARGEST_UNWRITTEN: u32 = 32767;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Extent {
     /// The first block of the file.
-    pub(crate) block: u32,
+    pub(crate) block: FileBlock,
     /// The first block on the volume.
-    pub(crate) start: u64,
+    pub(crate) start: VolumeBlock,
     pub(crate) count: u32,
     /// Allocated, but reads as zeros.
     pub(crate) unwritten: bool,
 }
 
 impl Extent {
-    pub(crate) fn end(&self) -> u32 {
-        self.block.saturating_add(self.count)
+    pub(crate) fn end(&self) -> FileBlock {
+        FileBlock(self.block.0.saturating_add(self.count))
     }
 
     fn largest(&self) -> u32 {
@@ -45,10 +46,10 @@ impl Extent {
     fn encode(&self) -> [u8; ENTRY] {
         let mut entry = [0; ENTRY];
         let count = if self.unwritten { self.count + LARGEST_WRITTEN } else { self.count };
-        put_le32(&mut entry, 0, self.block);
+        put_le32(&mut entry, 0, self.block.0);
         put_le16(&mut entry, 4, low16(count));
-        put_le16(&mut entry, 6, low16(high32(self.start)));
-        put_le32(&mut entry, 8, low32(self.start));
+        put_le16(&mut entry, 6, low16(high32(self.start.0)));
+        put_le32(&mut entry, 8, low32(self.start.0));
         entry
     }
 }
@@ -72,6 +73,34 @@ pub(super) fn check(bytes: &[u8], depth: Option<usize>) -> Result<()> {
     }
 }
 
+/// The first key that a node's parent names (none above the root), and where the parent's next entry begins.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) first: Option<FileBlock>,
+    pub(super) end: FileBlock,
+}
+
+/// Checks that entries ascend, are not empty and do not overlap.
+pub(super) fn check_order(bytes: &[u8]) -> Result<()> {
+    let node = Node(bytes);
+    let mut end = FileBlock(0);
+    for index in 0..node.entries() {
+        let key = node.key(index);
+        let next = key.0.checked_add(node.length(index)).map(FileBlock);
+        end = next.filter(|next| key >= end && *next > key).ok_or(Error::Corrupt("extents out of order"))?;
+    }
+    Ok(())
+}
+
+/// Checks that a node in order has only what its parent says.
+pub(super) fn check_bounds(bytes: &[u8], bounds: Bounds) -> Result<()> {
+    let node = Node(bytes);
+    let Some(last) = node.entries().checked_sub(1) else { return Ok(()) };
+    let begins = bounds.first.is_none_or(|first| first == node.key(0));
+    let ends = node.key(last).0.checked_add(node.length(last)).is_some_and(|end| end <= bounds.end.0);
+    if begins && ends { Ok(()) } else { Err(Error::Corrupt("extents outside of their node's range")) }
+}
+
 impl Node<'_> {
     pub(super) fn entries(&self) -> usize {
         usize::from(le16(self.0, 2))
@@ -90,8 +119,8 @@ impl Node<'_> {
     }
 
     /// The first block of the file that entry `index` covers.
-    pub(super) fn key(&self, index: usize) -> u32 {
-        le32(self.0, HEADER + index * ENTRY)
+    pub(super) fn key(&self, index: usize) -> FileBlock {
+        FileBlock(le32(self.0, HEADER + index * ENTRY))
     }
 
     pub(super) fn extent(&self, index: usize) -> Extent {
@@ -99,21 +128,35 @@ impl Node<'_> {
         let count = u32::from(le16(entry, 4));
         let unwritten = count > LARGEST_WRITTEN;
         Extent {
-            block: le32(entry, 0),
-            start: u64::from(le32(entry, 8)) | u64::from(le16(entry, 6)) << 32,
+            block: FileBlock(le32(entry, 0)),
+            start: VolumeBlock(u64::from(le32(entry, 8)) | u64::from(le16(entry, 6)) << 32),
             count: if unwritten { count - LARGEST_WRITTEN } else { count },
             unwritten,
         }
     }
 
+    /// How many blocks of the file entry `index` covers at least: those of an extent, or one.
+    fn length(&self, index: usize) -> u32 {
+        if self.depth() == 0 { self.extent(index).count } else { 1 }
+    }
+
+    /// The blocks of the volume that entry `index` names.
+    pub(super) fn blocks(&self, index: usize) -> (VolumeBlock, u64) {
+        if self.depth() > 0 {
+            return (self.child(index), 1);
+        }
+        let extent = self.extent(index);
+        (extent.start, u64::from(extent.count))
+    }
+
     /// The block of the node below that entry `index` names.
-    pub(super) fn child(&self, index: usize) -> u64 {
+    pub(super) fn child(&self, index: usize) -> VolumeBlock {
         let entry = &self.0[HEADER + index * ENTRY..];
-        u64::from(le32(entry, 4)) | u64::from(le16(entry, 8)) << 32
+        VolumeBlock(u64::from(le32(entry, 4)) | u64::from(le16(entry, 8)) << 32)
     }
 
     /// The last entry that begins at or before `at`.
-    pub(super) fn find(&self, at: u32) -> Option<usize> {
+    pub(super) fn find(&self, at: FileBlock) -> Option<usize> {
         let (mut low, mut high) = (0, self.entries());
         while low < high {
             let middle = (low + high) / 2;
@@ -171,8 +214,8 @@ pub(super) fn set_extent(bytes: &mut [u8], index: usize, extent: &Extent) {
     bytes[at..at + ENTRY].copy_from_slice(&extent.encode());
 }
 
-pub(super) fn set_key(bytes: &mut [u8], index: usize, key: u32) {
-    put_le32(bytes, HEADER + index * ENTRY, key);
+pub(super) fn set_key(bytes: &mut [u8], index: usize, key: FileBlock) {
+    put_le32(bytes, HEADER + index * ENTRY, key.0);
 }
 
 /// Makes room for an entry at `index`; the node is not full.
@@ -188,12 +231,12 @@ pub(super) fn insert_extent(bytes: &mut [u8], index: usize, extent: &Extent) {
     set_extent(bytes, index, extent);
 }
 
-pub(super) fn insert_child(bytes: &mut [u8], index: usize, key: u32, block: u64) {
+pub(super) fn insert_child(bytes: &mut [u8], index: usize, key: FileBlock, block: VolumeBlock) {
     open_gap(bytes, index);
     let entry = &mut bytes[HEADER + index * ENTRY..][..ENTRY];
-    put_le32(entry, 0, key);
-    put_le32(entry, 4, low32(block));
-    put_le16(entry, 8, low16(high32(block)));
+    put_le32(entry, 0, key.0);
+    put_le32(entry, 4, low32(block.0));
+    put_le16(entry, 8, low16(high32(block.0)));
     put_le16(entry, 10, 0);
 }
 

@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 
 use super::Journal;
 use super::format::{BlockType, Format, MAGIC, Tag};
+use crate::block_number::VolumeBlock;
 use crate::buffer::{Buffer, Pool};
-use crate::bytes::{be32, high32, low32, put_be32, put_le32};
+use crate::bytes::{be32, put_le32};
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
 use crate::time::Time;
@@ -80,6 +81,7 @@ impl<C: BlockCache> Ext4<C> {
         for (group, bits) in held {
             if let Some(group) = self.groups.get_mut(group as usize) {
                 group.pending_blocks = 0;
+                group.longest_run = None;
             }
             self.pool.give(bits);
         }
@@ -98,7 +100,7 @@ impl<C: BlockCache> Ext4<C> {
         Ok(())
     }
 
-    fn write_log(&mut self, blocks: &[(u64, Buffer)]) -> Result<()> {
+    fn write_log(&mut self, blocks: &[(VolumeBlock, Buffer)]) -> Result<()> {
         let journal = self.journal.as_mut().ok_or(Error::ReadOnly)?;
         let mut log = Log { journal, cache: &mut self.cache, pool: &mut self.pool, size: self.sb.block_size };
         for revoked in self.running.revoked.chunks(log.journal.format.revokes_per_block()) {
@@ -131,8 +133,8 @@ impl<C: BlockCache> Ext4<C> {
 
     fn write_home(&mut self) -> Result<()> {
         for (block, content) in self.dirty.to_write_home() {
-            self.cache.submit(block, &content)?;
-            self.cache.offer(block, &content);
+            self.cache.submit(block.0, &content)?;
+            self.cache.offer(block.0, &content);
         }
         self.cache.barrier()?;
         self.dirty.written_home();
@@ -159,7 +161,7 @@ impl<C: BlockCache> Log<'_, C> {
             return Err(Error::Invalid);
         }
         let place = self.journal.place(self.journal.head)?;
-        self.cache.submit(place, content)?;
+        self.cache.submit(place.0, content)?;
         self.journal.head = self.journal.next(self.journal.head);
         self.journal.used += 1;
         Ok(())
@@ -175,12 +177,12 @@ impl<C: BlockCache> Log<'_, C> {
         Ok(())
     }
 
-    fn write_revokes(&mut self, blocks: &[u64]) -> Result<()> {
+    fn write_revokes(&mut self, blocks: &[VolumeBlock]) -> Result<()> {
         self.append_new(|format, sequence, bytes| format.put_revokes(bytes, sequence, blocks))
     }
 
     /// A descriptor and its blocks. A block that begins with the journal's magic number is escaped.
-    fn write_blocks(&mut self, blocks: &[(u64, Buffer)]) -> Result<()> {
+    fn write_blocks(&mut self, blocks: &[(VolumeBlock, Buffer)]) -> Result<()> {
         let mut tags = Vec::new();
         let mut contents = Vec::new();
         for (block, content) in blocks {
@@ -205,9 +207,7 @@ impl<C: BlockCache> Log<'_, C> {
     fn write_commit(&mut self, now: Time) -> Result<()> {
         self.append_new(|format, sequence, bytes| {
             Format::put_header(bytes, BlockType::Commit, sequence);
-            put_be32(bytes, 0x30, high32(now.seconds as u64));
-            put_be32(bytes, 0x34, low32(now.seconds as u64));
-            put_be32(bytes, 0x38, now.nanoseconds);
+            Format::put_commit_time(bytes, now);
             format.seal(BlockType::Commit, bytes);
         })
     }

@@ -11,6 +11,7 @@ mod replay;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use crate::block_number::{FileBlock, VolumeBlock};
 use crate::bytes::{be32, put_be32};
 use crate::checksum::crc32c;
 use crate::device::BlockCache;
@@ -19,9 +20,12 @@ use crate::inode::{FileType, InodeNumber};
 use crate::superblock::Superblock;
 use crate::volume::Ext4;
 
+pub(crate) use format::MAGIC;
 use format::{
-    FEATURE_64BIT, FEATURE_CSUM_V2, FEATURE_CSUM_V3, FEATURE_REVOKE, FEATURES_KNOWN, Format, MAGIC,
+    COMPAT_CHECKSUM, FEATURE_64BIT, FEATURE_ASYNC_COMMIT, FEATURE_CSUM_V2, FEATURE_CSUM_V3,
+    FEATURE_FAST_COMMIT, FEATURE_REVOKE, FEATURES_KNOWN, Format,
 };
+pub(crate) use replay::Overlay;
 
 /// The bytes of the journal's superblock that the format defines.
 const SUPERBLOCK_BYTES: usize = 1024;
@@ -34,7 +38,7 @@ const LARGEST_TRANSACTION: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Journal {
     /// Runs of the journal's blocks: (first in the log, first on the volume, count).
-    map: Vec<(u32, u64, u32)>,
+    map: Vec<(u32, VolumeBlock, u32)>,
     raw: Box<[u8]>,
     format: Format,
     first: u32,
@@ -49,37 +53,73 @@ pub(crate) struct Journal {
     start: u32,
 }
 
+/// Fields of the journal's superblock, by their offset.
+pub(crate) mod at {
+    pub(crate) const MAGIC: usize = 0;
+    pub(crate) const VERSION: usize = 4;
+    pub(crate) const BLOCK_SIZE: usize = 0xc;
+    pub(crate) const LENGTH: usize = 0x10;
+    pub(crate) const FIRST: usize = 0x14;
+    pub(crate) const SEQUENCE: usize = 0x18;
+    pub(crate) const START: usize = 0x1c;
+    pub(crate) const ERROR: usize = 0x20;
+    pub(crate) const COMPAT: usize = 0x24;
+    pub(crate) const INCOMPAT: usize = 0x28;
+    pub(crate) const UUID: usize = 0x30;
+    pub(crate) const USERS: usize = 0x40;
+    pub(crate) const CHECKSUM_TYPE: usize = 0x50;
+    pub(crate) const CHECKSUM: usize = 0xfc;
+}
+
+/// The one checksum type of journals: CRC-32C.
+const CHECKSUM_CRC32C: u8 = 4;
+
+/// Refuses, by name, what the log needs and is not done here. Asynchronous commits are no matter once the log is empty.
+fn check_features(incompat: u32, log_is_empty: bool) -> Result<()> {
+    if incompat & FEATURE_FAST_COMMIT != 0 {
+        return Err(Error::Unsupported("a journal with fast commits"));
+    }
+    if incompat & FEATURE_ASYNC_COMMIT != 0 && !log_is_empty {
+        return Err(Error::Unsupported("a journal with asynchronous commits that must be replayed"));
+    }
+    if incompat & !(FEATURES_KNOWN | FEATURE_ASYNC_COMMIT) != 0 {
+        return Err(Error::Unsupported("a journal with unknown features"));
+    }
+    Ok(())
+}
+
 impl Journal {
-    fn decode(map: Vec<(u32, u64, u32)>, blocks: u32, raw: Box<[u8]>, sb: &Superblock) -> Result<Self> {
+    /// Decodes the superblock of a journal of at most `blocks` blocks; where they lie is not known yet.
+    fn decode(blocks: u32, raw: Box<[u8]>, sb: &Superblock) -> Result<Self> {
         let corrupt = Err(Error::Corrupt("journal superblock"));
-        let version = be32(&raw, 4);
-        if be32(&raw, 0) != MAGIC || !(3..=4).contains(&version) || be32(&raw, 0xc) as usize != sb.block_size
-        {
+        let version = be32(&raw, at::VERSION);
+        let fits = be32(&raw, at::BLOCK_SIZE) as usize == sb.block_size;
+        if be32(&raw, at::MAGIC) != MAGIC || !(3..=4).contains(&version) || !fits {
             return corrupt;
         }
-        let incompat = if version == 4 { be32(&raw, 0x28) } else { 0 };
-        if incompat & !FEATURES_KNOWN != 0 {
-            return Err(Error::Unsupported("a journal with fast commits or unknown features"));
-        }
+        let has_features = version == 4;
+        let compat = if has_features { be32(&raw, at::COMPAT) } else { 0 };
+        let incompat = if has_features { be32(&raw, at::INCOMPAT) } else { 0 };
+        let (sequence, start) = (be32(&raw, at::SEQUENCE), be32(&raw, at::START));
+        check_features(incompat, start == 0)?;
         let checksummed = incompat & (FEATURE_CSUM_V2 | FEATURE_CSUM_V3) != 0;
-        if checksummed && (raw[0x50] != 4 || superblock_checksum(&raw) != be32(&raw, 0xfc)) {
+        let sealed = raw[at::CHECKSUM_TYPE] == CHECKSUM_CRC32C
+            && superblock_checksum(&raw) == be32(&raw, at::CHECKSUM);
+        if checksummed && !sealed {
             return Err(Error::Corrupt("journal superblock checksum"));
         }
-        let (length, first) = (be32(&raw, 0x10), be32(&raw, 0x14));
-        let (sequence, start) = (be32(&raw, 0x18), be32(&raw, 0x1c));
-        if first == 0
-            || length > blocks
-            || first >= length
-            || (start != 0 && !(first..length).contains(&start))
-        {
+        let (length, first) = (be32(&raw, at::LENGTH), be32(&raw, at::FIRST));
+        let on_volume = length <= blocks && u64::from(length) <= sb.blocks;
+        if !on_volume || first == 0 || first >= length || (start != 0 && !(first..length).contains(&start)) {
             return corrupt;
         }
-        let format = Format::new(incompat, &raw[0x30..0x40], sb.block_size);
+        let format = Format::new(compat, incompat, &raw[at::UUID..at::UUID + 16], sb.block_size);
+        let map = Vec::new();
         Ok(Journal { map, raw, format, first, length, head: first, used: 0, sequence, start })
     }
 
     /// The volume's block that holds block `log` of the journal.
-    fn place(&self, log: u32) -> Result<u64> {
+    fn place(&self, log: u32) -> Result<VolumeBlock> {
         let index = self.map.partition_point(|(first, _, _)| *first <= log);
         let (first, start, count) =
             index.checked_sub(1).map(|i| self.map[i]).ok_or(Error::Corrupt("journal map"))?;
@@ -89,9 +129,16 @@ impl Journal {
         Ok(start + u64::from(log - first))
     }
 
-    /// Whether `block` of the volume belongs to the journal.
-    fn contains(&self, block: u64) -> bool {
-        self.map.iter().any(|(_, start, count)| block.wrapping_sub(*start) < u64::from(*count))
+    /// The journal's blocks on the volume, as runs of (first, count).
+    pub(crate) fn places(&self) -> impl Iterator<Item = (VolumeBlock, u64)> {
+        self.map.iter().map(|(_, start, count)| (*start, u64::from(*count)))
+    }
+
+    /// Takes note of the error that stopped the journal's last user, and forgets it. Returns false if there was none.
+    pub(crate) fn take_error(&mut self) -> bool {
+        let error = be32(&self.raw, at::ERROR) != 0;
+        put_be32(&mut self.raw, at::ERROR, 0);
+        error
     }
 
     fn next(&self, log: u32) -> u32 {
@@ -109,11 +156,11 @@ impl Journal {
 
     /// The journal's superblock for a log that begins at `start` (0: empty) with the running transaction.
     fn encode_superblock(&mut self, start: u32) -> &[u8] {
-        put_be32(&mut self.raw, 0x18, self.sequence);
-        put_be32(&mut self.raw, 0x1c, start);
+        put_be32(&mut self.raw, at::SEQUENCE, self.sequence);
+        put_be32(&mut self.raw, at::START, start);
         if self.format.has_checksums() {
             let sum = superblock_checksum(&self.raw);
-            put_be32(&mut self.raw, 0xfc, sum);
+            put_be32(&mut self.raw, at::CHECKSUM, sum);
         }
         self.start = start;
         &self.raw
@@ -121,49 +168,54 @@ impl Journal {
 
     /// Chooses the features for writing; the log must be empty.
     fn choose_features(&mut self, sb: &Superblock) {
-        let mut incompat = be32(&self.raw, 0x28) | FEATURE_REVOKE;
+        let mut incompat = be32(&self.raw, at::INCOMPAT) & !FEATURE_ASYNC_COMMIT | FEATURE_REVOKE;
         if sb.is_wide() {
             incompat |= FEATURE_64BIT;
         }
         if sb.has_checksums() {
             incompat = incompat & !FEATURE_CSUM_V2 | FEATURE_CSUM_V3;
-            self.raw[0x50] = 4;
+            self.raw[at::CHECKSUM_TYPE] = CHECKSUM_CRC32C;
         }
-        put_be32(&mut self.raw, 4, 4);
-        put_be32(&mut self.raw, 0x28, incompat);
+        put_be32(&mut self.raw, at::VERSION, 4);
+        put_be32(&mut self.raw, at::INCOMPAT, incompat);
         // The old whole-transaction checksum excludes the new ones.
-        let compat = be32(&self.raw, 0x24) & !1;
-        put_be32(&mut self.raw, 0x24, compat);
-        self.format = Format::new(incompat, &self.raw[0x30..0x40], sb.block_size);
+        let compat = be32(&self.raw, at::COMPAT) & !COMPAT_CHECKSUM;
+        put_be32(&mut self.raw, at::COMPAT, compat);
+        self.format = Format::new(compat, incompat, &self.raw[at::UUID..at::UUID + 16], sb.block_size);
     }
 }
 
 fn superblock_checksum(raw: &[u8]) -> u32 {
-    let sum = crc32c(!0, &raw[..0xfc]);
-    crc32c(crc32c(sum, &[0; 4]), &raw[0x100..SUPERBLOCK_BYTES])
+    let sum = crc32c(!0, &raw[..at::CHECKSUM]);
+    crc32c(crc32c(sum, &[0; 4]), &raw[at::CHECKSUM + 4..SUPERBLOCK_BYTES])
 }
 
 impl<C: BlockCache> Ext4<C> {
     /// Finds the journal and reads its superblock.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the journal maps a block that is not its own, or one block twice.
     pub(crate) fn open_journal(&self) -> Result<Journal> {
         let number = InodeNumber(self.sb.journal_inode);
         let inode = self.any_inode(number)?;
         if inode.file_type()? != FileType::Regular || inode.links == 0 {
             return Err(Error::Corrupt("journal inode"));
         }
+        let place =
+            self.map_block(number, &inode, FileBlock(0))?.start.ok_or(Error::Corrupt("journal map"))?;
+        let raw = self.cache.get(place.0)?;
         let blocks = u32::try_from(inode.size / self.sb.block_size as u64).unwrap_or(u32::MAX);
-        let mut map = Vec::new();
+        let mut journal = Journal::decode(blocks, raw.bytes()[..SUPERBLOCK_BYTES].into(), &self.sb)?;
         let mut at = 0;
-        while at < blocks {
-            let run = self.map_block(number, &inode, at)?;
-            let start = run.start.ok_or(Error::Corrupt("journal inode has a hole"))?;
-            let count = run.count.min(blocks - at);
-            map.push((at, start, count));
+        while at < journal.length {
+            let run = self.map_block(number, &inode, FileBlock(at))?;
+            let start = run.start.ok_or(Error::Corrupt("journal map"))?;
+            let count = run.count.min(journal.length - at);
+            journal.map.try_reserve(1).map_err(|_| Error::NoMemory)?;
+            journal.map.push((at, start, count));
             at += count;
         }
-        let place = map.first().ok_or(Error::Corrupt("journal is empty"))?.1;
-        let raw = self.cache.get(place)?;
-        Journal::decode(map, blocks, raw.bytes()[..SUPERBLOCK_BYTES].into(), &self.sb)
+        Ok(journal)
     }
 
     /// Writes the journal's superblock: the log begins at `start` (0: it is empty).
@@ -174,7 +226,7 @@ impl<C: BlockCache> Ext4<C> {
         let mut content = crate::buffer::allocate(size)?;
         let bytes = alloc::sync::Arc::get_mut(&mut content).ok_or(Error::NoMemory)?.bytes_mut();
         bytes[..SUPERBLOCK_BYTES].copy_from_slice(journal.encode_superblock(start));
-        self.cache.submit(place, &content)?;
+        self.cache.submit(place.0, &content)?;
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::bitmap;
+use crate::block_number::{FileBlock, VolumeBlock};
 use crate::buffer::Block;
 use crate::bytes::{high32, low32, put_be32, put_le16, put_le32};
 use crate::checksum::crc32c;
@@ -17,8 +18,9 @@ use crate::extent::{Extent, put_root};
 use crate::features::{compat, incompat, ro_compat};
 use crate::group::{BLOCK_UNINIT, Group, INODE_UNINIT, INODE_ZEROED, bitmap_checksum};
 use crate::inode::{FileType, Inode, InodeNumber, checksum_seed, flags};
+use crate::journal;
 use crate::metadata::{Kind, LEAF_TAIL_BYTES, put_leaf_tail};
-use crate::superblock::{Counters, SUPERBLOCK_OFFSET, Superblock};
+use crate::superblock::{Counters, LABEL_BYTES, MAGIC, SUPERBLOCK_OFFSET, Superblock, at};
 use crate::time::Time;
 
 use layout::{FIRST_INODES, LOG_FLEX, Layout, Range};
@@ -88,48 +90,55 @@ fn superblock(layout: &Layout, options: &FormatOptions) -> Vec<u8> {
     let per_group = layout.blocks_per_group as u32;
     let now = low32(options.now.seconds as u64);
     let words: [(usize, u32); 26] = [
-        (0, inodes),
-        (4, low32(layout.blocks)),
-        (8, low32(reserved)),
-        (0x14, layout.first_data_block as u32),
-        (0x18, log_size),
-        (0x1c, log_size),
-        (0x20, per_group),
-        (0x24, per_group),
-        (0x28, layout.inodes_per_group),
-        (0x30, now),
-        (0x40, now),
-        (0x4c, 1),
-        (0x54, FIRST_INODES),
-        (0x5c, compat::HAS_JOURNAL | compat::EXT_ATTR | compat::DIR_INDEX),
-        (0x60, incompat::FILETYPE | incompat::EXTENTS | incompat::BITS64 | incompat::FLEX_BG),
-        (0x64, ro_compat::KNOWN & !ro_compat::ORPHAN_PRESENT),
-        (0xe0, JOURNAL.0),
-        (0x100, 0xc),
-        (0x108, now),
-        (0x150, high32(layout.blocks)),
-        (0x154, high32(reserved)),
-        (0x15c, 32 | 32 << 16),
-        (0x160, 1),
-        (0x174, u32::from(LOG_FLEX) | 1 << 8),
-        (0x268, LOST_FOUND.0),
-        (0xfc, 1),
+        (at::INODES, inodes),
+        (at::BLOCKS, low32(layout.blocks)),
+        (at::RESERVED_BLOCKS, low32(reserved)),
+        (at::FIRST_DATA_BLOCK, layout.first_data_block as u32),
+        (at::LOG_BLOCK_SIZE, log_size),
+        (at::LOG_CLUSTER_SIZE, log_size),
+        (at::BLOCKS_PER_GROUP, per_group),
+        (at::CLUSTERS_PER_GROUP, per_group),
+        (at::INODES_PER_GROUP, layout.inodes_per_group),
+        (at::WRITE_TIME, now),
+        (at::CHECK_TIME, now),
+        (at::REVISION, 1),
+        (at::FIRST_INODE, FIRST_INODES),
+        (at::COMPAT, compat::HAS_JOURNAL | compat::EXT_ATTR | compat::DIR_INDEX),
+        (at::INCOMPAT, incompat::FILETYPE | incompat::EXTENTS | incompat::BITS64 | incompat::FLEX_BG),
+        (at::RO_COMPAT, ro_compat::KNOWN & !ro_compat::ORPHAN_PRESENT),
+        (at::JOURNAL_INODE, JOURNAL.0),
+        (at::MOUNT_OPTIONS, 0xc),
+        (at::FORMAT_TIME, now),
+        (at::BLOCKS_HIGH, high32(layout.blocks)),
+        (at::RESERVED_BLOCKS_HIGH, high32(reserved)),
+        (at::EXTRA_INODE_BYTES, 32 | 32 << 16),
+        (at::FLAGS, 1),
+        (at::LOG_FLEX, u32::from(LOG_FLEX) | 1 << 8),
+        (at::LOST_FOUND_INODE, LOST_FOUND.0),
+        (at::HASH_VERSION, 1),
     ];
-    words.into_iter().for_each(|(at, word)| put_le32(&mut raw, at, word));
+    words.into_iter().for_each(|(field, word)| put_le32(&mut raw, field, word));
     // Magic number, clean, continue on errors; no forced checks; sizes of inodes and descriptors.
-    for (at, word) in [(0x38, 0xef53), (0x3a, 1), (0x3c, 1), (0x36, 0xffff), (0x58, 256), (0xfe, 64)] {
-        put_le16(&mut raw, at, word);
+    for (field, word) in [
+        (at::MAGIC, MAGIC),
+        (at::STATE, 1),
+        (at::ON_ERRORS, 1),
+        (at::MOST_MOUNTS, 0xffff),
+        (at::INODE_SIZE, 256),
+        (at::DESC_SIZE, 64),
+    ] {
+        put_le16(&mut raw, field, word);
     }
-    raw[0x68..0x78].copy_from_slice(&options.uuid);
-    let label = &options.label[..options.label.len().min(16)];
-    raw[0x78..0x78 + label.len()].copy_from_slice(label);
+    raw[at::UUID..at::LABEL].copy_from_slice(&options.uuid);
+    let label = &options.label[..options.label.len().min(LABEL_BYTES)];
+    raw[at::LABEL..at::LABEL + label.len()].copy_from_slice(label);
     // The seed of directory hashes need not be secret, only differ between volumes.
     for n in 0..4_usize {
         let word = crc32c(n as u32, &options.uuid);
-        put_le32(&mut raw, 0xec + 4 * n, word | 1);
+        put_le32(&mut raw, at::HASH_SEED + 4 * n, word | 1);
     }
-    let checksum = crc32c(!0, &raw[..0x3fc]);
-    put_le32(&mut raw, 0x3fc, checksum);
+    let checksum = crc32c(!0, &raw[..at::CHECKSUM]);
+    put_le32(&mut raw, at::CHECKSUM, checksum);
     raw
 }
 
@@ -180,8 +189,9 @@ impl<C: BlockCache> Formatter<'_, C> {
         let root = InodeNumber::ROOT;
         let mut room = true;
         let bytes = self.leaf(root, |bytes| {
-            block::start(bytes, root, root);
-            room = block::insert(bytes, b"lost+found", LOST_FOUND, FileType::Directory) == Ok(true);
+            block::start(bytes, root, root, FileType::Directory.entry_code());
+            room =
+                block::insert(bytes, b"lost+found", LOST_FOUND, FileType::Directory.entry_code()) == Ok(true);
         })?;
         if room { self.submit(self.layout.root, bytes) } else { Err(Error::NoSpace) }
     }
@@ -191,7 +201,7 @@ impl<C: BlockCache> Formatter<'_, C> {
         for n in 0..count {
             let bytes = self.leaf(LOST_FOUND, |bytes| {
                 if n == 0 {
-                    block::start(bytes, LOST_FOUND, InodeNumber::ROOT);
+                    block::start(bytes, LOST_FOUND, InodeNumber::ROOT, FileType::Directory.entry_code());
                 }
             })?;
             self.submit(start + n, bytes)?;
@@ -204,10 +214,19 @@ impl<C: BlockCache> Formatter<'_, C> {
         let first = self.layout.journal.first().ok_or(Error::Invalid)?.start;
         let mut bytes = self.empty();
         let size = self.layout.block_size as u32;
-        let words =
-            [(0, 0xc03b_3998), (4, 4), (0xc, size), (0x10, length as u32), (0x14, 1), (0x18, 1), (0x40, 1)];
-        words.into_iter().for_each(|(at, word)| put_be32(&mut bytes, at, word));
-        bytes[0x30..0x40].copy_from_slice(self.sb.uuid());
+        // What an earlier volume left in the log must not look like the next transaction.
+        let sequence = crc32c(!0, self.sb.uuid()) | 1;
+        let words = [
+            (journal::at::MAGIC, journal::MAGIC),
+            (journal::at::VERSION, 4),
+            (journal::at::BLOCK_SIZE, size),
+            (journal::at::LENGTH, length as u32),
+            (journal::at::FIRST, 1),
+            (journal::at::SEQUENCE, sequence),
+            (journal::at::USERS, 1),
+        ];
+        words.into_iter().for_each(|(field, word)| put_be32(&mut bytes, field, word));
+        bytes[journal::at::UUID..journal::at::UUID + 16].copy_from_slice(self.sb.uuid());
         self.submit(first, bytes)?;
         // Whatever lies behind it must not look like a transaction.
         let second = self.empty();
@@ -221,8 +240,8 @@ impl<C: BlockCache> Formatter<'_, C> {
         let mut at = 0;
         for range in ranges {
             extents.push(Extent {
-                block: at,
-                start: range.start,
+                block: FileBlock(at),
+                start: VolumeBlock(range.start),
                 count: range.count as u32,
                 unwritten: false,
             });
@@ -263,9 +282,9 @@ impl<C: BlockCache> Formatter<'_, C> {
         let [block_bitmap, inode_bitmap, inode_table] = self.layout.tables[number as usize];
         let inodes = self.layout.inodes_per_group;
         let mut group = Group {
-            block_bitmap,
-            inode_bitmap,
-            inode_table,
+            block_bitmap: VolumeBlock(block_bitmap),
+            inode_bitmap: VolumeBlock(inode_bitmap),
+            inode_table: VolumeBlock(inode_table),
             free_inodes: inodes,
             unused_inodes: inodes,
             flags: INODE_UNINIT,
@@ -285,7 +304,7 @@ impl<C: BlockCache> Formatter<'_, C> {
     }
 
     fn write_block_bitmap(&mut self, number: u32, group: &mut Group) -> Result<()> {
-        let (start, end) = (self.sb.group_start(number), self.sb.group_blocks(number));
+        let (start, end) = (self.sb.group_start(number).0, self.sb.group_blocks(number));
         let mut bits = self.empty();
         let base = self.layout.base(number);
         bitmap::set(&mut bits, 0, base.count as u32);
@@ -305,7 +324,7 @@ impl<C: BlockCache> Formatter<'_, C> {
         }
         bitmap::set(&mut bits, end, self.layout.block_size as u32 * 8 - end);
         group.block_bitmap_csum = bitmap_checksum(&self.sb, self.sb.blocks_per_group, &bits);
-        self.submit(group.block_bitmap, bits)
+        self.submit(group.block_bitmap.0, bits)
     }
 
     /// The superblock and the descriptors, with their backups; the first superblock last.
@@ -314,6 +333,8 @@ impl<C: BlockCache> Formatter<'_, C> {
             free_blocks: groups.iter().map(|group| u64::from(group.free_blocks)).sum(),
             free_inodes: groups.iter().map(|group| group.free_inodes).sum(),
             last_orphan: 0,
+            compat: self.sb.compat,
+            new_ro_compat: 0,
         };
         let mut table = alloc::vec![0; (self.layout.descriptor_blocks * self.layout.block_size) as usize];
         for (number, (group, raw)) in (0..).zip(groups.iter().zip(table.chunks_exact_mut(self.sb.desc_size)))

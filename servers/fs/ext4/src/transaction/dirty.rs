@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use hashbrown::HashMap;
 
+use crate::block_number::VolumeBlock;
 use crate::buffer::{Buffer, Pool};
 use crate::error::{Error, Result};
 use crate::metadata::Kind;
@@ -16,9 +17,9 @@ use crate::superblock::Superblock;
 /// The blocks of the running transaction and of committed ones that are not written home yet.
 #[derive(Debug, Default)]
 pub(crate) struct DirtyBlocks {
-    map: HashMap<u64, DirtyBlock>,
+    map: HashMap<VolumeBlock, DirtyBlock>,
     /// Block numbers that became part of the running transaction; may name some that were freed since.
-    running: Vec<u64>,
+    running: Vec<VolumeBlock>,
 }
 
 #[derive(Debug, Clone)]
@@ -34,13 +35,13 @@ struct DirtyBlock {
 /// How a block was before an operation first changed it.
 #[derive(Debug)]
 pub(super) struct BlockUndo {
-    block: u64,
+    block: VolumeBlock,
     before: Option<DirtyBlock>,
 }
 
 impl DirtyBlocks {
     /// The newest content, if the block is here at all.
-    pub(crate) fn get(&self, block: u64) -> Option<&Buffer> {
+    pub(crate) fn get(&self, block: VolumeBlock) -> Option<&Buffer> {
         self.map.get(&block).map(|dirty| &dirty.current)
     }
 
@@ -55,12 +56,17 @@ impl DirtyBlocks {
     }
 
     /// Whether `operation` has changed this block already.
-    pub(super) fn is_touched(&self, block: u64, operation: u64) -> bool {
+    pub(super) fn is_touched(&self, block: VolumeBlock, operation: u64) -> bool {
         self.map.get(&block).is_some_and(|dirty| dirty.operation == operation)
     }
 
     /// The bytes of a block that `operation` has changed before.
-    pub(super) fn touched_mut(&mut self, block: u64, kind: Kind, pool: &mut Pool) -> Result<&mut [u8]> {
+    pub(super) fn touched_mut(
+        &mut self,
+        block: VolumeBlock,
+        kind: Kind,
+        pool: &mut Pool,
+    ) -> Result<&mut [u8]> {
         let dirty = self.map.get_mut(&block).ok_or(Error::Invalid)?;
         dirty.kind = kind;
         if Arc::get_mut(&mut dirty.current).is_none() {
@@ -72,7 +78,13 @@ impl DirtyBlocks {
     }
 
     /// Makes `content`, which nobody else holds, the block's newest content; the answer takes it back.
-    pub(super) fn replace(&mut self, block: u64, content: Buffer, kind: Kind, operation: u64) -> BlockUndo {
+    pub(super) fn replace(
+        &mut self,
+        block: VolumeBlock,
+        content: Buffer,
+        kind: Kind,
+        operation: u64,
+    ) -> BlockUndo {
         let before = self.map.get(&block).cloned();
         let committed = before.as_ref().and_then(|dirty| dirty.committed.clone());
         if !before.as_ref().is_some_and(|dirty| dirty.running) {
@@ -98,7 +110,7 @@ impl DirtyBlocks {
     }
 
     /// The newest content and kind of a block that an operation changed.
-    pub(super) fn changed(&self, undo: &BlockUndo) -> Option<(u64, Kind, &Buffer)> {
+    pub(super) fn changed(&self, undo: &BlockUndo) -> Option<(VolumeBlock, Kind, &Buffer)> {
         self.map.get(&undo.block).map(|dirty| (undo.block, dirty.kind, &dirty.current))
     }
 
@@ -111,7 +123,7 @@ impl DirtyBlocks {
     }
 
     /// Takes a freed block out of the running transaction; its committed content stays until the commit.
-    pub(super) fn forget(&mut self, block: u64) {
+    pub(super) fn forget(&mut self, block: VolumeBlock) {
         if let Some(dirty) = self.map.get_mut(&block) {
             dirty.running = false;
             if dirty.committed.is_none() {
@@ -121,7 +133,7 @@ impl DirtyBlocks {
     }
 
     /// Puts the checksums in and answers the running transaction's blocks in ascending order.
-    pub(crate) fn seal(&mut self, sb: &Superblock, pool: &mut Pool) -> Result<Vec<(u64, Buffer)>> {
+    pub(crate) fn seal(&mut self, sb: &Superblock, pool: &mut Pool) -> Result<Vec<(VolumeBlock, Buffer)>> {
         self.running.sort_unstable();
         self.running.dedup();
         let mut sealed = Vec::new();
@@ -143,7 +155,7 @@ impl DirtyBlocks {
     }
 
     /// After the commit record: the running blocks are committed, the freed ones are gone.
-    pub(crate) fn committed(&mut self, freed: &[u64]) {
+    pub(crate) fn committed(&mut self, freed: &[VolumeBlock]) {
         for block in self.running.drain(..) {
             if let Some(dirty) = self.map.get_mut(&block).filter(|dirty| dirty.running) {
                 dirty.running = false;
@@ -155,21 +167,9 @@ impl DirtyBlocks {
         }
     }
 
-    /// Takes a block of a transaction replayed from the journal (mounts that must not write).
-    pub(crate) fn insert_replayed(&mut self, block: u64, content: Buffer) {
-        let dirty = DirtyBlock {
-            current: content.clone(),
-            kind: Kind::Plain,
-            running: false,
-            operation: 0,
-            committed: Some(content),
-        };
-        self.map.insert(block, dirty);
-    }
-
     /// All committed contents that are not written home yet, in ascending order.
-    pub(crate) fn to_write_home(&self) -> Vec<(u64, Buffer)> {
-        let mut blocks: Vec<(u64, Buffer)> =
+    pub(crate) fn to_write_home(&self) -> Vec<(VolumeBlock, Buffer)> {
+        let mut blocks: Vec<(VolumeBlock, Buffer)> =
             self.map.iter().filter_map(|(block, dirty)| Some((*block, dirty.committed.clone()?))).collect();
         blocks.sort_unstable_by_key(|(block, _)| *block);
         blocks

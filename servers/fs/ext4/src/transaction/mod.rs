@@ -13,12 +13,14 @@ use core::ops::Deref;
 
 use hashbrown::{HashMap, HashSet};
 
+use crate::block_number::VolumeBlock;
 use crate::buffer::Buffer;
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
 use crate::group::Group;
 use crate::inode::InodeNumber;
 use crate::metadata::Kind;
+use crate::orphan_list::Neighbours;
 use crate::superblock::Counters;
 use crate::survive::Record;
 use crate::volume::Ext4;
@@ -33,7 +35,7 @@ pub(crate) struct Running {
     /// How many blocks `held` holds.
     pub(crate) held_blocks: u64,
     /// Freed metadata blocks, to be revoked in the journal.
-    pub(crate) revoked: Vec<u64>,
+    pub(crate) revoked: Vec<VolumeBlock>,
     /// Inodes whose new data must be on the disk before the commit.
     pub(crate) ordered: HashSet<InodeNumber>,
     /// Inodes changed by it, and whether more than their times changed.
@@ -49,9 +51,9 @@ pub(crate) struct Running {
 pub(crate) struct Undo {
     blocks: Vec<dirty::BlockUndo>,
     groups: Vec<(u32, Group)>,
-    freed: Vec<(u64, u32)>,
-    allocated: Vec<(u64, u32)>,
-    revoked: Vec<u64>,
+    freed: Vec<(VolumeBlock, u32)>,
+    allocated: Vec<(VolumeBlock, u32)>,
+    revoked: Vec<VolumeBlock>,
     orphans: Vec<OrphanUndo>,
     inodes: Vec<(InodeNumber, bool)>,
     ordered: Option<InodeNumber>,
@@ -59,8 +61,8 @@ pub(crate) struct Undo {
 
 #[derive(Debug)]
 enum OrphanUndo {
-    Added,
-    Removed(usize, InodeNumber),
+    Added(InodeNumber),
+    Removed(InodeNumber, Neighbours),
 }
 
 /// One operation in progress. Reads go through to the volume; all writing of metadata is done here.
@@ -85,8 +87,25 @@ impl<C: BlockCache> Ext4<C> {
     /// usable by committing what was freed, commits and tries once more.
     ///
     /// # Errors
-    /// Those of `operation`, of the reservation, and of a commit that makes room; nothing was changed then.
+    /// Those of `operation`, of the reservation, and of a commit that makes room; nothing was changed then but the
+    /// superblock's note of damage. [`Error::ReadOnly`] after damage on a volume that stops then.
     pub(crate) fn transact<R>(
+        &mut self,
+        credits: usize,
+        operation: impl FnMut(&mut Transaction<'_, C>) -> Result<R>,
+    ) -> Result<R> {
+        if self.stopped {
+            return Err(Error::ReadOnly);
+        }
+        let answer = self.transact_anyway(credits, operation);
+        if matches!(answer, Err(Error::Corrupt(_))) {
+            self.note_damage();
+        }
+        answer
+    }
+
+    /// Runs an operation that must be possible after damage, too.
+    pub(crate) fn transact_anyway<R>(
         &mut self,
         credits: usize,
         mut operation: impl FnMut(&mut Transaction<'_, C>) -> Result<R>,
@@ -149,7 +168,7 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
     }
 
     /// The bytes of a metadata block, to be changed. Reads and verifies it first.
-    pub(crate) fn edit(&mut self, block: u64, kind: Kind) -> Result<&mut [u8]> {
+    pub(crate) fn edit(&mut self, block: VolumeBlock, kind: Kind) -> Result<&mut [u8]> {
         if !self.dirty.is_touched(block, self.serial) {
             let old = self.load(block, kind)?;
             let mut copy = self.spend(old.bytes().len())?;
@@ -161,7 +180,7 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
     }
 
     /// The bytes of a newly allocated metadata block, zeroed. Nothing is read.
-    pub(crate) fn create(&mut self, block: u64, kind: Kind) -> Result<&mut [u8]> {
+    pub(crate) fn create(&mut self, block: VolumeBlock, kind: Kind) -> Result<&mut [u8]> {
         let size = self.sb.block_size;
         if !self.dirty.is_touched(block, self.serial) {
             let fresh = self.spend(size)?;
@@ -175,7 +194,7 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
         self.touched(block, kind)
     }
 
-    fn touched(&mut self, block: u64, kind: Kind) -> Result<&mut [u8]> {
+    fn touched(&mut self, block: VolumeBlock, kind: Kind) -> Result<&mut [u8]> {
         let Ext4 { dirty, pool, .. } = &mut *self.volume;
         dirty.touched_mut(block, kind, pool)
     }
@@ -187,7 +206,7 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
         self.volume.pool.take(size)
     }
 
-    fn put(&mut self, block: u64, content: Buffer, kind: Kind) {
+    fn put(&mut self, block: VolumeBlock, content: Buffer, kind: Kind) {
         let undo = self.volume.dirty.replace(block, content, kind, self.serial);
         self.undo.blocks.push(undo);
     }
@@ -205,18 +224,26 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
         Ok(slot)
     }
 
+    /// Notes what a search has found of a group. It is no change: it holds as long as the group's bits, and is taken back
+    /// with them.
+    pub(crate) fn learn_longest_run(&mut self, group: u32, longest: u32) {
+        if let Some(group) = self.volume.groups.get_mut(group as usize) {
+            group.longest_run = Some(longest);
+        }
+    }
+
     /// The superblock's counters, to be changed.
     pub(crate) fn counters_mut(&mut self) -> &mut Counters {
         &mut self.volume.counters
     }
 
     /// Notes that blocks were taken for this operation.
-    pub(crate) fn note_allocated(&mut self, start: u64, count: u32) {
+    pub(crate) fn note_allocated(&mut self, start: VolumeBlock, count: u32) {
         self.undo.allocated.push((start, count));
     }
 
     /// Keeps freed blocks of one group from being allocated before the commit.
-    pub(crate) fn hold(&mut self, group: u32, first: u32, start: u64, count: u32) -> Result<()> {
+    pub(crate) fn hold(&mut self, group: u32, first: u32, start: VolumeBlock, count: u32) -> Result<()> {
         let size = self.sb.block_size;
         let Ext4 { running, pool, .. } = &mut *self.volume;
         let held = match running.held.entry(group) {
@@ -236,7 +263,7 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
     }
 
     /// Notes a freed metadata block: it leaves the transaction, and the journal revokes it.
-    pub(crate) fn revoke(&mut self, block: u64) {
+    pub(crate) fn revoke(&mut self, block: VolumeBlock) {
         self.undo.revoked.push(block);
     }
 
@@ -270,8 +297,8 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
     }
 
     /// File data on its way into new or old blocks.
-    pub(crate) fn write_data(&mut self, inode: InodeNumber, start: u64, data: &[u8]) -> Result<()> {
-        self.volume.cache.write(start, data)?;
+    pub(crate) fn write_data(&mut self, inode: InodeNumber, start: VolumeBlock, data: &[u8]) -> Result<()> {
+        self.volume.cache.write(start.0, data)?;
         let count = (data.len() / self.sb.block_size) as u64;
         self.volume.data.note(inode, start, count);
         Ok(())
@@ -281,27 +308,28 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
     pub(crate) fn patch_data(
         &mut self,
         inode: InodeNumber,
-        block: u64,
+        block: VolumeBlock,
         offset: usize,
         data: &[u8],
     ) -> Result<()> {
-        self.volume.cache.patch(block, offset, data)?;
+        self.volume.cache.patch(block.0, offset, data)?;
         self.volume.data.note(inode, block, 1);
         Ok(())
     }
 
     /// Puts an inode at the head of the orphan list; the answer is what comes after it.
     pub(crate) fn push_orphan(&mut self, inode: InodeNumber) -> u32 {
-        let next = self.volume.orphans.last().map_or(0, |inode| inode.0);
+        let next = self.volume.orphans.newest().map_or(0, |inode| inode.0);
         self.volume.orphans.push(inode);
-        self.undo.orphans.push(OrphanUndo::Added);
+        self.undo.orphans.push(OrphanUndo::Added(inode));
         next
     }
 
-    /// Takes the orphan at `index` out of the list in memory.
-    pub(crate) fn remove_orphan(&mut self, index: usize) {
-        let inode = self.volume.orphans.remove(index);
-        self.undo.orphans.push(OrphanUndo::Removed(index, inode));
+    /// Takes an orphan out of the list in memory.
+    pub(crate) fn remove_orphan(&mut self, inode: InodeNumber) {
+        if let Some(place) = self.volume.orphans.remove(inode) {
+            self.undo.orphans.push(OrphanUndo::Removed(inode, place));
+        }
     }
 
     /// Records the operation where it survives a killed server.
@@ -324,7 +352,7 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
             DirtyBlocks::settle(block, &mut volume.pool);
         }
         for (start, count) in undo.freed.drain(..) {
-            volume.cache.discard(start, u64::from(count));
+            volume.cache.discard(start.0, u64::from(count));
         }
         for block in undo.revoked.drain(..) {
             volume.dirty.forget(block);
@@ -364,12 +392,12 @@ impl<'a, C: BlockCache> Transaction<'a, C> {
             *slot = before;
         }
         for (start, count) in undo.allocated.drain(..) {
-            volume.cache.discard(start, u64::from(count));
+            volume.cache.discard(start.0, u64::from(count));
         }
         while let Some(change) = undo.orphans.pop() {
             match change {
-                OrphanUndo::Added => drop(volume.orphans.pop()),
-                OrphanUndo::Removed(index, inode) => volume.orphans.insert(index, inode),
+                OrphanUndo::Added(inode) => drop(volume.orphans.remove(inode)),
+                OrphanUndo::Removed(inode, place) => volume.orphans.insert(inode, place),
             }
         }
         volume.counters = self.counters;

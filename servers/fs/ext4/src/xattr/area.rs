@@ -14,7 +14,7 @@ const ENTRY: usize = 16;
 
 /// One attribute; its name without the name space.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Attribute {
+pub(crate) struct Attribute {
     pub(super) index: u8,
     pub(super) name: Vec<u8>,
     pub(super) value: Vec<u8>,

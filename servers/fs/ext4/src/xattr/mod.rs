@@ -1,30 +1,34 @@
 //! Extended attributes: in the spare bytes of an inode, and in one block more.
 
 mod area;
+mod lists;
 
 use alloc::vec::Vec;
 
+use crate::block_number::VolumeBlock;
 use crate::bytes::{le32, put_le32};
 use crate::device::BlockCache;
 use crate::error::{Error, Result};
-use crate::inode::{Inode, InodeNumber};
+use crate::features::compat;
+use crate::inode::{Inode, InodeNumber, stored_extra_bytes};
 use crate::metadata::Kind;
 use crate::transaction::Transaction;
 use crate::volume::Ext4;
 
-use area::{Area, Attribute, MAGIC};
+pub(crate) use area::Attribute;
+use area::{Area, MAGIC};
 
 /// The name space of a name by its number in the format; a name without a dot at its end is a whole name.
 const NAME_SPACES: [(u8, &[u8]); 6] = [
-    (2, b"system.posix_acl_access"),
-    (3, b"system.posix_acl_default"),
+    (lists::ACCESS, b"system.posix_acl_access"),
+    (lists::DEFAULT, b"system.posix_acl_default"),
     (1, b"user."),
     (4, b"trusted."),
     (6, b"security."),
     (7, b"system."),
 ];
 /// Metadata blocks that changing an attribute can change.
-const XATTR_CREDITS: usize = 10;
+pub(crate) const XATTR_CREDITS: usize = 10;
 
 /// Whether [`Ext4::set_xattr`] makes a new attribute or changes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,16 +62,16 @@ impl<C: BlockCache> Ext4<C> {
     fn attributes_in_inode(&self, number: InodeNumber) -> Result<Vec<Attribute>> {
         let (buffer, place) = self.raw_inode(number)?;
         let raw = &buffer.bytes()[place.offset..place.offset + self.sb.inode_size];
-        let inode = Inode::parse(&self.sb, raw)?;
-        let spare = raw.get(128 + usize::from(inode.extra_bytes)..).unwrap_or(&[]);
-        if self.sb.inode_size == 128 || spare.len() < 8 || le32(spare, 0) != MAGIC {
+        let extra = usize::from(stored_extra_bytes(raw));
+        let spare = raw.get(128 + extra..).unwrap_or(&[]);
+        if extra == 0 || spare.len() < 8 || le32(spare, 0) != MAGIC {
             return Ok(Vec::new());
         }
         area::parse(&spare[4..], Area::Inode)
     }
 
-    fn attributes_in_block(&self, block: u64) -> Result<Vec<Attribute>> {
-        if block == 0 {
+    fn attributes_in_block(&self, block: VolumeBlock) -> Result<Vec<Attribute>> {
+        if block.0 == 0 {
             return Ok(Vec::new());
         }
         let buffer = self.load(block, Kind::Xattr(block))?;
@@ -84,7 +88,8 @@ impl<C: BlockCache> Ext4<C> {
     }
 
     /// Copies the value of the attribute `name` (with its name space, such as `user.`) into `out`; answers its length.
-    /// An empty `out` only asks for the length.
+    /// An empty `out` only asks for the length. Access control lists come in the format of Linux's attributes: version 2, 8
+    /// bytes an entry.
     ///
     /// Worst case: reads two blocks.
     ///
@@ -95,10 +100,11 @@ impl<C: BlockCache> Ext4<C> {
         let inode = self.inode(number)?;
         let all = self.all_attributes(number, &inode)?;
         let found = all.iter().find(|a| a.index == index && a.name == rest).ok_or(Error::NoAttribute)?;
+        let value = lists::for_caller(found)?;
         if !out.is_empty() {
-            out.get_mut(..found.value.len()).ok_or(Error::BufferTooSmall)?.copy_from_slice(&found.value);
+            out.get_mut(..value.len()).ok_or(Error::BufferTooSmall)?.copy_from_slice(&value);
         }
-        Ok(found.value.len())
+        Ok(value.len())
     }
 
     /// Calls `each` with the full name of every attribute.
@@ -116,27 +122,35 @@ impl<C: BlockCache> Ext4<C> {
         Ok(())
     }
 
-    /// Gives an attribute a value.
+    /// Gives an attribute a value. An access control list (in the format of [`get_xattr`](Self::get_xattr)) changes the
+    /// permission bits, too, and is removed when they say all of it; one without entries is removed.
     ///
     /// Worst case: a new block, and a search for it in all bitmaps.
     ///
     /// # Errors
     /// [`Error::Exists`] (`Create`), [`Error::NoAttribute`] (`Replace`), [`Error::NoSpace`] when inode and block cannot
-    /// hold all attributes, [`Error::Invalid`] for an unknown name space.
+    /// hold all attributes, [`Error::Invalid`] for an unknown name space or a wrong access control list,
+    /// [`Error::NotPermitted`] for a default list of what is no directory, [`Error::Unsupported`] for a list of a symbolic
+    /// link.
     pub fn set_xattr(&mut self, number: InodeNumber, name: &[u8], value: &[u8], how: SetXattr) -> Result<()> {
         let (index, rest) = split_name(name)?;
         if value.len() > self.sb.block_size {
             return Err(Error::NoSpace);
         }
         self.transact(XATTR_CREDITS, |t| {
-            let inode = t.inode(number)?;
+            let mut inode = t.inode(number)?;
             let mut all = t.all_attributes(number, &inode)?;
             let found = all.iter().position(|a| a.index == index && a.name == rest);
             match (found, how) {
                 (Some(_), SetXattr::Create) => return Err(Error::Exists),
                 (None, SetXattr::Replace) => return Err(Error::NoAttribute),
-                (Some(at), _) => all[at].value = value.into(),
-                (None, _) => all.push(Attribute { index, name: rest.into(), value: value.into() }),
+                _ => {}
+            }
+            match (lists::to_store(&mut inode, index, value)?, found) {
+                (Some(value), Some(at)) => all[at].value = value,
+                (Some(value), None) => all.push(Attribute { index, name: rest.into(), value }),
+                (None, Some(at)) => drop(all.remove(at)),
+                (None, None) => {}
             }
             t.store_attributes(number, inode, all)
         })
@@ -162,10 +176,18 @@ impl<C: BlockCache> Ext4<C> {
 
 impl<C: BlockCache> Transaction<'_, C> {
     /// Stores all attributes of an inode: as many as fit in it, the rest in its block.
-    fn store_attributes(&mut self, number: InodeNumber, mut inode: Inode, all: Vec<Attribute>) -> Result<()> {
+    pub(crate) fn store_attributes(
+        &mut self,
+        number: InodeNumber,
+        mut inode: Inode,
+        all: Vec<Attribute>,
+    ) -> Result<()> {
         let spare = self.sb.inode_size.saturating_sub(128 + usize::from(inode.extra_bytes));
         let room = if self.sb.inode_size > 128 { spare.saturating_sub(4) } else { 0 };
         let (inside, outside) = distribute(all, room);
+        if !inside.is_empty() || !outside.is_empty() {
+            self.counters_mut().compat |= compat::EXT_ATTR;
+        }
         self.store_in_block(number, &mut inode, outside)?;
         inode.changed = self.now;
         self.write_inode(number, &inode, true)?;
@@ -195,10 +217,10 @@ impl<C: BlockCache> Transaction<'_, C> {
             return self.release_xattr_block(number, inode);
         }
         outside.sort_by(|a, b| (a.index, a.name.len(), &a.name).cmp(&(b.index, b.name.len(), &b.name)));
-        if inode.xattr_block != 0 && self.references(inode.xattr_block)? > 1 {
+        if inode.xattr_block.0 != 0 && self.references(inode.xattr_block)? > 1 {
             self.release_xattr_block(number, inode)?;
         }
-        if inode.xattr_block == 0 {
+        if inode.xattr_block.0 == 0 {
             inode.xattr_block = self.allocate_block(self.inode_goal(number))?;
             inode.add_blocks(&self.sb, 1)?;
             self.create(inode.xattr_block, Kind::Xattr(inode.xattr_block))?;
@@ -214,14 +236,14 @@ impl<C: BlockCache> Transaction<'_, C> {
     }
 
     /// How many inodes share an attribute block.
-    fn references(&self, block: u64) -> Result<u32> {
+    fn references(&self, block: VolumeBlock) -> Result<u32> {
         Ok(le32(self.load(block, Kind::Xattr(block))?.bytes(), 4))
     }
 
     /// Gives up an inode's attribute block; the last one to share it frees it. The caller stores the inode.
     pub(crate) fn release_xattr_block(&mut self, _number: InodeNumber, inode: &mut Inode) -> Result<()> {
         let block = inode.xattr_block;
-        if block == 0 {
+        if block.0 == 0 {
             return Ok(());
         }
         match self.references(block)? {
@@ -229,7 +251,7 @@ impl<C: BlockCache> Transaction<'_, C> {
             1 => self.free_metadata(block)?,
             more => put_le32(self.edit(block, Kind::Xattr(block))?, 4, more - 1),
         }
-        inode.xattr_block = 0;
+        inode.xattr_block = VolumeBlock(0);
         inode.add_blocks(&self.sb, -1)
     }
 }

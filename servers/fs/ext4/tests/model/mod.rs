@@ -59,9 +59,12 @@ pub struct Mix {
     pub name: u64,
     /// No more nodes than this.
     pub nodes: usize,
+    /// Files are mapped by tables of block numbers: nothing is allocated ahead.
+    pub block_maps: bool,
 }
 
-pub const MIXED: Mix = Mix { sync: 6, reach: 300_000, write: 20_000, name: 40, nodes: 400 };
+pub const MIXED: Mix =
+    Mix { sync: 6, reach: 300_000, write: 20_000, name: 40, nodes: 400, block_maps: false };
 
 #[derive(Debug, Clone)]
 pub struct Model {
@@ -437,6 +440,7 @@ impl Model {
         let keep_size = self.random.chance(50);
         let how = match self.random.below(3) {
             0 => Fallocate::PunchHole,
+            _ if self.mix.block_maps => Fallocate::PunchHole,
             1 => Fallocate::Allocate { keep_size },
             _ => Fallocate::ZeroRange { keep_size },
         };
