@@ -18,6 +18,7 @@ mod lines;
 mod options;
 mod selftest;
 mod serial;
+mod shows;
 mod size;
 mod storm;
 mod supervision;
@@ -33,7 +34,7 @@ use harness::{Report, Test};
 use tool::Tool;
 
 /// All there is, in the order it runs: what is quick and says most comes first.
-const SUITES: [&[Test]; 17] = [
+const SUITES: [&[Test]; 18] = [
     size::TESTS,
     host::TESTS,
     options::TESTS,
@@ -51,6 +52,7 @@ const SUITES: [&[Test]; 17] = [
     selftest::TESTS,
     fuzz::TESTS,
     bench::TESTS,
+    shows::TESTS,
 ];
 
 /// Runs Skink's tests.

@@ -17,6 +17,8 @@ pub const STATUS_TIMED_OUT: u8 = 124;
 pub const STATUS_TOOL_FAILED: u8 = 125;
 /// The guest has no program of that name, as with a shell.
 pub const STATUS_NO_SUCH_COMMAND: u8 = 127;
+/// Whoever read the tool's output has gone: as a shell has it for a program that SIGPIPE ended.
+pub const STATUS_READER_GONE: u8 = 141;
 /// The kernel panicked.
 pub const STATUS_KERNEL_PANIC: u8 = 101;
 /// The guest was lost without a word: reset, hung before it was up, or QEMU failed.
@@ -26,8 +28,8 @@ pub const STATUS_GUEST_LOST: u8 = 102;
 #[derive(Debug, Parser)]
 #[command(
     bin_name = "cargo run --",
+    version,
     args_conflicts_with_subcommands = true,
-    disable_help_subcommand = true,
     after_help = AFTER_HELP
 )]
 pub struct Cli {
@@ -45,7 +47,8 @@ Examples:
   cargo run -- debug                           boot under gdb
 
 Exit status: of exec, the guest program's. 101 the kernel panicked; 102 the guest was lost (reset, or it did
-not come up); 124 timeout; 125 the tool failed; 127 no such program in the guest.";
+not come up); 124 timeout; 125 the tool failed, or its options are wrong; 127 no such program in the guest;
+141 nobody reads the output any more.";
 
 impl Cli {
     /// What to do.
@@ -171,13 +174,19 @@ pub enum AccelChoice {
     Kvm,
 }
 
+/// The longest time that a guest may be given: ten years, which every clock can count.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 /// Reads a length of time in seconds, with a fraction where one is given.
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "give a number of seconds, such as 5 or 0.5".to_owned())?;
     if seconds <= 0.0 {
         return Err("give more than 0 seconds".to_owned());
     }
-    Duration::try_from_secs_f64(seconds).map_err(|_| "that is longer than can be counted".to_owned())
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|time| *time <= LONGEST)
+        .ok_or_else(|| format!("give {} seconds at most", LONGEST.as_secs()))
 }
 
 /// Reads the size of a disk in bytes: whole sectors, with K, M or G where that is shorter.
@@ -250,7 +259,7 @@ mod tests {
     #[test]
     fn a_timeout_is_a_positive_number_of_seconds() {
         assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
-        for wrong in ["0", "-1", "soon", "NaN", "1e300"] {
+        for wrong in ["0", "-1", "soon", "NaN", "1e19", "1e300"] {
             assert!(seconds(wrong).is_err(), "{wrong}");
         }
     }

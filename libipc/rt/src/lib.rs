@@ -17,6 +17,7 @@ pub mod clock;
 pub mod control;
 pub mod env;
 pub mod heap;
+pub mod inventory;
 pub mod io;
 pub mod life;
 pub mod lock;

@@ -13,6 +13,7 @@ use ipc::{IrqControl, Message, SchedControl, System, Tcb, Untyped};
 use proto::component::panic::MAGIC;
 use proto::start::names;
 use rt::alloc::AllocError;
+use rt::inventory::Inventory;
 use rt::{env, memory};
 
 use crate::arena::{self, control, get, set};
@@ -61,8 +62,8 @@ struct Supervisor {
     go: CPtr,
     seed: u64,
     calls: u64,
-    /// At the start: capabilities in the system, filled slots of the program, what init has left.
-    capabilities: u64,
+    /// At the start: the program's capabilities, its filled slots, what init has left.
+    capabilities: Inventory,
     filled: u64,
     inventory: [u64; 2],
     world_end: u64,
@@ -98,10 +99,7 @@ pub fn run(seed: u64, calls: u64) -> Result<u64, AllocError> {
     rt::println!("worlds {worlds}, faults {faults}, waits broken off {breaks}");
     rt::println!("other threads: actions {noise}, begun anew {restarts}");
     let seconds = rt::clock::to_microseconds(rt::clock::now() - start) / 1_000_000;
-    rt::println!(
-        "invariants checked {checks} times, {} capabilities at the end, {seconds} s",
-        supervisor.capabilities
-    );
+    rt::println!("invariants checked {checks} times, {seconds} s");
     let violations = supervisor.violations;
     rt::println!("fuzz: {} calls, {violations} violations", get(&control().issued));
     Ok(violations)
@@ -185,7 +183,7 @@ impl Supervisor {
             go,
             seed,
             calls,
-            capabilities: 0,
+            capabilities: Inventory::default(),
             filled: 0,
             inventory: [0; 2],
             world_end: 0,
@@ -200,7 +198,7 @@ impl Supervisor {
         supervisor.memory_is_clear()?;
         supervisor.filled = supervisor.filled_slots();
         supervisor.inventory = rt::io::inventory().unwrap_or_default();
-        supervisor.capabilities = supervisor.system.verify()?;
+        supervisor.capabilities = Inventory::of(supervisor.means.own)?;
         Ok(supervisor)
     }
 
@@ -416,10 +414,9 @@ impl Supervisor {
     /// Looks at the kernel's invariants while there is no world, and whether anything was left behind.
     fn check(&mut self) -> Result<(), AllocError> {
         self.tally.checks += 1;
-        let left = self.system.verify()?;
-        let before = self.capabilities;
-        if left != before {
-            self.violation(format_args!("{left} capabilities are left, there were {before}"));
+        self.system.verify()?;
+        if let Some((slot, was, is)) = self.capabilities.changed(self.means.own)? {
+            self.violation(format_args!("a capability is left: slot {slot} was {was:?} and is {is:?}"));
         }
         Ok(())
     }

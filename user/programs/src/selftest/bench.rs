@@ -16,10 +16,10 @@ use abi::{CPtr, Error, Kind, MapFlags, Registers, Rights};
 use ipc::{CNode, Message, SchedContext, Tcb, Untyped, VSpace};
 use proto::component::panic::{MAGIC, MAX_MESSAGE};
 use rt::alloc::AllocError;
+use rt::inventory::Inventory;
 use rt::memory;
 
 use crate::arena;
-use crate::inventory::Inventory;
 use crate::program::Program;
 use crate::resources::Resources;
 use crate::table::Run;

@@ -4,8 +4,9 @@ use abi::message::fault;
 use abi::{CPtr, Error, Kind, MapFlags, Registers, Rights};
 use ipc::{CNode, Message, SchedContext, Tcb, Untyped, VSpace};
 
+use rt::inventory::Inventory;
+
 use crate::arena;
-use crate::inventory::Inventory;
 use crate::row;
 use crate::table::{Need, Test};
 use crate::world::{CNODE, Must, PRIORITY, SCHED_CONTROL, Slot, VSPACE, World, finish, slots};

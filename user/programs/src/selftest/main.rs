@@ -19,7 +19,6 @@ mod errors;
 mod exceptions;
 mod faults;
 mod foreign;
-mod inventory;
 mod iommu;
 mod ipc_tests;
 mod latency;

@@ -1,8 +1,8 @@
 //! What a CSpace holds, and whether anything is derived from it.
 //!
-//! Every capability that a test can make is derived from one that the bench gave it: from its memory, or from the
-//! authority it shares. So nothing of a test is left behind if the bench's slots are as they were, with as much memory
-//! free and as much derived. Components that start, die or work beside the tests change none of that.
+//! Every capability that a program's threads can make is derived from one of the program's: from its memory, or from the
+//! authority it shares. So they have left nothing behind if the program's slots are as they were, with as much memory
+//! free and as much derived. Components that start, die or work beside the program change none of that.
 
 use abi::{Error, Kind};
 use ipc::CNode;
