@@ -14,13 +14,13 @@ use proto::host;
 use proto::life::{Injection, bell, status};
 use rt::memory;
 
-use crate::durable::badged;
+use crate::build::durable::badged;
+use crate::build::symbols;
 use crate::machine::CNODE;
 use crate::manifest::{ANY, Budget, INIT, Right};
-use crate::records::Crash;
+use crate::registry::records::Crash;
 use crate::requests::{Asked, refused};
 use crate::supervisor::{Ending, Supervisor};
-use crate::symbols;
 
 impl Supervisor {
     /// Answers a request of this protocol, of the component with this number.

@@ -149,7 +149,7 @@ impl Right {
 pub enum Restart {
     /// It stays dead.
     Never,
-    /// It is started again, as [`crate::policy`] has it.
+    /// It is started again, as [`crate::supervision::policy`] has it.
     Always,
 }
 

@@ -7,7 +7,7 @@ use ipc::{Message, buffer, bytes};
 use proto::component::{MAX_BYTES, OK, Refusal, Request, Stream};
 use proto::host::ToHost;
 
-use crate::channel::Channel;
+use crate::console::channel::Channel;
 use crate::log;
 use crate::machine;
 use crate::manifest::Right;

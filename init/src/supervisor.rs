@@ -18,23 +18,23 @@ use proto::life::bell;
 use rt::alloc::AllocError;
 use rt::{clock, memory};
 
-use crate::channel::Channel;
-use crate::component::{BuildError, Code, FAULT_BADGE, Order, Parts};
-use crate::crash::Record;
-use crate::devices::{self, Devices};
-use crate::durable::Durable;
-use crate::elf::Program;
-use crate::image::Images;
+use crate::build::component::{BuildError, Code, FAULT_BADGE, Order, Parts};
+use crate::build::durable::Durable;
+use crate::build::elf::Program;
+use crate::build::image::Images;
+use crate::console::channel::Channel;
+use crate::console::log_port::LogPort;
+use crate::console::operator::Terminal;
+use crate::console::port::Port;
+use crate::console::serial::{COM1, COM2, Serial};
 use crate::log;
-use crate::log_port::LogPort;
 use crate::machine::Machine;
 use crate::manifest::{BUILT_IN, Entry, INIT, Manifest, Restart, Start};
-use crate::operator::Terminal;
-use crate::port::Port;
-use crate::records::{Crash, Crashes, Tail};
+use crate::registry::crash::Record;
+use crate::registry::records::{Crash, Crashes, Tail};
 use crate::requests::Asked;
-use crate::restart::{Fate, Why};
-use crate::serial::{COM1, COM2, Serial};
+use crate::supervision::devices::{self, Devices};
+use crate::supervision::restart::{Fate, Why};
 
 /// Components at a time that are not supervised.
 pub const MAX_COMPONENTS: usize = 64;

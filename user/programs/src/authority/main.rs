@@ -10,8 +10,8 @@ mod expected;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use init::build::wiring::{self, Wire};
 use init::manifest::Manifest;
-use init::wiring::{self, Wire};
 use proto::component::MAX_BYTES;
 use proto::control::State;
 use rt::control::{self, Held};

@@ -1,7 +1,7 @@
 //! The log, on a port of its own: all of it, from the first byte that is kept, once.
 
+use crate::console::port::Port;
 use crate::machine::Machine;
-use crate::port::Port;
 
 /// Bytes that are passed on at a time.
 const PIECE: usize = 512;

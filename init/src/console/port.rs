@@ -18,7 +18,7 @@ use rt::alloc::AllocError;
 use rt::clock;
 use stream::{Client, Update};
 
-use crate::durable::{self, badged};
+use crate::build::durable::{self, badged};
 use crate::machine::Machine;
 
 /// Bytes of the stream on their way, each way.

@@ -11,7 +11,7 @@ use abi::Kind;
 use abi::object::{PAGE_SIZE, object_bits};
 use proto::start::{MAX_UNTYPEDS, records_bits};
 
-use crate::elf::{Program, Segment};
+use crate::build::elf::{Program, Segment};
 
 /// What an object is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +140,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::elf::Segment;
+    use crate::build::elf::Segment;
 
     fn program(pages: &[u64]) -> Program<'static> {
         let segments = pages.iter().map(|&pages| Segment {

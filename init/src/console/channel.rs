@@ -8,9 +8,9 @@ use alloc::vec::Vec;
 
 use proto::host::{self, FrameReader, MAX_FRAME, ToGuest, ToHost};
 
+use crate::console::port::Port;
+use crate::console::serial::Serial;
 use crate::log;
-use crate::port::Port;
-use crate::serial::Serial;
 
 /// What the host asks.
 #[derive(Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use alloc::collections::VecDeque;
 
 use proto::control::{RECOVERIES, recovery};
 
-use crate::crash::Record;
+use crate::registry::crash::Record;
 
 /// Crashes that are remembered.
 pub const MOST_CRASHES: usize = 64;

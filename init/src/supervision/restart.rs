@@ -7,13 +7,13 @@ use proto::control::{State, recovery};
 use proto::life::{Injection, orders, status};
 use rt::clock;
 
-use crate::component::Parts;
-use crate::durable::Kept;
-use crate::heartbeat::Heartbeat;
+use crate::build::component::Parts;
+use crate::build::durable::Kept;
 use crate::log;
 use crate::manifest::Restart;
-use crate::policy::{Policy, Verdict};
-use crate::records::Recoveries;
+use crate::registry::records::Recoveries;
+use crate::supervision::heartbeat::Heartbeat;
+use crate::supervision::policy::{Policy, Verdict};
 use crate::supervisor::{Console, Ending, Supervisor};
 
 /// How a component fares.
@@ -85,7 +85,7 @@ impl Supervisor {
     pub fn has_begun(&mut self, place: usize) {
         let now = clock::now();
         let period = self.manifest.components[place].heartbeat().map(|time| self.machine.ticks(time));
-        let startup = self.machine.ticks(crate::heartbeat::STARTUP);
+        let startup = self.machine.ticks(crate::supervision::heartbeat::STARTUP);
         let life = self.durable.life(place);
         let fate = &mut self.fates[place];
         fate.state = State::Runs;

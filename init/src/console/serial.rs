@@ -10,8 +10,8 @@ use rt::alloc::AllocError;
 use rt::memory;
 use uart::{Gone, Ports};
 
+use crate::console::uart::Uart;
 use crate::machine::CNODE;
-use crate::uart::Uart;
 
 /// COM1: the operator's terminal, which the kernel's log goes to, too.
 pub const COM1: Place = Place { port: 0x3f8, irq: 4 };

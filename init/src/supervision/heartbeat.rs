@@ -13,7 +13,7 @@ use alloc::boxed::Box;
 use proto::control::{Cause, State};
 use proto::life::{orders, status};
 
-use crate::crash::Record;
+use crate::registry::crash::Record;
 use crate::supervisor::{Ending, Supervisor};
 
 /// Microseconds that a component has until it must be ready.

@@ -1,4 +1,4 @@
-//! What the host's tool asks of init, over [`crate::channel`]: to run programs, to pass them input, to end.
+//! What the host's tool asks of init, over [`crate::console::channel`]: to run programs, to pass them input, to end.
 
 extern crate alloc;
 
@@ -8,10 +8,10 @@ use ipc::System;
 use proto::control::Cause;
 use proto::host::{EXIT_SHUTDOWN, ToHost};
 
-use crate::channel::{Channel, Command};
+use crate::console::channel::{Channel, Command};
+use crate::console::log_port::LogPort;
+use crate::console::port::Port;
 use crate::log;
-use crate::log_port::LogPort;
-use crate::port::Port;
 use crate::supervisor::{Console, INPUT_LIMIT, RunError, Supervisor};
 
 /// The exit status reported of a program that could not be started: as a shell has it.

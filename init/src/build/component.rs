@@ -23,13 +23,13 @@ use proto::start::{
 use rt::alloc::AllocError;
 use rt::memory;
 
-use crate::devices::{self, Devices};
-use crate::durable::{Durable, End};
-use crate::elf::{BadProgram, Program, Segment};
-use crate::image::{self, Image};
+use crate::build::durable::{Durable, End};
+use crate::build::elf::{BadProgram, Program, Segment};
+use crate::build::image::{self, Image};
+use crate::build::plan::{Plan, Role};
 use crate::machine::{CNODE, FILL, Machine, SCHED_CONTROL};
 use crate::manifest::{Budget, Entry, Right, Time};
-use crate::plan::{Plan, Role};
+use crate::supervision::devices::{self, Devices};
 
 /// Bit of a badge that only fault handlers have; the rest is the component's number.
 pub const FAULT_BADGE: u64 = 1 << 32;

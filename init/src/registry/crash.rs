@@ -16,7 +16,7 @@ use proto::host::Crash;
 use rt::alloc::AllocError;
 use rt::memory;
 
-use crate::component::Parts;
+use crate::build::component::Parts;
 use crate::log;
 use crate::machine::{CNODE, PEEK};
 

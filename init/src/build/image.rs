@@ -15,9 +15,9 @@ use ipc::VSpace;
 use rt::alloc::AllocError;
 use rt::memory;
 
-use crate::component::{BuildError, fill};
-use crate::elf::{Program, Segment};
-use crate::plan::frames;
+use crate::build::component::{BuildError, fill};
+use crate::build::elf::{Program, Segment};
+use crate::build::plan::frames;
 
 /// A program with its read-only pages in place.
 #[derive(Debug)]

@@ -16,9 +16,9 @@ use proto::life::{bell, lives};
 use rt::alloc::AllocError;
 use rt::memory;
 
+use crate::build::wiring::{Wire, wires};
 use crate::machine::CNODE;
 use crate::manifest::{Entry, INIT, Manifest};
-use crate::wiring::{Wire, wires};
 
 /// Everything that outlives components.
 #[derive(Debug)]

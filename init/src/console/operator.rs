@@ -9,10 +9,10 @@ use core::fmt::{self, Write};
 use abi::Kind;
 use abi::object::FIRST_SLOT;
 
-use crate::line::{Line, Typed};
+use crate::console::line::{Line, Typed};
+use crate::console::serial::Serial;
 use crate::log;
 use crate::machine;
-use crate::serial::Serial;
 use crate::supervisor::{Component, Console, Ending, Supervisor};
 
 const PROMPT: &str = "skink> ";

@@ -29,15 +29,15 @@ use proto::pci::{Outcome, Wanted, orders, table};
 use rt::alloc::AllocError;
 use rt::{clock, memory};
 
-use crate::component::Parts;
-use crate::crash::Record;
-use crate::device_memory::{CutError, Cutter, DeviceMemory};
-use crate::durable::{Page, badged};
-use crate::functions::{self, At, Function, Unusable, Words};
+use crate::build::component::Parts;
+use crate::build::device_memory::{CutError, Cutter, DeviceMemory};
+use crate::build::durable::{Page, badged};
+use crate::build::functions::{self, At, Function, Unusable, Words};
 use crate::log;
 use crate::machine::{CNODE, Machine};
 use crate::manifest::{self, Manifest, Right};
-use crate::restart::Why;
+use crate::registry::crash::Record;
+use crate::supervision::restart::Why;
 use crate::supervisor::{Console, Ending, Supervisor};
 
 /// Bits of init's Notification: `pci` has written; the IOMMU has stopped a device.
@@ -323,7 +323,7 @@ impl Devices {
 
 /// The slots, from the first that `pci` has for it on, of the Frames that `pci` needs for the driver number `at`.
 pub fn bus_slots(resources: &Resources, at: usize) -> [u32; 2] {
-    let first = crate::component::BUS_SLOTS + 2 * at as u32;
+    let first = crate::build::component::BUS_SLOTS + 2 * at as u32;
     let of = |bar: Option<u8>, slot| if bar.is_some() { slot } else { 0 };
     [of(resources.function.msix, first), of(resources.function.common(), first + 1)]
 }

@@ -1,0 +1,12 @@
+//! Building components: from a program and a manifest entry to threads, memory and capabilities.
+
+pub mod archive;
+pub mod component;
+pub mod device_memory;
+pub mod durable;
+pub mod elf;
+pub mod functions;
+pub mod image;
+pub mod plan;
+pub mod symbols;
+pub mod wiring;
