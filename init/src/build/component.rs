@@ -25,11 +25,11 @@ use rt::memory;
 
 use crate::build::durable::{Durable, End};
 use crate::build::elf::{BadProgram, Program, Segment};
+use crate::build::equipment::{self, Equipment};
 use crate::build::image::{self, Image};
 use crate::build::plan::{Plan, Role};
 use crate::machine::{CNODE, FILL, Machine, SCHED_CONTROL};
 use crate::manifest::{Budget, Entry, Right, Time};
-use crate::supervision::devices::{self, Devices};
 
 /// Bit of a badge that only fault handlers have; the rest is the component's number.
 pub const FAULT_BADGE: u64 = 1 << 32;
@@ -61,7 +61,7 @@ pub struct Order<'o> {
     /// What outlives components.
     pub durable: &'o Durable,
     /// What there is of devices.
-    pub devices: &'o Devices,
+    pub devices: &'o Equipment,
     /// Its durable memory, if it has some: an Untyped in init's CSpace, which comes back there.
     pub untyped: Option<CPtr>,
     /// Its place in the manifest.
@@ -483,7 +483,7 @@ impl Builder<'_, '_> {
         }
         for (at, driver) in devices.drivers.iter().enumerate() {
             if let Some(resources) = &driver.resources {
-                devices::give_frames(self.parts.cnode, resources, at)?;
+                equipment::give_frames(self.parts.cnode, resources, at)?;
             }
         }
         if let Some((ecam, _)) = bus.ecam {
@@ -669,4 +669,22 @@ pub fn fill(frame: CPtr, offset: u64, data: &[u8]) -> Result<(), BuildError> {
     let place = unsafe { core::slice::from_raw_parts_mut((FILL + offset) as *mut u8, data.len()) };
     place.copy_from_slice(data);
     Ok(memory::unmap(FILL, pages)?)
+}
+
+/// Pages of a Frame that are cleared at a time.
+const CLEARED: u64 = 512;
+
+/// Clears a Frame of 2^`bits` bytes.
+pub fn clear(frame: CPtr, bits: u32) -> Result<(), BuildError> {
+    let pages = (1u64 << bits) / PAGE_SIZE;
+    for first in (0..pages).step_by(CLEARED as usize) {
+        let count = (pages - first).min(CLEARED);
+        memory::map(frame, FILL, first, count, MapFlags::WRITE)?;
+        // SAFETY: just mapped there, writable, so many pages; nothing else of init's lies there, and the component that
+        // could write to the Frame is dead.
+        let place = unsafe { core::slice::from_raw_parts_mut(FILL as *mut u8, (count * PAGE_SIZE) as usize) };
+        place.fill(0);
+        memory::unmap(FILL, count)?;
+    }
+    Ok(())
 }

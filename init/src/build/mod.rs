@@ -5,6 +5,7 @@ pub mod component;
 pub mod device_memory;
 pub mod durable;
 pub mod elf;
+pub mod equipment;
 pub mod functions;
 pub mod image;
 pub mod plan;

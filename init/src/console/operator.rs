@@ -9,11 +9,13 @@ use core::fmt::{self, Write};
 use abi::Kind;
 use abi::object::FIRST_SLOT;
 
-use crate::console::line::{Line, Typed};
-use crate::console::serial::Serial;
+use super::line::{Line, Typed};
+use super::serial::Serial;
+use super::{Consoles, MOST_AT_A_TIME};
 use crate::log;
 use crate::machine;
-use crate::supervisor::{Component, Console, Ending, Supervisor};
+use crate::registry::{Component, Console};
+use crate::system::System;
 
 const PROMPT: &str = "skink> ";
 
@@ -74,10 +76,10 @@ impl Write for Terminal {
     }
 }
 
-impl Supervisor {
+impl Consoles {
     /// Shows the banner and the first prompt.
-    pub fn greet(&mut self) {
-        let (cpus, version) = (self.machine.cpus, env!("CARGO_PKG_VERSION"));
+    pub fn greet(&mut self, system: &System) {
+        let (cpus, version) = (system.machine().cpus, env!("CARGO_PKG_VERSION"));
         let [free, _] = machine::inventory();
         let plural = if cpus == 1 { "" } else { "s" };
         self.say(format_args!(
@@ -97,27 +99,30 @@ impl Supervisor {
     }
 
     /// The terminal's line has interrupted.
-    pub fn operator_typed(&mut self) {
-        self.take_keys();
+    pub fn operator_typed(&mut self, system: &mut System) {
+        self.take_keys(system);
         let Some(terminal) = &mut self.terminal else { return };
         if let Err(error) = terminal.serial.let_through() {
             log!("init: COM1's interrupt stays off: {}", error.name());
         }
         // What came between the last look and here made no edge that anyone saw.
-        self.take_keys();
-        self.wake_writers(Console::Operator);
+        self.take_keys(system);
+        system.registry_mut().wake_writers(Console::Operator);
     }
 
-    fn take_keys(&mut self) {
+    pub(super) fn take_keys(&mut self, system: &mut System) {
         if let Some(terminal) = &mut self.terminal {
             terminal.serial.uart.interrupt();
         }
-        while let Some(key) = self.terminal.as_mut().and_then(|terminal| terminal.serial.uart.receive()) {
-            self.key(key);
+        for _ in 0..MOST_AT_A_TIME {
+            let key = self.terminal.as_mut().and_then(|terminal| terminal.serial.uart.receive());
+            let Some(key) = key else { return };
+            self.key(system, key);
         }
+        self.has_more = true;
     }
 
-    fn key(&mut self, key: u8) {
+    fn key(&mut self, system: &mut System, key: u8) {
         let Some(terminal) = &mut self.terminal else { return };
         let foreground = terminal.foreground;
         match terminal.line.key(key) {
@@ -133,40 +138,40 @@ impl Supervisor {
                 let mut line: String = terminal.line.take().as_str().into();
                 if foreground.is_some() {
                     line.push('\n');
-                    self.input(Console::Operator, foreground, Some(line.as_bytes()));
+                    self.input(system, Console::Operator, foreground, Some(line.as_bytes()));
                 } else {
-                    self.command(&line);
+                    self.command(system, &line);
                 }
             }
             Typed::Interrupt => {
                 terminal.show(b"^C\n");
                 match foreground {
-                    Some(number) => self.end(number, Ending::Killed),
+                    Some(number) => system.kill(number),
                     None => terminal.prompt(),
                 }
             }
-            Typed::End => self.input(Console::Operator, foreground, None),
+            Typed::End => self.input(system, Console::Operator, foreground, None),
             Typed::Nothing => {}
         }
     }
 
-    fn command(&mut self, line: &str) {
+    fn command(&mut self, system: &mut System, line: &str) {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         self.busy(true);
         match words[..] {
             [] => {}
             ["help"] => self.say(format_args!("{HELP}")),
-            ["ls"] => self.list_programs(),
-            ["ps"] => self.list_components(),
-            ["caps"] => self.list_capabilities(None),
-            ["caps", name] => self.list_capabilities(Some(name)),
-            ["kill", number] => self.kill(number),
-            ["mem"] => self.tell_memory(),
-            ["log"] => self.show_log(),
-            ["manifest"] => self.show_manifest(),
-            ["poweroff"] => self.shut_down(),
-            [ref words @ .., "&"] => self.run_command(words, false),
-            ref words => self.run_command(words, true),
+            ["ls"] => self.list_programs(system),
+            ["ps"] => self.list_components(system),
+            ["caps"] => self.list_capabilities(system, None),
+            ["caps", name] => self.list_capabilities(system, Some(name)),
+            ["kill", number] => self.kill(system, number),
+            ["mem"] => self.tell_memory(system),
+            ["log"] => self.show_log(system),
+            ["manifest"] => self.show_manifest(system),
+            ["poweroff"] => system.machine().shut_down(),
+            [ref words @ .., "&"] => self.run_command(system, words, false),
+            ref words => self.run_command(system, words, true),
         }
         self.busy(false);
         if let Some(terminal) = &mut self.terminal {
@@ -180,9 +185,9 @@ impl Supervisor {
         }
     }
 
-    fn run_command(&mut self, words: &[&str], foreground: bool) {
+    fn run_command(&mut self, system: &mut System, words: &[&str], foreground: bool) {
         let arguments: String = words.iter().flat_map(|word| [word, "\0"]).collect();
-        match self.run(&arguments, Console::Operator) {
+        match system.run(&arguments, Console::Operator, None) {
             Ok(number) => {
                 if let Some(terminal) = self.terminal.as_mut().filter(|_| foreground) {
                     terminal.foreground = Some(number);
@@ -210,23 +215,23 @@ impl Supervisor {
         terminal.prompt();
     }
 
-    fn list_programs(&mut self) {
-        let names: Vec<&str> = self.machine.archive.programs().collect();
+    fn list_programs(&mut self, system: &System) {
+        let names: Vec<&str> = system.machine().archive.programs().collect();
         self.say(format_args!("{}\n", names.join("  ")));
     }
 
-    fn list_components(&mut self) {
+    fn list_components(&mut self, system: &System) {
         let line = |(number, each): (u32, &Component)| {
-            let [state, cpu, priority] = each.parts.tcb.status().unwrap_or_default();
+            let [state, cpu, priority, _] = each.parts.tcb.status().unwrap_or_default();
             let state = ["inactive", "ready", "waiting", "out of budget"].get(state as usize).unwrap_or(&"?");
             alloc::format!("{number:3} {:16} {state:13} CPU {cpu}, priority {priority}\n", each.name)
         };
-        let list: String = self.components().map(line).collect();
+        let list: String = system.registry().iter().map(line).collect();
         self.say(format_args!("{list}"));
     }
 
-    fn list_capabilities(&mut self, name: Option<&str>) {
-        let wanted = self.components().filter(|(_, each)| name.is_none_or(|name| name == each.name));
+    fn list_capabilities(&mut self, system: &System, name: Option<&str>) {
+        let wanted = system.registry().iter().filter(|(_, each)| name.is_none_or(|name| name == each.name));
         let lists: Vec<String> = wanted.map(|(number, each)| capabilities(number, each)).collect();
         match name {
             Some(name) if lists.is_empty() => self.say(format_args!("{name} does not run\n")),
@@ -234,18 +239,18 @@ impl Supervisor {
         }
     }
 
-    fn kill(&mut self, number: &str) {
+    fn kill(&mut self, system: &mut System, number: &str) {
         match number.parse() {
-            Ok(number) if self.components().any(|(each, _)| each == number) => {
-                self.end(number, Ending::Killed);
+            Ok(number) if system.registry().iter().any(|(each, _)| each == number) => {
+                system.kill(number);
             }
             _ => self.say(format_args!("no component has the number {number}; `ps` lists them\n")),
         }
     }
 
-    fn tell_memory(&mut self) {
-        let ([free, slots], [counted, counted_slots]) = (machine::inventory(), self.machine.counted());
-        let all = self.machine.memory;
+    fn tell_memory(&mut self, system: &System) {
+        let ([free, slots], [counted, counted_slots]) = (machine::inventory(), system.machine().counted());
+        let all = system.machine().memory;
         self.say(format_args!("{} KiB of {} KiB free, {slots} slots free\n", free >> 10, all >> 10));
         self.say(format_args!(
             "the kernel counts {} KiB in Untypeds and {counted_slots} empty slots\n",
@@ -253,13 +258,13 @@ impl Supervisor {
         ));
     }
 
-    fn show_log(&mut self) {
-        let log: Vec<u8> = self.machine.log_bytes().collect();
+    fn show_log(&mut self, system: &System) {
+        let log: Vec<u8> = system.machine().log_bytes().collect();
         self.say(format_args!("{}", String::from_utf8_lossy(&log)));
     }
 
-    fn show_manifest(&mut self) {
-        let manifest = self.manifest;
+    fn show_manifest(&mut self, system: &System) {
+        let manifest = system.manifest();
         for entry in &manifest.components {
             let holds: Vec<&str> = entry.holds.iter().map(|right| right.name()).collect();
             self.say(format_args!(

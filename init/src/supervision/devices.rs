@@ -1,671 +1,294 @@
-//! Devices and their drivers: who drives what, and how a device is stopped when its driver dies.
+//! The device of one driver, as a state machine: events in, actions out.
 //!
-//! init and `pci` agree on devices by two Frames of words and never wait for each other (`proto::pci`). What a driver gets
-//! (registers, interrupts, an IoSpace) is made once, when `pci` has said where its device is, and outlives it.
+//! The order at a driver's death: its interrupts are masked; `pci` stops the device; everything is unmapped from its
+//! IoSpace; only then the driver's memory is used again. Behind an IOMMU one order resets the device and has it ready
+//! for the next driver: it has forgotten all addresses, and its emptied IoSpace knows none. Without an IOMMU the device
+//! also loses the bus until its next driver begins.
 //!
-//! The order at a driver's death: its interrupts are masked; `pci` is asked to stop the device, and init goes on with other
-//! things; when that is done, what the device could reach is taken from its IoSpace, and only then the driver's memory is used
-//! again. Before a driver begins, `pci` is asked to reset the device and let it master the bus. A `pci` that dies meanwhile
-//! finds the orders in its next life.
-//!
-//! Where an IOMMU bounds the device, one order does for both: `pci` resets it and has it ready for the next driver. It has
-//! forgotten all addresses then, and behind its emptied IoSpace it would find nothing. Without an IOMMU it also loses the
-//! bus, until the next driver begins.
+//! `pci` carries orders out whenever it runs, so a `pci` that dies only delays them. While `pci` is parked nothing
+//! answers: then an IOMMU is enough to fence the device, and without one the dead driver's memory waits for `pci`.
 
-extern crate alloc;
-
-use alloc::boxed::Box;
-use alloc::string::String;
-use alloc::vec::Vec;
-use core::fmt;
-
-use abi::boot::slots;
-use abi::object::{IO_TOP, PAGE_SIZE};
-use abi::{CPtr, Error, Kind, Rights};
-use ipc::{IoControl, IoSpace, IrqControl, IrqHandler};
-use proto::control::{Cause, State, recovery};
-use proto::life::bell;
-use proto::pci::{Outcome, Wanted, orders, table};
-use rt::alloc::AllocError;
-use rt::{clock, memory};
-
-use crate::build::component::Parts;
-use crate::build::device_memory::{CutError, Cutter, DeviceMemory};
-use crate::build::durable::{Page, badged};
-use crate::build::functions::{self, At, Function, Unusable, Words};
-use crate::log;
-use crate::machine::{CNODE, Machine};
-use crate::manifest::{self, Manifest, Right};
-use crate::registry::crash::Record;
-use crate::supervision::restart::Why;
-use crate::supervisor::{Console, Ending, Supervisor};
-
-/// Bits of init's Notification: `pci` has written; the IOMMU has stopped a device.
-pub const PCI_BIT: u8 = bell::OWN;
-/// Likewise.
-pub const IOMMU_BIT: u8 = bell::OWN + 1;
-/// log2 of the bytes of the table and of the orders of `proto::pci`.
-const TABLE_BITS: u32 = 15;
-const ORDERS_BITS: u32 = 14;
-/// log2 of the memory for the tables of an IoSpace: enough for channels of some hundred MiB.
-const SPACE_BITS: u32 = 18;
-const IO_CONTROL: IoControl = IoControl(CPtr(slots::IO_CONTROL));
-
-/// Everything about devices.
-#[derive(Debug)]
-pub struct Devices {
-    memory: DeviceMemory,
-    /// Where the two agree, if the manifest has a `pci`.
-    pub bus: Option<Bus>,
-    /// The drivers that the manifest names.
-    pub drivers: Vec<Driver>,
-    /// Whether there is an IOMMU.
-    iommu: bool,
-    /// The right to signal init of the IOMMU's faults.
-    faults: CPtr,
-    /// What was a driver whose device could not be stopped: its memory is not used again.
-    quarantine: Vec<Parts>,
-}
-
-/// What init and `pci` share.
-#[derive(Debug)]
-pub struct Bus {
-    /// The place of `pci`.
-    pub place: usize,
-    /// The Frame with configuration space, and log2 of its bytes.
-    pub ecam: Option<(CPtr, u32)>,
-    /// What devices there are.
-    pub table: Page,
-    /// What they shall be.
-    pub orders: Page,
-    /// The right to signal init.
-    pub signal: CPtr,
-}
-
-/// A driver, and how its device stands.
-#[derive(Debug)]
-pub struct Driver {
-    /// Its place in the manifest.
-    pub place: usize,
-    wanted: manifest::Device,
-    phase: Phase,
-    /// What it is given.
-    pub resources: Option<Box<Resources>>,
-    /// Who is to begin when the device is on.
-    pending: Option<Pending>,
-    /// What is left of its last life until the device is stopped, and why that ended.
-    grave: Option<(Parts, Why)>,
-}
-
-/// How a device stands.
+/// Where a device stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// `pci` has not said where it is.
+pub enum Phase {
+    /// `pci` has not said where the device is.
     Unknown,
-    /// It cannot be had.
+    /// The device cannot be had.
     Unusable,
-    /// It is stopped.
+    /// The device is stopped.
     Off,
-    /// `pci` is to stop it: the order's number.
-    Stopping(u64),
-    /// `pci` is to start it: the order's number.
-    Starting(u64),
-    /// Its driver is dead; `pci` is to stop it, and to start it for the next one: the order's number.
-    Resetting(u64),
-    /// Its driver has it.
+    /// `pci` is to stop it.
+    Stopping,
+    /// `pci` is to start it.
+    Starting,
+    /// Its driver is dead; `pci` is to stop it, and to start it for the next one.
+    Resetting,
+    /// Its driver has it, or may.
     On,
 }
 
-/// What a driver is given, for all of its lives.
-#[derive(Debug)]
-pub struct Resources {
-    /// The function.
-    pub function: Function,
-    /// Its registers: BAR, Frame, log2 of the bytes.
-    pub frames: Vec<(u8, CPtr, u32)>,
-    /// Its interrupts.
-    pub vectors: Vec<Vector>,
-    /// What it reaches, if there is an IOMMU.
-    pub space: Option<CPtr>,
+/// How `pci` has carried out an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// As ordered.
+    Done,
+    /// The device was stopped at most.
+    Refused,
+    /// The device could not be stopped.
+    NotStopped,
 }
 
-/// An interrupt of a device.
-#[derive(Clone, Copy, Debug)]
-pub struct Vector {
-    /// Its handler.
-    pub handler: CPtr,
-    /// The right to signal the driver's bell.
-    signal: CPtr,
-    /// Where the device writes what.
-    message: [u64; 2],
+/// What happens to a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A driver is to begin.
+    Wanted,
+    /// No driver is to begin any more.
+    NotWanted,
+    /// The driver has died. Its memory is kept until the device is fenced.
+    DriverDied,
+    /// `pci` has written its table.
+    TableWritten,
+    /// The table has the device, and what its driver gets is there.
+    Found,
+    /// The device is not in the table, or cannot be used.
+    Absent,
+    /// `pci` has carried out the last order.
+    Answered(Answer),
+    /// The interrupts could not be connected.
+    NotConnected,
+    /// `pci` is parked.
+    BusLost,
+    /// `pci` has begun another life.
+    BusBack,
 }
 
-/// A start that waits for the device.
-#[derive(Debug)]
-struct Pending {
-    name: &'static str,
-    arguments: String,
-    console: Console,
+/// What is to be done, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Look for the device in the table: then `Found` or `Absent`. Nothing follows while the table is not complete.
+    Find,
+    /// Mask the interrupts.
+    Mask,
+    /// Order `pci` to stop the device.
+    OrderOff,
+    /// Order `pci` to reset and start the device.
+    OrderOn,
+    /// Connect the interrupts. If that fails, `NotConnected` takes the place of the actions behind it.
+    Connect,
+    /// Unmap everything from the IoSpace and take the driver's memory back; keep it aside if unmapping fails.
+    Fenced,
+    /// Keep the dead driver's memory aside for good: the device may still write to it.
+    NotFenced,
+    /// The driver may begin.
+    Begin,
+    /// The driver cannot begin.
+    Fail(Failure),
 }
 
-/// Why a device cannot be had.
-#[derive(Clone, Copy, Debug)]
-enum NoDevice {
-    NotFound(manifest::Device),
-    Unusable(Unusable),
-    Registers(CutError),
-    Vectors(u32),
-    Short(AllocError),
+/// Why a driver cannot begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The device cannot be had; the search has said why.
+    Absent,
+    /// `pci` cannot start the device.
+    NotStarted,
+    /// `pci` is parked.
+    NoBus,
+    /// The interrupts cannot be connected.
+    NotConnected,
 }
 
-impl fmt::Display for NoDevice {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            NoDevice::NotFound(wanted) => {
-                let (vendor, device) = wanted.identity;
-                write!(f, "the machine has no device {vendor:04x}:{device:04x} number {}", wanted.index)
-            }
-            NoDevice::Unusable(why) => write!(f, "its device cannot be used: {why}"),
-            NoDevice::Registers(error) => write!(f, "its device cannot be used: {error}"),
-            NoDevice::Vectors(has) => write!(f, "its device has only {has} interrupt vectors"),
-            NoDevice::Short(error) => write!(f, "init cannot make what it needs: {error}"),
-        }
+/// The most actions of one event.
+pub const MOST_ACTIONS: usize = 4;
+/// What one event leads to.
+pub type Actions = heapless::Vec<Action, MOST_ACTIONS>;
+
+/// The device of one driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device {
+    phase: Phase,
+    /// An IOMMU bounds what the device reaches.
+    bounded: bool,
+    /// A driver is to begin when the device is on.
+    wanted: bool,
+    /// The memory of a dead driver waits until the device is fenced.
+    grave: bool,
+    /// `pci` does not run, and will not by itself.
+    bus_lost: bool,
+}
+
+impl Device {
+    /// Returns a device that nobody has looked for, before `pci` runs. `bounded`: there is an IOMMU.
+    pub fn new(bounded: bool) -> Device {
+        Device { phase: Phase::Unknown, bounded, wanted: false, grave: false, bus_lost: true }
     }
-}
 
-impl From<AllocError> for NoDevice {
-    fn from(error: AllocError) -> NoDevice {
-        NoDevice::Short(error)
-    }
-}
-
-impl From<Error> for NoDevice {
-    fn from(error: Error) -> NoDevice {
-        NoDevice::Short(error.into())
-    }
-}
-
-impl Words for Page {
-    fn word(&self, at: usize) -> u64 {
-        self.read(at)
-    }
-}
-
-/// Cuts with init's own slots.
-struct Own;
-
-impl Cutter for Own {
-    fn slot(&mut self) -> Result<CPtr, AllocError> {
-        memory::with(|objects| objects.take_slot())
+    /// Returns true if the driver has the device.
+    pub fn is_on(&self) -> bool {
+        self.phase == Phase::On
     }
 
-    fn retype(&mut self, from: CPtr, kind: Kind, bits: u32, slot: CPtr) -> Result<(), Error> {
-        ipc::Untyped(from).retype(kind, u64::from(bits), CNODE.0, u64::from(slot.0), 1)
+    /// Returns true if the next driver has to wait until `pci` runs again.
+    pub fn lacks_its_bus(&self) -> bool {
+        self.bus_lost && self.phase != Phase::On
     }
-}
 
-impl Devices {
-    /// Makes what the manifest asks for. `notification` is init's.
-    pub fn make(
-        machine: &Machine,
-        manifest: &Manifest<'static>,
-        notification: CPtr,
-    ) -> Result<Devices, AllocError> {
-        let mut devices = Devices {
-            memory: DeviceMemory::default(),
-            bus: None,
-            drivers: Vec::new(),
-            iommu: IO_CONTROL.status().is_ok_and(|[translates, _]| translates != 0),
-            faults: badged(notification, IOMMU_BIT)?,
-            quarantine: Vec::new(),
+    /// Takes an event.
+    pub fn on(&mut self, event: Event) -> Actions {
+        let mut actions = Actions::new();
+        let mut act = |action| {
+            let kept = actions.push(action);
+            debug_assert!(kept.is_ok(), "an event with more than {MOST_ACTIONS} actions");
         };
-        for (slot, untyped) in machine.device_untypeds() {
-            devices.memory.add(slot, untyped.physical, untyped.bits);
-        }
-        for (place, entry) in manifest.components.iter().enumerate() {
-            if entry.holds.contains(&Right::Pci) {
-                devices.bus = Some(devices.bus(machine, place, badged(notification, PCI_BIT)?)?);
+        match event {
+            Event::Wanted => self.wanted(&mut act),
+            Event::NotWanted => self.not_wanted(&mut act),
+            Event::DriverDied => self.driver_died(&mut act),
+            Event::TableWritten if self.phase == Phase::Unknown => act(Action::Find),
+            Event::Found if matches!(self.phase, Phase::Unknown | Phase::Unusable) => {
+                self.phase = Phase::Off;
+                self.start_if_wanted(&mut act);
             }
-            if let Some(wanted) = entry.device {
-                devices.drivers.push(Driver::new(place, wanted));
+            Event::Absent if matches!(self.phase, Phase::Unknown | Phase::Unusable) => {
+                self.phase = Phase::Unusable;
+                self.fail(Failure::Absent, &mut act);
             }
-        }
-        if !devices.drivers.is_empty() && !devices.iommu {
-            log!("init: no IOMMU: drivers are trusted with all memory");
-        }
-        Ok(devices)
-    }
-
-    fn bus(&mut self, machine: &Machine, place: usize, signal: CPtr) -> Result<Bus, AllocError> {
-        let ecam = match machine.ecam.as_ref().map(|range| self.memory.cut(&mut Own, range)) {
-            Some(Ok(ecam)) => Some(ecam),
-            Some(Err(error)) => {
-                log!("init: PCI configuration space cannot be given out: {error}");
-                None
+            Event::Answered(answer) => self.answered(answer, &mut act),
+            Event::NotConnected if self.phase == Phase::On => {
+                act(Action::Fail(Failure::NotConnected));
+                self.stop(&mut act);
             }
-            None => {
-                log!("init: the machine has no PCI configuration space");
-                None
-            }
-        };
-        Ok(Bus { place, ecam, table: Page::make(TABLE_BITS)?, orders: Page::make(ORDERS_BITS)?, signal })
-    }
-
-    /// Which of the drivers is at `place`.
-    fn at(&self, place: usize) -> Option<usize> {
-        self.drivers.iter().position(|driver| driver.place == place)
-    }
-
-    /// What the driver at `place` is given.
-    pub fn resources(&self, place: usize) -> Option<&Resources> {
-        self.drivers[self.at(place)?].resources.as_deref()
-    }
-
-    /// Makes what the driver is given, now that `pci` has said what there is.
-    fn discover(&mut self, at: usize, bell: CPtr, cpu: u64) -> Result<Resources, NoDevice> {
-        let wanted = self.drivers[at].wanted;
-        let not_found = NoDevice::NotFound(wanted);
-        let table = self.bus.as_ref().map(|bus| &bus.table).ok_or(not_found)?;
-        let number = functions::find(table, wanted.identity, wanted.index).ok_or(not_found)?;
-        let function = Function::read(table, number).map_err(NoDevice::Unusable)?;
-        if wanted.vectors > function.vectors {
-            return Err(NoDevice::Vectors(function.vectors));
-        }
-        let mut resources = Resources { function, frames: Vec::new(), vectors: Vec::new(), space: None };
-        for (bar, range) in &resources.function.bars {
-            let (frame, bits) = self.memory.cut(&mut Own, range).map_err(NoDevice::Registers)?;
-            resources.frames.push((*bar, frame, bits));
-        }
-        let source = u64::from(resources.function.address);
-        for vector in 0..wanted.vectors {
-            resources.vectors.push(Vector::make(bell, vector as u8, cpu, source)?);
-        }
-        if self.iommu {
-            let space = memory::make(Kind::IoSpace, SPACE_BITS)?;
-            IoSpace(space).bind(self.faults)?;
-            IO_CONTROL.attach(space, source)?;
-            resources.space = Some(space);
-        }
-        Ok(resources)
-    }
-
-    /// Writes an order, if there is a `pci`: its number.
-    fn order(&self, at: usize, wanted: Wanted) -> Option<u64> {
-        let bus = self.bus.as_ref()?;
-        let resources = self.drivers[at].resources.as_deref()?;
-        let base = (resources.function.number + 1) * orders::STRIDE;
-        let [table, common] = bus_slots(resources, at);
-        bus.orders.write(base + orders::WANTED, wanted as u64);
-        bus.orders.write(base + orders::FRAMES, u64::from(table) | u64::from(common) << 32);
-        bus.orders.write(base + orders::VECTORS, resources.vectors.len() as u64);
-        for (number, vector) in resources.vectors.iter().enumerate() {
-            for (part, word) in vector.message.iter().enumerate() {
-                bus.orders.write(base + orders::MESSAGES + number * 2 + part, *word);
-            }
-        }
-        let number = bus.orders.read(base + orders::NUMBER) + 1;
-        bus.orders.write(base + orders::NUMBER, number);
-        Some(number)
-    }
-
-    /// How an order went, if it has been carried out.
-    fn answer(&self, at: usize, order: u64) -> Option<Outcome> {
-        let bus = self.bus.as_ref()?;
-        let resources = self.drivers[at].resources.as_deref()?;
-        let base = (resources.function.number + 1) * table::STRIDE;
-        if bus.table.read(base + table::DONE) != order {
-            return None;
-        }
-        // What makes no sense says at least that the device is not known to be stopped.
-        Some(Outcome::from_word(bus.table.read(base + table::OUTCOME)).unwrap_or(Outcome::NotStopped))
-    }
-}
-
-/// The slots, from the first that `pci` has for it on, of the Frames that `pci` needs for the driver number `at`.
-pub fn bus_slots(resources: &Resources, at: usize) -> [u32; 2] {
-    let first = crate::build::component::BUS_SLOTS + 2 * at as u32;
-    let of = |bar: Option<u8>, slot| if bar.is_some() { slot } else { 0 };
-    [of(resources.function.msix, first), of(resources.function.common(), first + 1)]
-}
-
-impl Driver {
-    fn new(place: usize, wanted: manifest::Device) -> Driver {
-        Driver { place, wanted, phase: Phase::Unknown, resources: None, pending: None, grave: None }
-    }
-}
-
-impl Resources {
-    /// The Frame of a BAR.
-    pub fn frame(&self, bar: u8) -> Option<CPtr> {
-        self.frames.iter().find(|(number, ..)| *number == bar).map(|(_, frame, _)| *frame)
-    }
-
-    /// Lets interrupts through to the driver's bell.
-    fn connect(&self) -> Result<(), Error> {
-        self.vectors.iter().try_for_each(|vector| IrqHandler(vector.handler).bind(vector.signal))
-    }
-
-    /// Lets none through.
-    fn mask(&self) {
-        for vector in &self.vectors {
-            // init made the handler.
-            let _ = IrqHandler(vector.handler).unbind();
-        }
-    }
-
-    /// Takes from the device everything that its driver has let it reach, and waits until that is so.
-    fn fence(&self) -> Result<(), Error> {
-        let Some(space) = self.space.map(IoSpace) else { return Ok(()) };
-        space.unmap(0, IO_TOP / PAGE_SIZE)?;
-        // What it was stopped from until now is no fault of the next driver.
-        space.fault().map(|_| ())
-    }
-}
-
-impl Vector {
-    fn make(bell: CPtr, number: u8, cpu: u64, source: u64) -> Result<Vector, NoDevice> {
-        let handler = memory::with(|objects| objects.take_slot())?;
-        let control = IrqControl(CPtr(slots::IRQ_CONTROL));
-        let message = control.msi(CNODE.0, u64::from(handler.0), cpu, source)?;
-        Ok(Vector { handler, signal: badged(bell, bell::IRQ + number)?, message })
-    }
-}
-
-impl Supervisor {
-    /// Whether a start at `place` has to wait for the device; if so, it happens by itself when that is on.
-    pub fn waits_for_device(
-        &mut self,
-        place: usize,
-        name: &'static str,
-        arguments: &str,
-        console: Console,
-    ) -> bool {
-        let Some(at) = self.devices.at(place) else { return false };
-        let driver = &mut self.devices.drivers[at];
-        if driver.phase == Phase::On {
-            return false;
-        }
-        driver.pending = Some(Pending { name, arguments: arguments.into(), console });
-        self.fates[place].state = State::Fencing;
-        match driver.phase {
-            Phase::Off => self.power_on(at),
-            // Once more: what was missing may be there now.
-            Phase::Unknown | Phase::Unusable => self.look_for_device(at),
-            Phase::Stopping(_) | Phase::Starting(_) | Phase::Resetting(_) | Phase::On => {}
-        }
-        true
-    }
-
-    /// `pci` has written: looks for devices that were not there yet, and at the answers to orders.
-    pub fn pci_has_written(&mut self) {
-        for at in 0..self.devices.drivers.len() {
-            match self.devices.drivers[at].phase {
-                Phase::Unknown => self.look_for_device(at),
-                Phase::Stopping(order) => self.look_whether_stopped(at, order),
-                Phase::Starting(order) => self.look_whether_started(at, order),
-                Phase::Resetting(order) => self.look_whether_reset(at, order),
-                Phase::Unusable | Phase::Off | Phase::On => {}
-            }
-        }
-    }
-
-    fn look_for_device(&mut self, at: usize) {
-        let complete = self.devices.bus.as_ref().is_some_and(|bus| functions::is_complete(&bus.table));
-        let place = self.devices.drivers[at].place;
-        let Some(kept) = self.durable.kept(place).filter(|_| complete) else { return };
-        let cpu = u64::from(self.manifest.components[place].cpu);
-        match self.devices.discover(at, kept.bell, cpu) {
-            Ok(resources) => {
-                let driver = &mut self.devices.drivers[at];
-                driver.resources = Some(Box::new(resources));
-                driver.phase = Phase::Off;
-                let wanted = driver.pending.is_some();
-                self.give_pci_its_frames(at);
-                if wanted {
-                    self.power_on(at);
+            Event::BusLost => self.lose_bus(&mut act),
+            Event::BusBack => {
+                self.bus_lost = false;
+                match self.phase {
+                    Phase::Unknown if self.wanted => act(Action::Find),
+                    _ => self.start_if_wanted(&mut act),
                 }
             }
-            Err(why) => {
-                self.devices.drivers[at].phase = Phase::Unusable;
-                self.start_failed(at, &alloc::format!("{why}"));
+            Event::TableWritten | Event::Found | Event::Absent | Event::NotConnected => {}
+        }
+        actions
+    }
+
+    fn wanted(&mut self, act: &mut impl FnMut(Action)) {
+        self.wanted = true;
+        if self.lacks_its_bus() {
+            return act(Action::Fail(Failure::NoBus));
+        }
+        match self.phase {
+            // An absent device may be there by now.
+            Phase::Unknown | Phase::Unusable => act(Action::Find),
+            Phase::Off => self.start(act),
+            Phase::On => self.begin(act),
+            Phase::Stopping | Phase::Starting | Phase::Resetting => {}
+        }
+    }
+
+    fn not_wanted(&mut self, act: &mut impl FnMut(Action)) {
+        self.wanted = false;
+        if self.phase == Phase::On && !self.grave {
+            self.stop(act);
+        }
+    }
+
+    fn driver_died(&mut self, act: &mut impl FnMut(Action)) {
+        self.grave = true;
+        self.wanted = false;
+        if self.bounded {
+            self.phase = Phase::Resetting;
+            act(Action::Mask);
+            act(Action::OrderOn);
+        } else {
+            self.stop(act);
+        }
+        if self.bus_lost {
+            self.do_without_bus(act);
+        }
+    }
+
+    fn answered(&mut self, answer: Answer, act: &mut impl FnMut(Action)) {
+        match (self.phase, answer) {
+            (Phase::Stopping, _) => {
+                self.phase = Phase::Off;
+                self.stands_still(answer == Answer::Done, act);
+                self.start_if_wanted(act);
             }
-        }
-    }
-
-    /// Gives the running `pci` what it needs for a device that has just been found.
-    fn give_pci_its_frames(&mut self, at: usize) {
-        let Some(place) = self.devices.bus.as_ref().map(|bus| bus.place) else { return };
-        let number = self.running_at(place).map(u64::from);
-        let cnode = number.and_then(|number| self.component(number)).map(|pci| pci.parts.cnode);
-        let Some(resources) = self.devices.drivers[at].resources.as_deref() else { return };
-        // A dead `pci` gets them with its next life.
-        let Some(cnode) = cnode else { return };
-        if let Err(error) = give_frames(cnode, resources, at) {
-            log!(
-                "init: pci cannot be given registers of {}: {}",
-                At(resources.function.address),
-                error.name()
-            );
-        }
-    }
-
-    fn power_on(&mut self, at: usize) {
-        match self.devices.order(at, Wanted::On) {
-            Some(order) => {
-                self.devices.drivers[at].phase = Phase::Starting(order);
-                self.ring_pci();
+            (Phase::Starting, Answer::Done) => {
+                self.phase = Phase::On;
+                if self.wanted { self.begin(act) } else { self.stop(act) }
             }
-            None => self.start_failed(at, "nothing drives the bus of its device"),
-        }
-    }
-
-    fn ring_pci(&self) {
-        let kept = self.devices.bus.as_ref().and_then(|bus| self.durable.kept(bus.place));
-        if let Some(kept) = kept {
-            kept.tell_orders();
-        }
-    }
-
-    fn look_whether_started(&mut self, at: usize, order: u64) {
-        let Some(outcome) = self.devices.answer(at, order) else { return };
-        if outcome != Outcome::Done {
-            self.devices.drivers[at].phase = Phase::Off;
-            return self.start_failed(at, "pci cannot start its device");
-        }
-        self.devices.drivers[at].phase = Phase::On;
-        self.begin_driver(at);
-    }
-
-    /// The device is on: whoever waits for that begins. If nobody does, it is stopped.
-    fn begin_driver(&mut self, at: usize) {
-        let driver = &mut self.devices.drivers[at];
-        let connected = driver.resources.as_deref().map_or(Ok(()), Resources::connect);
-        let Some(Pending { name, arguments, console }) = driver.pending.take() else {
-            return self.stop_device(at);
-        };
-        let place = driver.place;
-        let started = match connected {
-            Ok(()) => self.start(place, name, &arguments, console).map_err(|error| alloc::format!("{error}")),
-            Err(error) => Err(alloc::format!("its interrupts cannot be connected: {}", error.name())),
-        };
-        if let Err(why) = started {
-            self.devices.drivers[at].pending = Some(Pending { name, arguments, console });
-            self.start_failed(at, &why);
-            self.stop_device(at);
-        }
-    }
-
-    /// Who waits for the device waits in vain.
-    fn start_failed(&mut self, at: usize, why: &str) {
-        let driver = &mut self.devices.drivers[at];
-        let place = driver.place;
-        let name = self.manifest.components[place].name;
-        let console = driver.pending.take().map(|pending| pending.console);
-        if console.is_some() {
-            self.fates[place].state = State::Parked;
-        }
-        match console {
-            Some(Console::Host) => self.tell_host_not_started(name, why),
-            Some(_) => log!("init: {name} is not started: {why}"),
-            None => {}
-        }
-    }
-
-    /// A component has died, and stands still: is taken apart, a driver as soon as its device is stopped.
-    pub fn fence_driver(&mut self, place: usize, parts: Parts, why: Why) {
-        let Some(at) = self.devices.at(place) else { return self.bury(place, parts, why) };
-        let driver = &mut self.devices.drivers[at];
-        driver.grave = Some((parts, why));
-        self.fates[place].state = State::Fencing;
-        match driver.resources.as_deref().and_then(|resources| resources.space) {
-            Some(_) => self.reset_device(at),
-            None => self.stop_device(at),
-        }
-    }
-
-    fn stop_device(&mut self, at: usize) {
-        if let Some(order) = self.mask_and_order(at, Wanted::Off) {
-            self.devices.drivers[at].phase = Phase::Stopping(order);
-        }
-    }
-
-    fn reset_device(&mut self, at: usize) {
-        if let Some(order) = self.mask_and_order(at, Wanted::On) {
-            self.devices.drivers[at].phase = Phase::Resetting(order);
-        }
-    }
-
-    /// A device that runs was found, and by a `pci`: so there is an order.
-    fn mask_and_order(&mut self, at: usize, wanted: Wanted) -> Option<u64> {
-        if let Some(resources) = &self.devices.drivers[at].resources {
-            resources.mask();
-        }
-        let order = self.devices.order(at, wanted);
-        self.ring_pci();
-        order
-    }
-
-    fn look_whether_stopped(&mut self, at: usize, order: u64) {
-        let Some(outcome) = self.devices.answer(at, order) else { return };
-        self.devices.drivers[at].phase = Phase::Off;
-        self.device_stands_still(at, outcome == Outcome::Done);
-    }
-
-    fn look_whether_reset(&mut self, at: usize, order: u64) {
-        let Some(outcome) = self.devices.answer(at, order) else { return };
-        let driver = &mut self.devices.drivers[at];
-        let connected = driver.resources.as_deref().map_or(Ok(()), Resources::connect);
-        match outcome {
-            Outcome::Done if connected.is_ok() => {
-                driver.phase = Phase::On;
-                self.device_stands_still(at, true);
+            (Phase::Starting, _) => {
+                self.phase = Phase::Off;
+                self.fail(Failure::NotStarted, act);
+            }
+            (Phase::Resetting, Answer::Done) => {
+                self.phase = Phase::On;
+                self.stands_still(true, act);
+                if self.wanted {
+                    self.begin(act);
+                }
             }
             // The next driver cannot begin with it, and whether it stands still is not said.
-            Outcome::Done | Outcome::Refused => self.stop_device(at),
-            Outcome::NotStopped => {
-                driver.phase = Phase::Off;
-                self.device_stands_still(at, false);
+            (Phase::Resetting, Answer::Refused) => self.stop(act),
+            (Phase::Resetting, Answer::NotStopped) => {
+                self.phase = Phase::Off;
+                self.stands_still(false, act);
+                self.start_if_wanted(act);
             }
+            (Phase::Unknown | Phase::Unusable | Phase::Off | Phase::On, _) => {}
         }
     }
 
-    /// The device does nothing any more, or could not be `stopped`: its dead driver's memory is used again, or never.
-    fn device_stands_still(&mut self, at: usize, stopped: bool) {
-        let driver = &mut self.devices.drivers[at];
-        let (place, grave) = (driver.place, driver.grave.take());
-        let fenced = driver.resources.as_deref().map_or(Ok(()), Resources::fence);
-        self.fates[place].recoveries.note(recovery::FENCED, clock::now());
-        match (grave, stopped && fenced.is_ok()) {
-            (Some((parts, why)), true) => self.bury(place, parts, why),
-            (Some((parts, _)), false) => self.quarantine(at, parts),
-            (None, _) => {}
+    fn lose_bus(&mut self, act: &mut impl FnMut(Action)) {
+        self.bus_lost = true;
+        self.do_without_bus(act);
+    }
+
+    /// `pci` does not answer. The IOMMU alone keeps the device from the dead driver's memory. A driver that is wanted
+    /// stays so, and begins when `pci` has come back.
+    fn do_without_bus(&mut self, act: &mut impl FnMut(Action)) {
+        if self.grave && self.bounded {
+            self.stands_still(true, act);
         }
-        let begun = self.running_at(place).is_some();
-        let driver = &mut self.devices.drivers[at];
-        match driver.phase {
-            // Its driver runs again: nobody is to wait for that any more.
-            Phase::On if begun => driver.pending = None,
-            Phase::On => self.begin_driver(at),
-            Phase::Off if driver.pending.is_some() => self.power_on(at),
-            _ => {}
+        if self.grave || (self.wanted && self.phase != Phase::On) {
+            act(Action::Fail(Failure::NoBus));
         }
     }
 
-    fn quarantine(&mut self, at: usize, parts: Parts) {
-        let place = self.devices.drivers[at].place;
-        self.devices.quarantine.push(parts);
-        log!(
-            "init: the device of {} could not be stopped: the memory of its driver is not used again",
-            self.manifest.components[place].name
-        );
-        self.fates[place].state = State::Parked;
-        self.start_failed(at, "its device could not be stopped");
-    }
-
-    /// The IOMMU has stopped a device from what it must not do: its driver is to blame.
-    pub fn iommu_has_stopped_some(&mut self) {
-        for at in 0..self.devices.drivers.len() {
-            let driver = &self.devices.drivers[at];
-            let (place, phase) = (driver.place, driver.phase);
-            let Some(resources) = driver.resources.as_deref() else { continue };
-            let Some(space) = resources.space else { continue };
-            let Ok([times, source, address, reason]) = IoSpace(space).fault() else { continue };
-            // A device whose driver is dead may still try what that had told it to do.
-            if times == 0 || phase != Phase::On {
-                continue;
-            }
-            let told = alloc::format!(
-                "device {} was stopped: {}, {times} times",
-                At(source as u16),
-                Forbidden { address, reason }
-            );
-            log!("init: {told}");
-            self.end_by_device(place, address, &told);
+    fn stands_still(&mut self, stopped: bool, act: &mut impl FnMut(Action)) {
+        if core::mem::take(&mut self.grave) {
+            act(if stopped { Action::Fenced } else { Action::NotFenced });
         }
     }
 
-    fn end_by_device(&mut self, place: usize, address: u64, told: &str) {
-        let Some(number) = self.running_at(place) else { return };
-        let Some(component) = self.component(u64::from(number)) else { return };
-        // It is there, so this is not refused.
-        let _ = component.parts.tcb.suspend();
-        let mut record = Record::of_halted(&component.parts, Cause::Device);
-        record.address = address;
-        // What does not fit is cut.
-        let _ = record.message.push_str(told);
-        self.end(number, Ending::Crashed(Box::new(record)));
-    }
-}
-
-/// What a device was stopped from.
-struct Forbidden {
-    address: u64,
-    reason: u64,
-}
-
-impl fmt::Display for Forbidden {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self.reason & 0xff {
-            // VT-d specification, table of fault reasons: those of interrupt remapping.
-            reason @ 0x20..=0x2f => {
-                write!(f, "a forged interrupt, entry {} (reason {reason:#x})", self.address >> 48)
-            }
-            reason => {
-                let kind = if self.reason >> 8 & 1 == 1 { "read" } else { "write" };
-                write!(f, "{kind} of address {:#x} (reason {reason:#x})", self.address)
-            }
+    fn start_if_wanted(&mut self, act: &mut impl FnMut(Action)) {
+        if self.wanted && self.phase == Phase::Off {
+            self.start(act);
         }
     }
-}
 
-/// Gives `pci` the Frames with the MSI-X table and the VirtIO common configuration of driver number `at`.
-pub fn give_frames(cnode: ipc::CNode, resources: &Resources, at: usize) -> Result<(), Error> {
-    let bars = [resources.function.msix, resources.function.common()];
-    for (bar, slot) in bars.into_iter().zip(bus_slots(resources, at)) {
-        if let Some(frame) = bar.and_then(|bar| resources.frame(bar)) {
-            let rights = Rights::READ.or(Rights::WRITE);
-            cnode.mint(u64::from(slot), CNODE.0, u64::from(frame.0), rights, 0)?;
+    fn start(&mut self, act: &mut impl FnMut(Action)) {
+        self.phase = Phase::Starting;
+        act(Action::OrderOn);
+    }
+
+    fn stop(&mut self, act: &mut impl FnMut(Action)) {
+        self.phase = Phase::Stopping;
+        act(Action::Mask);
+        act(Action::OrderOff);
+    }
+
+    fn begin(&mut self, act: &mut impl FnMut(Action)) {
+        self.wanted = false;
+        act(Action::Connect);
+        act(Action::Begin);
+    }
+
+    fn fail(&mut self, why: Failure, act: &mut impl FnMut(Action)) {
+        if core::mem::take(&mut self.wanted) {
+            act(Action::Fail(why));
         }
     }
-    Ok(())
 }

@@ -50,10 +50,13 @@ pub enum Request {
     Log = 46,
     /// Trace the events in word 0 (bit n: event n of `abi::trace::Event`); 0: none. Who holds the right `trace` reads them.
     Trace = 47,
+    /// Empty the state of the component at place word 0, and start it again, also one that is parked: for a state that is
+    /// damaged. What its clients had is gone with it.
+    Reset = 48,
 }
 
 impl Request {
-    const ALL: [Request; 16] = [
+    const ALL: [Request; 17] = [
         Request::Find,
         Request::About,
         Request::Kill,
@@ -70,6 +73,7 @@ impl Request {
         Request::Symbol,
         Request::Log,
         Request::Trace,
+        Request::Reset,
     ];
 
     /// The request with this label.

@@ -9,9 +9,9 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use abi::{Kind, Rights};
+use init::build::equipment::PCI_BIT;
 use init::build::wiring::Wire;
 use init::manifest::{Entry, Manifest, Right};
-use init::supervision::devices::PCI_BIT;
 use proto::start::names;
 
 /// A capability that a component is to hold.

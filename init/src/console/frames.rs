@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 
 use proto::host::{self, FrameReader, MAX_FRAME, ToGuest, ToHost};
 
-use crate::console::port::Port;
-use crate::console::serial::Serial;
+use super::port::Port;
+use super::serial::Serial;
 use crate::log;
 
 /// What the host asks.

@@ -6,29 +6,27 @@ extern crate alloc;
 
 use abi::boot::slots;
 use abi::object::FIRST_SLOT;
-use abi::{CPtr, Kind};
-use ipc::{Message, System, buffer, bytes};
+use abi::{CPtr, Error, Kind};
+use ipc::{Message, System};
 use proto::component::{MAX_BYTES, OK, Refusal};
-use proto::control::{Cause, Request, State, about};
+use proto::control::{Request, State, about};
 use proto::host;
 use proto::life::{Injection, bell, status};
-use rt::memory;
 
-use crate::build::durable::badged;
+use super::Init;
+use super::requests::{Asked, refused};
 use crate::build::symbols;
-use crate::machine::CNODE;
 use crate::manifest::{ANY, Budget, INIT, Right};
 use crate::registry::records::Crash;
-use crate::requests::{Asked, refused};
-use crate::supervisor::{Ending, Supervisor};
+use crate::system::Disbelieved;
 
-impl Supervisor {
+impl Init {
     /// Answers a request of this protocol, of the component with this number.
     pub fn control(&mut self, number: u64, request: &Asked) -> Option<Message> {
         let what = Request::from_label(request.label);
         let answer = match what {
             Some(Request::KillMe) => {
-                self.end(number as u32, Ending::Killed);
+                self.system.kill(number as u32);
                 return None;
             }
             Some(Request::Report) => self.take_report(number, request),
@@ -54,7 +52,8 @@ impl Supervisor {
             Request::Watch => self.watch(number, asked.words[0]),
             Request::Symbol => self.symbol(asked.words),
             Request::Log => Ok(self.log_from(asked.words[0])),
-            Request::Trace => trace(asked.words[0]),
+            Request::Trace => self.trace(number, asked.words[0]),
+            Request::Reset => self.reset(self.place(asked)?),
             // Answered before.
             Request::Report | Request::KillMe => Err(Refusal::Malformed),
         }
@@ -63,7 +62,7 @@ impl Supervisor {
     /// The place that word 0 names.
     fn place(&self, asked: &Asked) -> Result<usize, Refusal> {
         let place = usize::try_from(asked.words[0]).map_err(|_| Refusal::Unknown)?;
-        if place < self.fates.len() { Ok(place) } else { Err(Refusal::Unknown) }
+        if place < self.system.manifest().components.len() { Ok(place) } else { Err(Refusal::Unknown) }
     }
 
     fn find(&self, asked: &Asked) -> Result<Message, Refusal> {
@@ -71,42 +70,44 @@ impl Supervisor {
         let name = asked.bytes.get(..length).ok_or(Refusal::Malformed)?;
         let name = core::str::from_utf8(name).map_err(|_| Refusal::Unknown)?;
         // init has a place only as a client of channels: there is nothing to be done to it.
-        let place = self.manifest.place(name).filter(|_| name != INIT).ok_or(Refusal::Unknown)?;
+        let place = self.system.manifest().place(name).filter(|_| name != INIT).ok_or(Refusal::Unknown)?;
         Ok(Message::of(OK, [place as u64]))
     }
 
     fn about(&mut self, place: usize) -> Result<Message, Refusal> {
-        let entry = &self.manifest.components[place];
-        let mut words = [0; 8];
-        let running = self.running_at(place).and_then(|number| self.component(u64::from(number)));
-        let (runs, bits) = (running.is_some(), running.as_ref().map(|each| each.parts.memory_bits));
-        let time = self.time_used(place);
-        let fate = &self.fates[place];
-        let state = match (fate.state, runs) {
+        let system = &mut self.system;
+        let time = system.time_used(place);
+        let entry = &system.manifest().components[place];
+        let running = system.registry().running_at(place);
+        let bits = running.and_then(|number| system.registry().get(u64::from(number)));
+        let bits = bits.map(|each| each.parts.memory_bits);
+        let state = match (system.state(place), running) {
             // Of what is not supervised only this is known.
-            (State::Idle, true) => State::Runs,
+            (State::Idle, Some(_)) => State::Runs,
             (state, _) => state,
         };
+        let durable = system.durable();
+        let mut words = [0; 8];
         words[about::STATE] = state as u64;
-        words[about::LIFE] = self.durable.life(place);
-        words[about::DEATHS] = self.durable.faults(place) | fate.kills << 32;
+        words[about::LIFE] = durable.life(place);
+        words[about::DEATHS] = durable.faults(place) | system.kills(place) << 32;
         let given = match entry.memory {
             Budget::Bits(bits) => Some(bits),
             Budget::Half => None,
         };
-        let kept = self.durable.kept(place);
-        let durable = entry.durable.map_or(0, |bits| 1 << bits) + entry.state.map_or(0, |bits| 1u64 << bits);
-        words[about::MEMORY] = u64::from(bits.or(given).unwrap_or(0)) | durable << 8;
+        let kept = durable.kept(place);
+        let stays = entry.durable.map_or(0, |bits| 1 << bits) + entry.state.map_or(0, |bits| 1u64 << bits);
+        words[about::MEMORY] = u64::from(bits.or(given).unwrap_or(0)) | stays << 8;
         words[about::TIME] = time;
         words[about::MESSAGES] = kept.map_or(0, |kept| kept.status.read(status::MESSAGES));
         words[about::SERVED] = kept.map_or(0, |kept| kept.status.read(status::SERVED));
         words[7] = entry.name.len() as u64;
-        Ok(with_bytes(words, entry.name.as_bytes()))
+        Ok(with_bytes(&mut self.outgoing, words, entry.name.as_bytes()))
     }
 
     fn kill_at(&mut self, place: usize) -> Result<Message, Refusal> {
-        let number = self.running_at(place).ok_or(Refusal::Unknown)?;
-        self.end(number, Ending::Killed);
+        let number = self.system.registry().running_at(place).ok_or(Refusal::Unknown)?;
+        self.system.kill(number);
         Ok(Message::new(OK))
     }
 
@@ -114,42 +115,46 @@ impl Supervisor {
         let place = self.place(asked)?;
         let [_, what, at, counts, ..] = asked.words;
         let injection = Injection::from_word(what).ok_or(Refusal::Malformed)?;
-        if self.durable.kept(place).is_none() || self.running_at(place).is_none() {
+        if self.system.durable().kept(place).is_none() || self.system.registry().running_at(place).is_none() {
             return Err(Refusal::Unknown);
         }
-        self.inject(place, injection, at, counts != 0);
+        self.system.inject(place, injection, at, counts != 0);
         Ok(Message::new(OK))
     }
 
     fn restart(&mut self, place: usize) -> Result<Message, Refusal> {
-        if !self.manifest.components[place].is_supervised() {
+        if !self.system.manifest().components[place].is_supervised() {
             return Err(Refusal::Unknown);
         }
-        self.restart_by_will(place);
-        match self.fates[place].state {
-            State::Parked => Err(Refusal::Short),
-            _ => Ok(Message::new(OK)),
-        }
+        if self.system.restart(place) { Ok(Message::new(OK)) } else { Err(Refusal::Short) }
     }
 
-    fn crash_record(&self, number: u64) -> Result<Message, Refusal> {
-        let crash = self.crashes.get(number).ok_or(Refusal::Unknown)?;
+    fn reset(&mut self, place: usize) -> Result<Message, Refusal> {
+        if self.system.manifest().components[place].state.is_none() {
+            return Err(Refusal::Unknown);
+        }
+        if self.system.reset(place) { Ok(Message::new(OK)) } else { Err(Refusal::Short) }
+    }
+
+    fn crash_record(&mut self, number: u64) -> Result<Message, Refusal> {
+        let crash = self.system.crashes().get(number).ok_or(Refusal::Unknown)?;
         let mut place = [0; MAX_BYTES];
         let length = encoded(crash, &mut place).ok_or(Refusal::Short)?;
         let words = [length as u64, crash.when, crash.place as u64, crash.record.cause as u64];
-        Ok(with_bytes(words, &place[..length]))
+        Ok(with_bytes(&mut self.outgoing, words, &place[..length]))
     }
 
-    fn crash_log(&self, [number, from, ..]: [u64; 8]) -> Result<Message, Refusal> {
-        let crash = self.crashes.get(number).ok_or(Refusal::Unknown)?;
+    fn crash_log(&mut self, [number, from, ..]: [u64; 8]) -> Result<Message, Refusal> {
+        let crash = self.system.crashes().get(number).ok_or(Refusal::Unknown)?;
         let mut place = [0; MAX_BYTES];
         let length = crash.log.read(usize::try_from(from).unwrap_or(usize::MAX), &mut place);
-        Ok(with_bytes([length as u64], &place[..length]))
+        Ok(with_bytes(&mut self.outgoing, [length as u64], &place[..length]))
     }
 
     fn capability(&mut self, place: usize, from: u64) -> Result<Message, Refusal> {
-        let number = self.running_at(place).ok_or(Refusal::Unknown)?;
-        let component = self.component(u64::from(number)).ok_or(Refusal::Unknown)?;
+        let registry = self.system.registry();
+        let number = registry.running_at(place).ok_or(Refusal::Unknown)?;
+        let component = registry.get(u64::from(number)).ok_or(Refusal::Unknown)?;
         let parts = &component.parts;
         let mut slots = from.max(u64::from(FIRST_SLOT))..1 << parts.slot_bits;
         let found = slots.find_map(|slot| {
@@ -162,78 +167,73 @@ impl Supervisor {
         let (kind, rights) = (found.kind as u64, u64::from(found.rights.0));
         let words =
             [slot, kind, found.bits, rights, found.badge, found.identity, found.free, name.len() as u64];
-        Ok(with_bytes(words, name.as_bytes()))
+        Ok(with_bytes(&mut self.outgoing, words, name.as_bytes()))
     }
 
-    fn manifest_from(&self, from: u64) -> Result<Message, Refusal> {
+    fn manifest_from(&mut self, from: u64) -> Result<Message, Refusal> {
         let from = usize::try_from(from).unwrap_or(usize::MAX);
-        let rest = self.manifest_text.as_bytes().get(from..).unwrap_or_default();
+        let rest = self.system.manifest_text().as_bytes().get(from..).unwrap_or_default();
         let piece = &rest[..rest.len().min(MAX_BYTES)];
-        Ok(with_bytes([piece.len() as u64], piece))
+        Ok(with_bytes(&mut self.outgoing, [piece.len() as u64], piece))
     }
 
     fn recovery(&mut self, place: usize, ago: u64) -> Result<Message, Refusal> {
-        self.note_times(place);
-        let times = self.fates[place].recoveries.get(ago).ok_or(Refusal::Unknown)?;
+        let times = self.system.recovery(place, ago).ok_or(Refusal::Unknown)?;
         Ok(Message::of(OK, *times))
     }
 
     fn watch(&mut self, number: u64, bit: u64) -> Result<Message, Refusal> {
-        let bell = bell::OWN + u8::try_from(bit).ok().filter(|bit| *bit < 8).ok_or(Refusal::Malformed)?;
-        let place = self.component(number).map(|watcher| watcher.place).ok_or(Refusal::Malformed)?;
-        let kept = self.durable.kept(place).ok_or(Refusal::Unknown)?;
-        let signal = badged(kept.bell, bell).map_err(|_| Refusal::Short)?;
-        self.forget_watcher(number as u32);
-        self.watchers.push((number as u32, signal));
-        Ok(Message::new(OK))
+        let bit = bell::OWN + u8::try_from(bit).ok().filter(|bit| *bit < 8).ok_or(Refusal::Malformed)?;
+        let place =
+            self.system.registry().get(number).map(|watcher| watcher.place).ok_or(Refusal::Malformed)?;
+        let bell = self.system.durable().kept(place).ok_or(Refusal::Unknown)?.bell;
+        if self.system.watch(number as u32, bell, bit) { Ok(Message::new(OK)) } else { Err(Refusal::Short) }
     }
 
-    fn symbol(&self, [number, address, ..]: [u64; 8]) -> Result<Message, Refusal> {
-        let crash = self.crashes.get(number).ok_or(Refusal::Unknown)?;
-        let entry = &self.manifest.components[crash.place];
+    fn symbol(&mut self, [number, address, ..]: [u64; 8]) -> Result<Message, Refusal> {
+        let crash = self.system.crashes().get(number).ok_or(Refusal::Unknown)?;
+        let entry = &self.system.manifest().components[crash.place];
         let program = if entry.name == ANY { crash.name } else { entry.program };
-        let table = self.machine.archive.file(&alloc::format!("sym/{program}")).ok_or(Refusal::Unknown)?;
+        let table =
+            self.system.machine().archive.file(&alloc::format!("sym/{program}")).ok_or(Refusal::Unknown)?;
         let (name, offset) = symbols::find(table, address).ok_or(Refusal::Unknown)?;
         let name = &name.as_bytes()[..name.len().min(MAX_BYTES)];
-        Ok(with_bytes([offset, 0, 0, 0, 0, 0, 0, name.len() as u64], name))
+        Ok(with_bytes(&mut self.outgoing, [offset, 0, 0, 0, 0, 0, 0, name.len() as u64], name))
     }
 
-    fn log_from(&self, from: u64) -> Message {
-        let (first, bytes) = self.machine.log_from(from);
+    fn log_from(&mut self, from: u64) -> Message {
+        let (first, bytes) = self.system.machine().log_from(from);
         let mut place = [0; MAX_BYTES];
         let mut length = 0;
         for (place, byte) in place.iter_mut().zip(bytes) {
             *place = byte;
             length += 1;
         }
-        with_bytes([length, first], &place[..length as usize])
-    }
-
-    /// Tells a component no more of the end of lives.
-    pub fn forget_watcher(&mut self, number: u32) {
-        let Some(at) = self.watchers.iter().position(|(watcher, _)| *watcher == number) else { return };
-        let (_, signal) = self.watchers.swap_remove(at);
-        // Both are init's own.
-        let _ = CNODE.delete(u64::from(signal.0));
-        let _ = memory::with(|objects| objects.return_slot(signal));
+        with_bytes(&mut self.outgoing, [length, first], &place[..length as usize])
     }
 
     fn take_report(&mut self, number: u64, asked: &Asked) -> Result<Message, Refusal> {
         let place = self.place(asked)?;
-        let caller = self.component(number).map(|caller| (caller.place, caller.name));
+        let caller = self.system.registry().get(number).map(|caller| (caller.place, caller.name));
         let (from, name) = caller.ok_or(Refusal::Malformed)?;
-        if !self.durable.ends(from).any(|end| end.peer == place) {
-            return Err(Refusal::NotAllowed);
-        }
         let told = alloc::format!("{name} reports {:#x}", asked.words[1]);
-        self.end_halted(place, Cause::Corrupt, &told);
+        match self.system.report(from, place, &told) {
+            Ok(()) => Ok(Message::new(OK)),
+            Err(Disbelieved::NoChannel | Disbelieved::TooOften) => Err(Refusal::NotAllowed),
+        }
+    }
+
+    /// Has events traced for a component, and none any more when it ends.
+    fn trace(&mut self, number: u64, mask: u64) -> Result<Message, Refusal> {
+        trace(mask).map_err(|_| Refusal::Malformed)?;
+        self.tracer = (mask != 0).then_some(number as u32);
         Ok(Message::new(OK))
     }
 }
 
-fn trace(mask: u64) -> Result<Message, Refusal> {
-    System(CPtr(slots::SYSTEM)).trace(mask).map_err(|_| Refusal::Malformed)?;
-    Ok(Message::new(OK))
+/// Has the kernel trace the events in `mask`.
+pub(super) fn trace(mask: u64) -> Result<(), Error> {
+    System(CPtr(slots::SYSTEM)).trace(mask)
 }
 
 /// A crash in postcard: its length. A message that does not fit is cut.
@@ -248,7 +248,13 @@ fn encoded(crash: &Crash, place: &mut [u8; MAX_BYTES]) -> Option<usize> {
     }
 }
 
-/// An answer with bytes in the buffer.
-fn with_bytes<const N: usize>(words: [u64; N], text: &[u8]) -> Message {
-    Message::of(OK, words).with(bytes::put(&buffer().words, text), 0)
+/// Returns an answer that bytes go with.
+fn with_bytes<const N: usize>(
+    outgoing: &mut heapless::Vec<u8, MAX_BYTES>,
+    words: [u64; N],
+    text: &[u8],
+) -> Message {
+    outgoing.clear();
+    outgoing.extend(text.iter().copied().take(MAX_BYTES));
+    Message::of(OK, words)
 }
