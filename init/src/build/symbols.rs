@@ -16,8 +16,9 @@ pub fn find(table: &[u8], address: u64) -> Option<(&str, u64)> {
     let behind = pairs.partition_point(|pair| number(pair, 0).is_some_and(|start| start <= address));
     let pair = pairs.get(behind.checked_sub(1)?)?;
     let (start, name) = (number(pair, 0)?, number(pair, 4)? as usize);
-    let name = table.get(name..)?.split(|byte| *byte == 0).next()?;
-    let name = core::str::from_utf8(name).ok()?;
+    let names = table.get(name..)?;
+    let end = names.iter().position(|byte| *byte == 0)?;
+    let name = core::str::from_utf8(&names[..end]).ok()?;
     (!name.is_empty()).then_some((name, u64::from(address - start)))
 }
 
@@ -63,12 +64,16 @@ mod tests {
     fn a_damaged_table_gives_nothing_wrong() {
         let table = table();
         for end in 0..table.len() {
-            let _ = find(&table[..end], 0x40_2004);
+            // A name that is cut is no name.
+            let found = find(&table[..end], 0x40_2004);
+            assert!(matches!(found, None | Some(("deeper", 4))), "{found:?} of {end} bytes");
         }
         for at in 0..table.len() {
             let mut damaged = table.clone();
             damaged[at] = 0xff;
-            let _ = find(&damaged, 0x40_2004);
+            // A damaged address cannot be told from another one; a damaged name is none.
+            let found = find(&damaged, 0x40_2004);
+            assert!(matches!(found, None | Some(("main" | "deeper", 0..=0x40_2004))), "{found:?} at {at}");
         }
     }
 }

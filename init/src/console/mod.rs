@@ -148,7 +148,7 @@ impl Consoles {
     /// Shows what has happened in the system.
     pub fn notice(&mut self, system: &mut System, notice: Notice) {
         match notice {
-            Notice::Ended(ended) => self.ended(system, ended),
+            Notice::Ended(ended) => self.ended(system, *ended),
             Notice::NotStarted { name, console: Some(Console::Host), error, .. } => {
                 self.tell_host_not_started(name, &error);
             }

@@ -121,7 +121,7 @@ struct Beginning {
 #[derive(Debug)]
 pub enum Notice {
     /// A life has ended.
-    Ended(Ended),
+    Ended(Box<Ended>),
     /// A component was not started.
     NotStarted {
         /// Its number.

@@ -76,7 +76,7 @@ impl System {
         }
         self.registry.family.forget_ends(number);
         let restarts = self.restarts(seat);
-        self.notices.push_back(Notice::Ended(Ended {
+        self.notices.push_back(Notice::Ended(Box::new(Ended {
             number,
             name,
             place,
@@ -86,7 +86,7 @@ impl System {
             ending,
             restarts,
             printed,
-        }));
+        })));
     }
 
     /// Notes the end of a life at `place`, of which nothing runs any more, and notifies its peers.

@@ -129,6 +129,11 @@ pub fn restart(place: u64) -> Result<(), IoError> {
     asked(Request::Restart, [place]).map(|_| ())
 }
 
+/// Empties the state of the component at `place` and starts it again, also if it was left dead.
+pub fn reset(place: u64) -> Result<(), IoError> {
+    asked(Request::Reset, [place]).map(|_| ())
+}
+
 /// Has the component at `place` do something to itself when it has begun `at_message` messages in its life (0: now).
 pub fn inject(place: u64, what: Injection, at_message: u64, counts: bool) -> Result<(), IoError> {
     asked(Request::Inject, [place, what as u64, at_message, u64::from(counts)]).map(|_| ())
