@@ -17,9 +17,12 @@
 //! the first ([`guardian`]).
 #![cfg_attr(not(test), no_std)]
 
+pub mod archive;
 pub mod build;
 pub mod console;
 pub mod guardian;
+#[cfg(test)]
+mod layers;
 pub mod log;
 pub mod machine;
 pub mod manifest;

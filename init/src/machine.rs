@@ -14,7 +14,7 @@ use rt::alloc::{AllocError, Record};
 use rt::lock::Mutex;
 use rt::memory;
 
-use crate::build::archive::Archive;
+use crate::archive::Archive;
 use crate::log;
 
 /// Where init maps what it looks at, in its own address space: far behind what `memory::map_words` maps.

@@ -1,6 +1,5 @@
 //! Building components: from a program and a manifest entry to threads, memory and capabilities.
 
-pub mod archive;
 pub mod component;
 pub mod device_memory;
 pub mod durable;
