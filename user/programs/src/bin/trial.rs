@@ -146,7 +146,7 @@ fn untraced() -> Result<u8, String> {
     // SAFETY: just mapped there, for good; the kernel keeps the rings there, which consist of atomics.
     let rings = unsafe { &*(TRACE as *const [Ring; MAX_CPUS]) };
     let written = || rings.iter().map(|ring| ring.written.load(Ordering::Acquire)).sum::<u64>();
-    let tracer = io::run("svc\0trace\060000\0").map_err(text)?;
+    let tracer = io::run("svc\x00trace\x0060000\x00").map_err(text)?;
     let before = written();
     while written() == before {
         sleep(20);
