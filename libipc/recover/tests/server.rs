@@ -1,16 +1,23 @@
 //! A server of counters, killed after every single store, with clients that repeat.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use ipc::Message;
 use proptest::prelude::*;
 use proto::once::{Refusal, Stamp};
+use proto::principal::{Principal, stranger};
 use recover::mortal::Mortal;
 use recover::server::{Layout, Life, MAX_BATCH, Request, Server, Service, View, Work};
 use recover::sessions::Bounds;
-use recover::{Extra, JournalFull, Memory};
+use recover::{Extra, JournalFull, Memory, Ready, Retired};
 
 const COUNTERS: usize = 4;
-const BOUNDS: Bounds = Bounds { clients: 3, lanes: 2 };
-const LAYOUT: Layout = Layout { journal: 8, bounds: BOUNDS, words: COUNTERS as u32 };
+const BOUNDS: Bounds = Bounds { slots: 4, pool: 3, each: 2 };
+/// Words of the service: the counters, for each slot what its clients have added, and the length of the log.
+const ADDED: usize = COUNTERS;
+const LENGTH: usize = ADDED + BOUNDS.slots as usize;
+const LOG: u32 = 64;
+const LAYOUT: Layout = Layout { scratch: LOG, ..Layout::new(8, BOUNDS, LENGTH as u32 + 1) };
 
 /// Adds word 1 to counter word 0, and says what it has become.
 const ADD: u32 = 1;
@@ -18,27 +25,77 @@ const ADD: u32 = 1;
 const SWEEP: u32 = 2;
 /// What counter word 0 holds.
 const READ: u32 = 3;
+/// Logs word 0, word 1 times, in the scratch memory: it answers how much there was before.
+const LOG_IT: u32 = 4;
+/// What slot word 0 has added.
+const ADDED_BY: u32 = 5;
+/// Kills the server: a request, and a look.
+const DEADLY: u32 = 6;
+const DEADLY_LOOK: u32 = 7;
 
-struct Counters;
+/// Counters that are added to; each has to be fetched before it can be used, unless it is told that all are there.
+#[derive(Default)]
+struct Counters {
+    /// Bit n: counter n has to be fetched.
+    missing: std::cell::Cell<u64>,
+    /// Bit n: somebody wanted counter n.
+    wanted: std::cell::Cell<u64>,
+}
 
 impl Service for Counters {
     const VERSION: u32 = 1;
 
     fn only_looks(&self, label: u32) -> bool {
-        label == READ
+        matches!(label, READ | ADDED_BY | DEADLY_LOOK)
+    }
+
+    fn prepare<M: Memory>(&self, _: &View<M>, request: &Request) -> Ready {
+        if matches!(request.message.label(), DEADLY | DEADLY_LOOK) {
+            std::panic::resume_unwind(Box::new("the server dies"));
+        }
+        let wanted = 1 << (request.words()[0] as usize % COUNTERS);
+        if self.missing.get() & wanted == 0 {
+            return Ready::Now;
+        }
+        self.wanted.set(self.wanted.get() | wanted);
+        Ready::Later
+    }
+
+    fn retire<M: Memory>(&self, words: &mut Work<M>, slot: u16) -> Result<Retired, JournalFull> {
+        let at = ADDED + usize::from(slot);
+        let added = words.get(at);
+        // A part at a time, though it is not much.
+        words.set(at, added / 2)?;
+        Ok(if added > 1 { Retired::Partly } else { Retired::Whole })
     }
 
     fn look<M: Memory>(&self, words: &View<M>, request: &Request, extra: &mut Extra) -> Message {
-        let counter = request.words()[0] as usize % COUNTERS;
+        let [first, ..] = request.words();
         extra.extend_from_slice(request.extra).expect("it came in as many");
-        Message::of(0, [words.get(counter)])
+        let at = match request.message.label() {
+            READ => first as usize % COUNTERS,
+            _ => ADDED + first as usize % BOUNDS.slots as usize,
+        };
+        Message::of(0, [words.get(at)])
     }
 
     fn work<M: Memory>(&self, words: &mut Work<M>, request: &Request) -> Result<Message, JournalFull> {
         let [first, second, ..] = request.words();
         let counter = first as usize % COUNTERS;
         match request.message.label() {
-            ADD => words.set(counter, words.get(counter) + second)?,
+            ADD => {
+                let slot = Principal::from_badge(request.badge).map_or(0, |client| usize::from(client.slot));
+                words.set(ADDED + slot, words.get(ADDED + slot) + second)?;
+                words.set(counter, words.get(counter) + second)?;
+            }
+            LOG_IT => {
+                let length = words.get(LENGTH);
+                for at in length..length + second {
+                    words.write_scratch(at as usize, first);
+                }
+                words.set(LENGTH, length + second)?;
+                return Ok(Message::of(0, [length]));
+            }
             SWEEP => {
                 for _ in 0..first {
                     for counter in 0..COUNTERS {
@@ -57,7 +114,7 @@ fn memory() -> Mortal {
 }
 
 fn open_in(memory: &Mortal, faults: u64) -> Server<&Mortal, Counters> {
-    Server::open(memory, LAYOUT, Life { number: 1, faults }, Counters).expect("a whole state")
+    Server::open(memory, LAYOUT, Life { number: 1, faults }, Counters::default()).expect("a whole state")
 }
 
 fn open(memory: &Mortal) -> Server<&Mortal, Counters> {
@@ -69,17 +126,22 @@ fn begin_a_life(memory: &Mortal, faults: u64) {
     open_in(memory, faults);
 }
 
-fn stamp(epoch: u32, lane: u32, number: u64) -> Stamp {
-    Stamp { epoch, lane, number }
+/// The badge of the client in a slot.
+fn client(slot: u16, generation: u64) -> u64 {
+    Principal { slot, generation }.badge()
+}
+
+fn stamp(lane: u16, number: u64) -> Stamp {
+    Stamp { lane, number }
 }
 
 fn request(badge: u64, stamp: Stamp, label: u32, words: [u64; 2]) -> Request<'static> {
-    let [place, number] = stamp.words();
-    Request { badge, message: Message::of(label, [place, number, words[0], words[1]]), extra: &[] }
+    Request { badge, message: Message::of(label, [stamp.word(), words[0], words[1]]), extra: &[] }
 }
 
-fn add(badge: u64, number: u64, counter: u64, amount: u64) -> Request<'static> {
-    request(badge, stamp(1, 0, number), ADD, [counter, amount])
+/// An addition of the first client in a slot, by its lane 0.
+fn add(slot: u16, number: u64, counter: u64, amount: u64) -> Request<'static> {
+    request(client(slot, 1), stamp(0, number), ADD, [counter, amount])
 }
 
 fn serve(server: &mut Server<&Mortal, Counters>, request: Request) -> Message {
@@ -98,66 +160,173 @@ fn counters(memory: &Mortal) -> [u64; COUNTERS] {
 #[test]
 fn a_repeated_request_gets_the_answer_it_got() {
     let memory = memory();
-    let first = serve(&mut open(&memory), add(9, 1, 2, 5));
+    let first = serve(&mut open(&memory), add(3, 1, 2, 5));
     assert_eq!(first.words[0], 5);
     let mut again = open(&memory);
-    assert_eq!(serve(&mut again, add(9, 1, 2, 5)), first);
-    assert_eq!(serve(&mut again, add(9, 2, 2, 5)).words[0], 10);
+    assert_eq!(serve(&mut again, add(3, 1, 2, 5)), first);
+    assert_eq!(serve(&mut again, add(3, 2, 2, 5)).words[0], 10);
     assert_eq!(counters(&memory), [0, 0, 10, 0]);
 }
 
 #[test]
-fn numbers_and_epochs_out_of_order_are_refused_and_do_nothing() {
+fn numbers_and_generations_out_of_order_are_refused_and_do_nothing() {
     let memory = memory();
     let mut server = open(&memory);
-    let mut ask = |stamp| refusal(serve(&mut server, request(9, stamp, ADD, [0, 1])));
-    assert_eq!(ask(stamp(4, 0, 2)), Some(Refusal::NumberAhead));
-    assert_eq!(ask(stamp(4, 0, 1)), None);
-    assert_eq!(ask(stamp(4, 0, 2)), None);
-    assert_eq!(ask(stamp(4, 0, 1)), Some(Refusal::OldNumber));
-    assert_eq!(ask(stamp(4, 0, 4)), Some(Refusal::NumberAhead));
-    assert_eq!(ask(stamp(3, 0, 3)), Some(Refusal::OldEpoch));
-    assert_eq!(ask(stamp(4, 2, 1)), Some(Refusal::NoSuchLane));
-    assert_eq!(ask(stamp(4, 1, 1)), None, "the other lane");
-    assert_eq!(ask(stamp(5, 0, 1)), None, "a new epoch");
-    assert_eq!(ask(stamp(4, 0, 3)), Some(Refusal::OldEpoch), "the old one is over");
-    assert_eq!(ask(stamp(5, 1, 1)), None, "its other lane begins anew, too");
+    let mut ask =
+        |generation, stamp| refusal(serve(&mut server, request(client(2, generation), stamp, ADD, [0, 1])));
+    assert_eq!(ask(4, stamp(0, 2)), Some(Refusal::NumberAhead));
+    assert_eq!(ask(4, stamp(0, 1)), None);
+    assert_eq!(ask(4, stamp(0, 2)), None);
+    assert_eq!(ask(4, stamp(0, 1)), Some(Refusal::OldNumber));
+    assert_eq!(ask(4, stamp(0, 4)), Some(Refusal::NumberAhead));
+    assert_eq!(ask(3, stamp(0, 3)), Some(Refusal::OldGeneration));
+    assert_eq!(ask(4, stamp(9, 1)), None, "another lane");
+    assert_eq!(ask(5, stamp(0, 1)), None, "the slot's next holder");
+    assert_eq!(ask(4, stamp(0, 3)), Some(Refusal::OldGeneration), "the former one is gone");
+    assert_eq!(ask(5, stamp(9, 1)), None, "the other lane begins anew, too");
     assert_eq!(counters(&memory), [5, 0, 0, 0]);
+}
+
+/// The fault that this replaces: an epoch stood in the message, so one message locked out all later lives of a client.
+#[test]
+fn nothing_in_a_message_says_who_asks_or_in_which_generation() {
+    let memory = memory();
+    let mut server = open(&memory);
+    for word in (0..64).map(|bit| 1 << bit).chain([u64::MAX, u64::from(u32::MAX) << 32]) {
+        let message = Message::of(ADD, [word, 0, 0, word, word, word, word, word]);
+        serve(&mut server, Request { badge: client(1, 1), message, extra: &[] });
+    }
+    assert_eq!(refusal(serve(&mut server, request(client(1, 2), stamp(0, 1), ADD, [0, 1]))), None);
+    assert_eq!(refusal(serve(&mut server, add(2, 1, 0, 1))), None, "nor is anyone else disturbed");
+}
+
+#[test]
+fn who_is_no_principal_or_has_no_place_is_refused() {
+    let memory = memory();
+    let mut server = open(&memory);
+    for badge in [0, 3, stranger(3)] {
+        for label in [ADD, READ] {
+            let answer = serve(&mut server, request(badge, stamp(0, 1), label, [0, 1]));
+            assert_eq!(refusal(answer), Some(Refusal::NoPrincipal), "{badge:#x}");
+        }
+    }
+    for label in [ADD, READ] {
+        let answer = serve(&mut server, request(client(4, 1), stamp(0, 1), label, [0, 1]));
+        assert_eq!(refusal(answer), Some(Refusal::NoSuchSlot));
+    }
+    assert_eq!(counters(&memory), [0; COUNTERS]);
 }
 
 #[test]
 fn words_that_are_no_stamp_are_refused() {
     let memory = memory();
     let mut server = open(&memory);
-    for [place, number] in
-        [[0, 0], [0, 1], [1 << 32, 0], [u64::MAX, 1], [1 << 32, u64::MAX], [1 << 32, 1 << 55]]
-    {
-        let message = Message::of(ADD, [place, number, 0, 1]);
-        let answer = serve(&mut server, Request { badge: 1, message, extra: &[] });
-        assert_eq!(refusal(answer), Some(Refusal::NoStamp), "{place:#x} {number:#x}");
+    for word in [0, 1 << 48, 0xffff << 48] {
+        let message = Message::of(ADD, [word, 0, 1]);
+        let answer = serve(&mut server, Request { badge: client(1, 1), message, extra: &[] });
+        assert_eq!(refusal(answer), Some(Refusal::NoStamp), "{word:#x}");
     }
     assert_eq!(counters(&memory), [0; COUNTERS]);
 }
 
 #[test]
-fn more_clients_than_are_known_at_a_time_are_pushed_back_until_one_is_forgotten() {
+fn every_client_has_a_lane_and_more_come_from_a_pool_until_it_is_empty() {
     let memory = memory();
     let mut server = open(&memory);
-    for badge in 0..3 {
-        assert_eq!(refusal(serve(&mut server, add(badge, 1, 0, 1))), None);
+    let mut ask = |slot, lane, number| {
+        refusal(serve(&mut server, request(client(slot, 1), stamp(lane, number), ADD, [0, 1])))
+    };
+    // The numbers of lanes are the client's choice.
+    assert_eq!([ask(0, 500, 1), ask(0, 7, 1), ask(0, 65_535, 1)], [None; 3]);
+    assert_eq!(ask(0, 8, 1), Some(Refusal::TooManyLanes), "one client does not get all");
+    assert_eq!([ask(1, 7, 1), ask(1, 8, 1)], [None; 2]);
+    assert_eq!(ask(1, 9, 1), Some(Refusal::TooManyLanes), "the pool is empty");
+    assert_eq!([ask(2, 0, 1), ask(3, 0, 1)], [None; 2], "but each has one");
+    assert_eq!([ask(0, 500, 2), ask(0, 7, 2), ask(0, 65_535, 2), ask(1, 7, 2), ask(1, 8, 2)], [None; 5]);
+    assert_eq!(counters(&memory), [12, 0, 0, 0]);
+    // What a client had goes with it.
+    open(&memory).sweep(|slot| Some(if slot == 0 { 2 } else { 1 }));
+    let mut server = open(&memory);
+    assert_eq!(refusal(serve(&mut server, request(client(1, 1), stamp(9, 1), ADD, [0, 1]))), None);
+    assert_eq!(
+        refusal(serve(&mut server, request(client(0, 1), stamp(7, 3), ADD, [0, 1]))),
+        Some(Refusal::OldGeneration)
+    );
+}
+
+#[test]
+fn a_client_that_is_gone_leaves_nothing_whenever_the_server_dies_over_it() {
+    for kill in 0.. {
+        let memory = memory();
+        for lane in [0, 5, 6] {
+            serve(&mut open(&memory), request(client(1, 1), stamp(lane, 1), ADD, [0, 4]));
+        }
+        serve(&mut open(&memory), add(2, 1, 1, 9));
+        let sweep = || open(&memory).sweep(|slot| Some(if slot == 1 { 2 } else { 1 }));
+        let survived = memory.live(kill, sweep);
+        sweep();
+        let mut server = open(&memory);
+        let added = |server: &mut _, slot| {
+            let look = request(client(2, 1), stamp(0, 2), ADDED_BY, [slot, 0]);
+            serve(server, look).words[0]
+        };
+        assert_eq!([added(&mut server, 1), added(&mut server, 2)], [0, 9], "killed after {kill}");
+        assert_eq!(counters(&memory), [12, 9, 0, 0], "what it has done is not undone");
+        // Its successor begins in all lanes at 1, and the pool is whole.
+        for lane in [5, 6, 0] {
+            let answer = serve(&mut server, request(client(1, 2), stamp(lane, 1), ADD, [2, 1]));
+            assert_eq!(refusal(answer), None, "killed after {kill}");
+        }
+        if survived.is_some() {
+            break;
+        }
     }
-    assert_eq!(refusal(serve(&mut server, add(3, 1, 0, 1))), Some(Refusal::TooManyClients));
-    assert_eq!(refusal(serve(&mut server, add(0, 2, 0, 1))), None, "the known are served");
-    server.forget(1);
-    assert_eq!(refusal(serve(&mut server, add(3, 1, 0, 1))), None);
-    assert_eq!(counters(&memory), [5, 0, 0, 0]);
+}
+
+#[test]
+fn a_log_in_scratch_memory_grows_with_the_answer_or_not_at_all() {
+    for kill in 0.. {
+        let memory = memory();
+        let log = |number, word, times| request(client(1, 1), stamp(0, number), LOG_IT, [word, times]);
+        serve(&mut open(&memory), log(1, 7, 20));
+        let ask = || serve(&mut open(&memory), log(2, 8, 30));
+        let first = memory.live(kill, ask);
+        let answer = first.unwrap_or_else(ask);
+        assert_eq!((refusal(answer), answer.words[0]), (None, 20), "killed after {kill}");
+        let server = open(&memory);
+        assert_eq!(server.view().get(LENGTH), 50, "killed after {kill}");
+        for at in 0..50 {
+            assert_eq!(server.view().scratch(at), if at < 20 { 7 } else { 8 });
+        }
+        if first.is_some() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn what_is_not_in_memory_yet_is_asked_for_again_under_the_same_number() {
+    let memory = memory();
+    let mut server = open(&memory);
+    server.service().missing.set(0b100);
+    assert_eq!(refusal(serve(&mut server, add(1, 1, 2, 5))), Some(Refusal::TryAgain));
+    assert_eq!(refusal(serve(&mut server, add(1, 1, 1, 5))), None, "another request may have the number");
+    let look = request(client(1, 1), stamp(0, 2), READ, [2, 0]);
+    assert_eq!(refusal(serve(&mut server, look)), Some(Refusal::TryAgain));
+    assert_eq!(server.service().wanted.get(), 0b100);
+    server.service().missing.set(0);
+    assert_eq!(refusal(serve(&mut server, add(1, 2, 2, 5))), None);
+    // What is answered already needs nothing any more.
+    server.service().missing.set(0b100);
+    assert_eq!(serve(&mut server, add(1, 2, 2, 5)).words[0], 5);
+    assert_eq!(counters(&memory), [0, 5, 5, 0]);
 }
 
 #[test]
 fn a_request_larger_than_a_transaction_is_refused_for_good_and_changes_nothing() {
     let memory = memory();
     let mut server = open(&memory);
-    let large = request(1, stamp(1, 0, 1), SWEEP, [9, 0]);
+    let large = request(client(1, 1), stamp(0, 1), SWEEP, [9, 0]);
     assert_eq!(refusal(serve(&mut server, large)), Some(Refusal::TooLarge));
     assert_eq!(refusal(serve(&mut server, large)), Some(Refusal::TooLarge), "as its stored answer");
     assert_eq!(refusal(serve(&mut server, add(1, 2, 0, 7))), None, "its number is used");
@@ -169,11 +338,11 @@ fn what_only_looks_uses_no_number_and_is_answered_whole() {
     let memory = memory();
     let mut server = open(&memory);
     serve(&mut server, add(1, 1, 3, 8));
-    let looks = Request { extra: &[7; 64], ..request(1, stamp(1, 0, 2), READ, [3, 0]) };
+    let looks = Request { extra: &[7; 64], ..request(client(1, 1), stamp(0, 2), READ, [3, 0]) };
     let mut extra = Extra::new();
     assert_eq!(server.serve(&looks, &mut extra).words[0], 8);
     assert_eq!(extra, [7; 64]);
-    let unstamped = Request { badge: 5, message: Message::of(READ, [0, 0, 3]), extra: &[] };
+    let unstamped = Request { badge: client(3, 1), message: Message::of(READ, [0, 3]), extra: &[] };
     assert_eq!(serve(&mut server, unstamped).words[0], 8);
     assert_eq!(refusal(serve(&mut server, add(1, 2, 3, 1))), None);
 }
@@ -202,10 +371,10 @@ fn a_kill_after_any_store_of_any_request_loses_and_doubles_nothing() {
     let requests = [
         add(1, 1, 0, 1),
         add(2, 1, 0, 10),
-        request(1, stamp(1, 1, 1), SWEEP, [2, 0]),
+        request(client(1, 1), stamp(1, 1), SWEEP, [2, 0]),
         add(1, 2, 1, 100),
-        request(2, stamp(1, 0, 2), SWEEP, [9, 0]),
-        request(2, stamp(2, 0, 1), ADD, [3, 5]),
+        request(client(2, 1), stamp(0, 2), SWEEP, [9, 0]),
+        request(client(2, 2), stamp(0, 1), ADD, [3, 5]),
         add(1, 3, 0, 1000),
     ];
     let undisturbed = memory();
@@ -259,11 +428,11 @@ fn a_batch_releases_nothing_before_it_is_committed() {
 #[test]
 fn a_batch_may_hold_what_does_not_fit_into_one_transaction() {
     let requests = [
-        request(1, stamp(1, 0, 1), SWEEP, [1, 0]),
-        request(1, stamp(1, 1, 1), SWEEP, [2, 0]),
-        request(2, stamp(1, 0, 1), SWEEP, [9, 0]),
-        request(2, stamp(1, 0, 2), READ, [0, 0]),
-        request(2, stamp(1, 0, 2), SWEEP, [1, 0]),
+        request(client(1, 1), stamp(0, 1), SWEEP, [1, 0]),
+        request(client(1, 1), stamp(1, 1), SWEEP, [2, 0]),
+        request(client(2, 1), stamp(0, 1), SWEEP, [9, 0]),
+        request(client(2, 1), stamp(0, 2), READ, [0, 0]),
+        request(client(2, 1), stamp(0, 2), SWEEP, [1, 0]),
     ];
     let memory = memory();
     let mut answers = Vec::new();
@@ -331,37 +500,83 @@ fn a_death_is_counted_once_however_often_the_counting_is_killed() {
     }
 }
 
-#[test]
-fn a_look_that_kills_is_refused_and_holds_nothing_else_up() {
-    let memory = memory();
-    serve(&mut open(&memory), add(1, 1, 0, 1));
-    let look = request(1, stamp(1, 0, 2), READ, [0, 0]);
-    for faults in 0..3 {
-        let mut server = open_in(&memory, faults);
-        assert_eq!(memory.live(2, || serve(&mut server, look)), None);
-    }
-    let mut server = open_in(&memory, 3);
-    assert_eq!(refusal(serve(&mut server, look)), Some(Refusal::Poison));
-    assert_eq!(serve(&mut server, request(1, stamp(1, 0, 2), READ, [1, 0])).words[0], 0, "another look");
-    assert_eq!(serve(&mut server, add(1, 2, 0, 1)).words[0], 2, "and the lane's next request");
+/// Has the server die of a request, in the life that follows so many of its own faults.
+fn die_of(memory: &Mortal, faults: u64, deadly: Request) {
+    let mut server = open_in(memory, faults);
+    // In its service: after the two stores of the mark.
+    assert_eq!(memory.live(2, || serve(&mut server, deadly)), None);
 }
 
 #[test]
-fn a_strangers_look_that_kills_is_refused_and_takes_no_clients_place() {
+fn a_deadly_look_stays_refused_and_holds_nothing_else_up() {
     let memory = memory();
-    let look = request(8, stamp(1, 0, 1), READ, [0, 0]);
+    serve(&mut open(&memory), add(1, 1, 0, 1));
+    let path = [7; 3];
+    let look = Request { extra: &path, ..request(client(1, 1), stamp(0, 2), READ, [0, 0]) };
     for faults in 0..3 {
-        let mut server = open_in(&memory, faults);
-        assert_eq!(memory.live(2, || serve(&mut server, look)), None);
+        die_of(&memory, faults, look);
     }
     let mut server = open_in(&memory, 3);
-    let other = Request { badge: 7, ..look };
-    assert_eq!(refusal(serve(&mut server, other)), None, "another stranger");
-    assert_eq!(refusal(serve(&mut server, look)), Some(Refusal::Poison));
-    assert_eq!(refusal(serve(&mut server, look)), None, "told once; it has three more");
-    for badge in 0..3 {
-        assert_eq!(refusal(serve(&mut server, add(badge, 1, 0, 1))), None, "room for all clients");
+    for _ in 0..10 {
+        assert_eq!(refusal(serve(&mut server, look)), Some(Refusal::Poison));
     }
+    let later = Request { extra: &path, ..request(client(1, 1), stamp(5, 9), READ, [0, 0]) };
+    assert_eq!(refusal(serve(&mut server, later)), Some(Refusal::Poison), "whatever its stamp");
+    assert_eq!(serve(&mut server, Request { extra: &[7; 4], ..look }).words[0], 1, "another look");
+    assert_eq!(serve(&mut server, request(client(1, 1), stamp(0, 2), READ, [1, 0])).words[0], 0);
+    assert_eq!(serve(&mut server, Request { badge: client(2, 1), ..look }).words[0], 1, "another's look");
+    assert_eq!(serve(&mut server, add(1, 2, 0, 1)).words[0], 2, "and the lane's next request");
+    assert_eq!(refusal(serve(&mut server, look)), Some(Refusal::Poison), "and nothing of that acquits it");
+}
+
+#[test]
+fn one_client_costs_a_bounded_number_of_lives_whatever_it_asks() {
+    let memory = memory();
+    serve(&mut open(&memory), add(1, 1, 0, 1));
+    serve(&mut open(&memory), add(2, 1, 0, 1));
+    let mut faults = 0;
+    // Looks and requests in turn, no two of them alike. The server dies of each that it serves.
+    for deadly in 0..40 {
+        let number = 2 + deadly / 2;
+        let asked = match deadly % 2 {
+            0 => request(client(1, 1), stamp(0, number), DEADLY, [0, deadly]),
+            _ => request(client(1, 1), stamp(0, number), DEADLY_LOOK, [deadly, deadly]),
+        };
+        // The client repeats what died, until it is refused.
+        for _ in 0..5 {
+            let mut server = open_in(&memory, faults);
+            match catch_unwind(AssertUnwindSafe(|| serve(&mut server, asked))) {
+                Err(_) => faults += 1,
+                Ok(answer) => {
+                    assert!(refusal(answer).is_some(), "{answer:?}");
+                    break;
+                }
+            }
+        }
+        assert_eq!(refusal(serve(&mut open_in(&memory, faults), add(2, 2 + deadly, 0, 1))), None);
+    }
+    assert_eq!(faults, 6);
+    let banned = serve(&mut open_in(&memory, faults), add(1, 50, 0, 1));
+    assert_eq!(refusal(banned), Some(Refusal::Banned));
+    // Its next generation is not to blame.
+    let next = serve(&mut open_in(&memory, faults), request(client(1, 2), stamp(0, 1), ADD, [0, 1]));
+    assert_eq!(refusal(next), None);
+}
+
+#[test]
+fn requests_that_are_answered_after_all_are_held_against_nobody() {
+    let memory = memory();
+    serve(&mut open(&memory), add(1, 1, 0, 1));
+    for faults in 0..20 {
+        let number = 2 + faults / 2;
+        let asked = match faults % 2 {
+            0 => add(1, number, 0, 1),
+            _ => request(client(1, 1), stamp(0, number + 1), READ, [faults, 0]),
+        };
+        die_of(&memory, faults, asked);
+        assert_eq!(refusal(serve(&mut open_in(&memory, faults + 1), asked)), None, "{faults}");
+    }
+    assert_eq!(counters(&memory), [11, 0, 0, 0]);
 }
 
 /// A client of the model: what it has asked, and whether it was answered.
@@ -379,7 +594,7 @@ enum Event {
     /// The client loses the answer (it dies between answer and use of it), and repeats later all the same.
     Repeat { client: usize },
     /// The client begins another life.
-    NewEpoch { client: usize },
+    NextLife { client: usize },
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -388,7 +603,7 @@ fn event() -> impl Strategy<Value = Event> {
         8 => (0usize..6, 0u64..4, 1u64..100, kill)
             .prop_map(|(client, counter, amount, kill)| Event::Ask { client, counter, amount, kill }),
         2 => (0usize..6).prop_map(|client| Event::Repeat { client }),
-        1 => (0usize..6).prop_map(|client| Event::NewEpoch { client }),
+        1 => (0usize..6).prop_map(|client| Event::NextLife { client }),
     ]
 }
 
@@ -402,7 +617,7 @@ proptest! {
         let memory = memory();
         // Three clients of two lanes.
         let mut clients: Vec<_> = (0..6)
-            .map(|at| Client { badge: at / 2, stamp: stamp(1, (at % 2) as u32, 1), asked: None })
+            .map(|at| Client { badge: client(at / 2, 1), stamp: stamp(at % 2, 1), asked: None })
             .collect();
         let mut expected = [0; COUNTERS];
         let mut last: Vec<Option<(Request, Message)>> = vec![None; 6];
@@ -430,7 +645,7 @@ proptest! {
                         prop_assert_eq!(serve(&mut open(&memory), asked), answer);
                     }
                 }
-                Event::NewEpoch { client } => {
+                Event::NextLife { client } => {
                     let badge = clients[client].badge;
                     for at in 0..6 {
                         if clients[at].badge != badge {
@@ -442,8 +657,10 @@ proptest! {
                             let [counter, amount, ..] = asked.words();
                             expected[counter as usize] += amount;
                         }
-                        let lane = clients[at].stamp.lane;
-                        clients[at].stamp = stamp(clients[at].stamp.epoch + 1, lane, 1);
+                        let was = Principal::from_badge(badge).expect("one");
+                        clients[at].badge =
+                            Principal { generation: was.generation + 1, ..was }.badge();
+                        clients[at].stamp.number = 1;
                         last[at] = None;
                     }
                 }
@@ -461,18 +678,18 @@ proptest! {
 
     #[test]
     fn a_hostile_client_gets_an_answer_to_everything(
-        messages in prop::collection::vec((0u64..5, prop::array::uniform8(any::<u64>()), 0u64..6, 0u64..4), 1..40),
+        messages in prop::collection::vec((0u16..6, prop::array::uniform8(any::<u64>()), 0u64..6, 0u64..4), 1..40),
     ) {
         let memory = memory();
         let mut server = open(&memory);
-        for (badge, words, place, number) in messages {
+        for (slot, words, place, number) in messages {
             let mut message = Message::of(ADD, words);
             // Some of them nearly right.
             if place < 5 {
-                message.words[0] = place << 32 | words[0] & 3;
-                message.words[1] = number;
+                message.words[0] = place << 48 | number;
             }
-            message.words[3] &= 0xffff;
+            message.words[2] &= 0xffff;
+            let badge = client(slot, 1 + words[0] % 3);
             let answer = serve(&mut server, Request { badge, message, extra: &[] });
             prop_assert!(answer.label() == 0 || refusal(answer).is_some());
         }
