@@ -18,6 +18,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 
 use abi::boot::slots;
 use abi::object::{IO_TOP, PAGE_SIZE};
@@ -31,12 +32,13 @@ use rt::{clock, memory};
 
 use crate::component::Parts;
 use crate::crash::Record;
-use crate::device_memory::{CutError, Cutter, DeviceMemory};
+use crate::device_memory::{CutError, DeviceMemory, Slots, give_back};
 use crate::durable::{Page, badged};
 use crate::functions::{self, At, Function, Unusable, Words};
 use crate::log;
 use crate::machine::{CNODE, Machine};
 use crate::manifest::{self, Manifest, Right};
+use crate::resources::{Maker, Resources, Vector};
 use crate::restart::Why;
 use crate::supervisor::{Console, Ending, Supervisor};
 
@@ -91,6 +93,8 @@ pub struct Driver {
     phase: Phase,
     /// What it is given.
     pub resources: Option<Box<Resources>>,
+    /// What there is of that after an attempt that failed.
+    begun: Option<Resources>,
     /// Who is to begin when the device is on.
     pending: Option<Pending>,
     /// What is left of its last life until the device is stopped, and why that ended.
@@ -114,30 +118,6 @@ enum Phase {
     Resetting(u64),
     /// Its driver has it.
     On,
-}
-
-/// What a driver is given, for all of its lives.
-#[derive(Debug)]
-pub struct Resources {
-    /// The function.
-    pub function: Function,
-    /// Its registers: BAR, Frame, log2 of the bytes.
-    pub frames: Vec<(u8, CPtr, u32)>,
-    /// Its interrupts.
-    pub vectors: Vec<Vector>,
-    /// What it reaches, if there is an IOMMU.
-    pub space: Option<CPtr>,
-}
-
-/// An interrupt of a device.
-#[derive(Clone, Copy, Debug)]
-pub struct Vector {
-    /// Its handler.
-    pub handler: CPtr,
-    /// The right to signal the driver's bell.
-    signal: CPtr,
-    /// Where the device writes what.
-    message: [u64; 2],
 }
 
 /// A start that waits for the device.
@@ -191,16 +171,56 @@ impl Words for Page {
     }
 }
 
-/// Cuts with init's own slots.
-struct Own;
+/// Makes what a driver is given, of the machine and of init's own memory.
+struct Own<'d> {
+    memory: &'d mut DeviceMemory,
+    iommu: bool,
+    /// The right to signal init of the IOMMU's faults.
+    faults: CPtr,
+    /// The driver's bell and CPU, and where its device is.
+    bell: CPtr,
+    cpu: u64,
+    source: u16,
+}
 
-impl Cutter for Own {
-    fn slot(&mut self) -> Result<CPtr, AllocError> {
-        memory::with(|objects| objects.take_slot())
+impl Maker for Own<'_> {
+    type Error = NoDevice;
+
+    fn registers(&mut self, range: &Range<u64>) -> Result<(CPtr, u32), NoDevice> {
+        self.memory.cut(&mut Slots, range).map_err(NoDevice::Registers)
     }
 
-    fn retype(&mut self, from: CPtr, kind: Kind, bits: u32, slot: CPtr) -> Result<(), Error> {
-        ipc::Untyped(from).retype(kind, u64::from(bits), CNODE.0, u64::from(slot.0), 1)
+    fn vector(&mut self, number: u8) -> Result<Vector, NoDevice> {
+        let signal = badged(self.bell, bell::IRQ + number)?;
+        let made = memory::with(|objects| objects.take_slot()).and_then(|handler| {
+            let control = IrqControl(CPtr(slots::IRQ_CONTROL));
+            let message = control.msi(CNODE.0, u64::from(handler.0), self.cpu, u64::from(self.source));
+            message.map(|message| Vector { handler, signal, message }).map_err(|error| {
+                give_back(handler);
+                error.into()
+            })
+        });
+        made.map_err(|error| {
+            // init's own capability, which nothing is derived from.
+            let _ = CNODE.delete(u64::from(signal.0));
+            give_back(signal);
+            error.into()
+        })
+    }
+
+    fn space(&mut self) -> Result<Option<CPtr>, NoDevice> {
+        if !self.iommu {
+            return Ok(None);
+        }
+        let space = memory::make(Kind::IoSpace, SPACE_BITS)?;
+        let ready = IoSpace(space).bind(self.faults);
+        match ready.and_then(|()| IO_CONTROL.attach(space, u64::from(self.source))) {
+            Ok(()) => Ok(Some(space)),
+            Err(error) => {
+                memory::destroy(space)?;
+                Err(error.into())
+            }
+        }
     }
 }
 
@@ -237,7 +257,7 @@ impl Devices {
     }
 
     fn bus(&mut self, machine: &Machine, place: usize, signal: CPtr) -> Result<Bus, AllocError> {
-        let ecam = match machine.ecam.as_ref().map(|range| self.memory.cut(&mut Own, range)) {
+        let ecam = match machine.ecam.as_ref().map(|range| self.memory.cut(&mut Slots, range)) {
             Some(Ok(ecam)) => Some(ecam),
             Some(Err(error)) => {
                 log!("init: PCI configuration space cannot be given out: {error}");
@@ -271,22 +291,18 @@ impl Devices {
         if wanted.vectors > function.vectors {
             return Err(NoDevice::Vectors(function.vectors));
         }
-        let mut resources = Resources { function, frames: Vec::new(), vectors: Vec::new(), space: None };
-        for (bar, range) in &resources.function.bars {
-            let (frame, bits) = self.memory.cut(&mut Own, range).map_err(NoDevice::Registers)?;
-            resources.frames.push((*bar, frame, bits));
+        let mut resources = self.drivers[at].begun.take().unwrap_or_else(|| Resources::of(function));
+        let source = resources.function.address;
+        let mut maker =
+            Own { memory: &mut self.memory, iommu: self.iommu, faults: self.faults, bell, cpu, source };
+        let completed = resources.complete(wanted.vectors, &mut maker);
+        match completed {
+            Ok(()) => Ok(resources),
+            Err(why) => {
+                self.drivers[at].begun = Some(resources);
+                Err(why)
+            }
         }
-        let source = u64::from(resources.function.address);
-        for vector in 0..wanted.vectors {
-            resources.vectors.push(Vector::make(bell, vector as u8, cpu, source)?);
-        }
-        if self.iommu {
-            let space = memory::make(Kind::IoSpace, SPACE_BITS)?;
-            IoSpace(space).bind(self.faults)?;
-            IO_CONTROL.attach(space, source)?;
-            resources.space = Some(space);
-        }
-        Ok(resources)
     }
 
     /// Writes an order, if there is a `pci`: its number.
@@ -330,16 +346,19 @@ pub fn bus_slots(resources: &Resources, at: usize) -> [u32; 2] {
 
 impl Driver {
     fn new(place: usize, wanted: manifest::Device) -> Driver {
-        Driver { place, wanted, phase: Phase::Unknown, resources: None, pending: None, grave: None }
+        Driver {
+            place,
+            wanted,
+            phase: Phase::Unknown,
+            resources: None,
+            begun: None,
+            pending: None,
+            grave: None,
+        }
     }
 }
 
 impl Resources {
-    /// The Frame of a BAR.
-    pub fn frame(&self, bar: u8) -> Option<CPtr> {
-        self.frames.iter().find(|(number, ..)| *number == bar).map(|(_, frame, _)| *frame)
-    }
-
     /// Lets interrupts through to the driver's bell.
     fn connect(&self) -> Result<(), Error> {
         self.vectors.iter().try_for_each(|vector| IrqHandler(vector.handler).bind(vector.signal))
@@ -359,15 +378,6 @@ impl Resources {
         space.unmap(0, IO_TOP / PAGE_SIZE)?;
         // What it was stopped from until now is no fault of the next driver.
         space.fault().map(|_| ())
-    }
-}
-
-impl Vector {
-    fn make(bell: CPtr, number: u8, cpu: u64, source: u64) -> Result<Vector, NoDevice> {
-        let handler = memory::with(|objects| objects.take_slot())?;
-        let control = IrqControl(CPtr(slots::IRQ_CONTROL));
-        let message = control.msi(CNODE.0, u64::from(handler.0), cpu, source)?;
-        Ok(Vector { handler, signal: badged(bell, bell::IRQ + number)?, message })
     }
 }
 

@@ -36,6 +36,7 @@ pub mod policy;
 pub mod port;
 pub mod records;
 pub mod requests;
+pub mod resources;
 pub mod restart;
 pub mod serial;
 pub mod supervisor;
