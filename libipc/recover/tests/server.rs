@@ -695,3 +695,55 @@ proptest! {
         }
     }
 }
+
+/// Memory that counts how often it is used.
+struct Counted {
+    words: Mortal,
+    uses: std::cell::Cell<u64>,
+}
+
+impl Memory for Counted {
+    fn size(&self) -> usize {
+        self.words.size()
+    }
+
+    fn load(&self, at: usize) -> u64 {
+        self.uses.set(self.uses.get() + 1);
+        self.words.load(at)
+    }
+
+    fn store(&self, at: usize, value: u64) {
+        self.uses.set(self.uses.get() + 1);
+        self.words.store(at, value);
+    }
+}
+
+/// Uses of memory in a request and in a look of a client's thread, when so many clients with two threads are known.
+fn uses(clients: u16) -> [u64; 2] {
+    let bounds = Bounds { slots: 512, pool: 512, each: 4 };
+    let layout = Layout { bounds, words: 600, ..LAYOUT };
+    let memory = Counted { words: Mortal::new(layout.shape().frame_words()), uses: Default::default() };
+    let life = Life { number: 1, faults: 0 };
+    let mut server = Server::open(&memory, layout, life, Counters::default()).expect("a new state");
+    let mut serve = |request: Request| {
+        let before = memory.uses.get();
+        assert_eq!(refusal(server.serve(&request, &mut Extra::new())), None);
+        memory.uses.get() - before
+    };
+    for slot in 0..clients {
+        for lane in 0..2 {
+            serve(request(client(slot, 1), stamp(lane, 1), LOG_IT, [1, 0]));
+        }
+    }
+    let last = client(clients - 1, 1);
+    let of_first_thread = serve(request(last, stamp(0, 2), ADD, [0, 1]));
+    assert!(of_first_thread <= serve(request(last, stamp(1, 2), ADD, [0, 1])));
+    [of_first_thread, serve(request(last, stamp(0, 3), READ, [0, 0]))]
+}
+
+#[test]
+fn a_request_costs_the_same_with_one_and_with_500_clients() {
+    let [of_one, look_of_one] = uses(1);
+    assert_eq!(uses(500), [of_one, look_of_one]);
+    assert!(look_of_one < 10, "a look costs next to nothing: {look_of_one} uses of memory");
+}
