@@ -187,7 +187,7 @@ fn numbers_and_generations_out_of_order_are_refused_and_do_nothing() {
     assert_eq!(counters(&memory), [5, 0, 0, 0]);
 }
 
-/// The fault that this replaces: an epoch stood in the message, so one message locked out all later lives of a client.
+/// If a message could say it, one message would lock out all later lives of its client.
 #[test]
 fn nothing_in_a_message_says_who_asks_or_in_which_generation() {
     let memory = memory();
