@@ -15,6 +15,7 @@ pub mod net;
 pub mod once;
 pub mod pci;
 pub mod principal;
+pub mod requests;
 pub mod rng;
 pub mod start;
 pub mod stream;

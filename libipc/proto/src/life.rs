@@ -10,6 +10,7 @@
 //! | lives | init | all components |
 
 use crate::codes::codes;
+use crate::requests::Word;
 
 /// Words of a page.
 pub const WORDS: usize = 512;
@@ -62,6 +63,16 @@ pub mod lives {
     pub const FAULTS: usize = 1;
     /// Words for each component.
     pub const STRIDE: usize = 2;
+}
+
+impl Word for Injection {
+    fn to_word(self) -> u64 {
+        self as u64
+    }
+
+    fn from_word(word: u64) -> Option<Injection> {
+        Injection::from_word(word)
+    }
 }
 
 codes! {
