@@ -9,6 +9,7 @@
 //! - [`relay`] and [`intent`]: what a server asks of others for its clients.
 //! - [`caller`]: the client's side.
 //! - [`readiness`]: how a client waits without a kept reply.
+//! - [`objects`]: pages of durable memory that a new life finds again by their keys.
 //! - [`undo`]: a heap that outlives the server.
 //! - `guest`: all of it on the kernel's endpoints, and `pager`, which notices first writes (feature `guest`).
 //! - `mortal`: memory that dies, for tests on the host (feature `mortal`).
@@ -24,6 +25,7 @@ pub mod intent;
 mod memory;
 #[cfg(feature = "mortal")]
 pub mod mortal;
+pub mod objects;
 #[cfg(feature = "guest")]
 pub mod pager;
 mod pool;
