@@ -17,6 +17,7 @@ use abi::{CPtr, Error, Kind, MapFlags, Registers, Rights};
 use ipc::{CNode, IrqControl, SchedContext, Tcb, Untyped, VSpace};
 use proto::life::bell;
 use proto::pci;
+use proto::principal::{self, Principal};
 use proto::start::{
     self, BLOCK, BLOCK_SIZE, IPC_BUFFER, LIVES, Memory, Named, ORDERS, STACK_TOP, STATUS, Start, names,
 };
@@ -441,9 +442,26 @@ impl Builder<'_, '_> {
                 self.mint(given, name, endpoint, Rights::READ, 0)?;
             }
             if entry.calls.contains(&name) {
-                let rights = Rights::WRITE.or(Rights::GRANT);
-                self.mint(given, name, endpoint, rights, u64::from(self.order.number))?;
+                self.give_call(given, name, endpoint)?;
             }
+        }
+        Ok(())
+    }
+
+    /// The right to call a server: as the client that the component is in this life; and, if it has a state Frame, as
+    /// the one that the state Frame makes it over all of its lives (`proto::principal`).
+    fn give_call(&mut self, given: &mut Given, name: &str, endpoint: CPtr) -> Result<(), BuildError> {
+        let (order, rights) = (self.order, Rights::WRITE.or(Rights::GRANT));
+        // The manifest has fewer components than there are places.
+        let place = order.place as u16;
+        let badge = match order.entry.is_supervised() {
+            true => Principal::of_component(place, order.life).badge(),
+            false => principal::stranger(order.number),
+        };
+        self.mint(given, name, endpoint, rights, badge)?;
+        let durable = order.entry.state.and_then(|_| principal::durable_name(name));
+        if let Some(durable) = durable {
+            self.mint(given, &durable, endpoint, rights, Principal::of_state(place, 0).badge())?;
         }
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! Device memory by address: Frames of registers are cut out of the Untypeds that the kernel hands over.
 //!
-//! An Untyped of device memory gives out what it covers from its beginning on, so one that holds what is wanted is made
-//! into its two halves, and one of these again, until the half is what is wanted. Each piece of device memory is given out
-//! once; so no two drivers have the same registers, whatever `pci` says of them.
+//! An Untyped of device memory gives out what it covers from its beginning on. So one that holds what is wanted gives out
+//! its lower half as another Untyped, and itself goes on as the upper one; and one of these again, until the half is what
+//! is wanted. Each piece of device memory is given out once; so no two drivers have the same registers, whatever `pci`
+//! says of them. A cut that fails leaves every piece where it can be had by the next.
 
 extern crate alloc;
 
@@ -11,6 +12,9 @@ use core::ops::Range;
 
 use abi::{CPtr, Error, Kind};
 use rt::alloc::AllocError;
+use rt::memory;
+
+use crate::machine::CNODE;
 
 /// log2 of a page.
 const PAGE_BITS: u32 = 12;
@@ -19,6 +23,9 @@ const PAGE_BITS: u32 = 12;
 pub trait Cutter {
     /// An empty slot.
     fn slot(&mut self) -> Result<CPtr, AllocError>;
+
+    /// Gives back a slot that stayed empty.
+    fn return_slot(&mut self, slot: CPtr);
 
     /// Makes an object of 2^`bits` bytes from the Untyped in `from`, in `slot`.
     fn retype(&mut self, from: CPtr, kind: Kind, bits: u32, slot: CPtr) -> Result<(), Error>;
@@ -51,7 +58,7 @@ impl From<AllocError> for CutError {
     }
 }
 
-/// An Untyped of device memory of which nothing is made.
+/// An Untyped of device memory: what it has left to give out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Piece {
     slot: CPtr,
@@ -82,8 +89,7 @@ impl DeviceMemory {
         while self.0[at].bits > bits {
             at = self.halve(cutter, at, range.start)?;
         }
-        let frame = cutter.slot()?;
-        cutter.retype(self.0[at].slot, Kind::Frame, bits, frame).map_err(AllocError::from)?;
+        let frame = make(cutter, self.0[at].slot, Kind::Frame, bits)?;
         self.0.swap_remove(at);
         Ok((frame, bits))
     }
@@ -92,14 +98,46 @@ impl DeviceMemory {
     fn halve(&mut self, cutter: &mut impl Cutter, at: usize, address: u64) -> Result<usize, CutError> {
         let Piece { slot, physical, bits } = self.0[at];
         let bits = bits - 1;
-        let (low, high) = (cutter.slot()?, cutter.slot()?);
-        for half in [low, high] {
-            cutter.retype(slot, Kind::Untyped, bits, half).map_err(AllocError::from)?;
-        }
+        let low = make(cutter, slot, Kind::Untyped, bits)?;
         self.0[at] = Piece { slot: low, physical, bits };
-        self.0.push(Piece { slot: high, physical: physical + (1 << bits), bits });
+        self.0.push(Piece { slot, physical: physical + (1 << bits), bits });
         Ok(if address >> bits & 1 == 0 { at } else { self.0.len() - 1 })
     }
+}
+
+fn make(cutter: &mut impl Cutter, from: CPtr, kind: Kind, bits: u32) -> Result<CPtr, CutError> {
+    let slot = cutter.slot()?;
+    match cutter.retype(from, kind, bits, slot) {
+        Ok(()) => Ok(slot),
+        Err(error) => {
+            cutter.return_slot(slot);
+            Err(AllocError::from(error).into())
+        }
+    }
+}
+
+/// Cuts with init's own slots.
+#[derive(Debug)]
+pub struct Slots;
+
+impl Cutter for Slots {
+    fn slot(&mut self) -> Result<CPtr, AllocError> {
+        memory::with(|objects| objects.take_slot())
+    }
+
+    fn return_slot(&mut self, slot: CPtr) {
+        give_back(slot);
+    }
+
+    fn retype(&mut self, from: CPtr, kind: Kind, bits: u32, slot: CPtr) -> Result<(), Error> {
+        ipc::Untyped(from).retype(kind, u64::from(bits), CNODE.0, u64::from(slot.0), 1)
+    }
+}
+
+/// Gives back an empty slot of init's.
+pub fn give_back(slot: CPtr) {
+    // It was taken from there.
+    let _ = memory::with(|objects| objects.return_slot(slot));
 }
 
 #[cfg(test)]
@@ -114,17 +152,39 @@ mod tests {
     #[derive(Default)]
     struct Books {
         next: u32,
+        /// How many calls go well before one fails; 0: all do.
+        fails_at: u32,
+        calls: u32,
+        returned: u32,
         objects: HashMap<u32, (Kind, u64, u32)>,
         used: HashMap<u32, u64>,
     }
 
+    impl Books {
+        fn fails(&mut self) -> bool {
+            self.calls += 1;
+            self.calls == self.fails_at
+        }
+    }
+
     impl Cutter for Books {
         fn slot(&mut self) -> Result<CPtr, AllocError> {
+            if self.fails() {
+                return Err(AllocError::NoMemory);
+            }
             self.next += 1;
             Ok(CPtr(1000 + self.next))
         }
 
+        fn return_slot(&mut self, slot: CPtr) {
+            assert!(!self.objects.contains_key(&slot.0));
+            self.returned += 1;
+        }
+
         fn retype(&mut self, from: CPtr, kind: Kind, bits: u32, slot: CPtr) -> Result<(), Error> {
+            if self.fails() {
+                return Err(Error::OutOfMemory);
+            }
             let (from_kind, start, from_bits) = self.objects[&from.0];
             assert_eq!(from_kind, Kind::Untyped);
             let used = self.used.entry(from.0).or_default();
@@ -160,6 +220,28 @@ mod tests {
         // Around and within what is given out.
         assert_eq!(memory.cut(&mut books, &(0xfebe_0000..0xfec0_0000)), Err(CutError::NotThere));
         assert_eq!(memory.cut(&mut books, &(0xb000_0000..0xb000_1000)), Err(CutError::NotThere));
+    }
+
+    #[test]
+    fn a_cut_that_fails_anywhere_is_made_by_the_next_attempt_and_loses_no_slot() {
+        let range = 0xfebf_1000..0xfebf_2000;
+        for fails_at in 1.. {
+            let (mut memory, mut books) = memory();
+            books.fails_at = fails_at;
+            let first = memory.cut(&mut books, &range);
+            if books.calls < fails_at {
+                assert!(fails_at > 20, "so many calls can fail: {fails_at}");
+                break;
+            }
+            assert!(matches!(first, Err(CutError::Alloc(_))), "{first:?} at {fails_at}");
+            let (frame, bits) = memory.cut(&mut books, &range).expect("what was short is there");
+            assert_eq!(books.objects[&frame.0], (Kind::Frame, range.start, bits), "at {fails_at}");
+            let neighbour = 0xfebf_0000..0xfebf_1000;
+            let (frame, _) = memory.cut(&mut books, &neighbour).expect("it is there as well");
+            assert_eq!(books.objects[&frame.0].1, neighbour.start);
+            // Three were there before.
+            assert_eq!(books.next - books.returned, books.objects.len() as u32 - 3, "at {fails_at}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ extern crate alloc;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 
 use abi::boot::slots;
 use abi::object::{IO_TOP, PAGE_SIZE};
@@ -18,9 +19,10 @@ use proto::pci::{Outcome, Wanted, orders, table};
 use rt::alloc::AllocError;
 use rt::memory;
 
-use crate::build::device_memory::{CutError, Cutter, DeviceMemory};
+use crate::build::device_memory::{CutError, DeviceMemory, Slots, give_back};
 use crate::build::durable::{Page, badged};
 use crate::build::functions::{self, Function, Unusable, Words};
+use crate::build::resources::{Maker, Resources, Vector};
 use crate::log;
 use crate::machine::{CNODE, Machine};
 use crate::manifest::{self, Manifest, Right};
@@ -58,6 +60,8 @@ pub struct Driver {
     wanted: manifest::Device,
     /// What it is given, as soon as `pci` has said where its device is.
     pub resources: Option<Box<Resources>>,
+    /// What there is of that after an attempt that failed.
+    begun: Option<Resources>,
     /// The number of the last order, until it is answered.
     order: Option<u64>,
 }
@@ -75,30 +79,6 @@ pub struct Bus {
     pub orders: Page,
     /// The right to signal init.
     pub signal: CPtr,
-}
-
-/// What a driver is given, for all of its lives.
-#[derive(Debug)]
-pub struct Resources {
-    /// The function.
-    pub function: Function,
-    /// Its registers: BAR, Frame, log2 of the bytes.
-    pub frames: Vec<(u8, CPtr, u32)>,
-    /// Its interrupts.
-    pub vectors: Vec<Vector>,
-    /// What it reaches, if there is an IOMMU.
-    pub space: Option<CPtr>,
-}
-
-/// An interrupt of a device.
-#[derive(Clone, Copy, Debug)]
-pub struct Vector {
-    /// Its handler.
-    pub handler: CPtr,
-    /// The right to signal the driver's bell.
-    signal: CPtr,
-    /// Where the device writes what.
-    message: [u64; 2],
 }
 
 /// Why a device cannot be had.
@@ -149,16 +129,56 @@ impl Words for Page {
     }
 }
 
-/// Cuts with init's own slots.
-struct Own;
+/// Makes what a driver is given, of the machine and of init's own memory.
+struct Own<'d> {
+    memory: &'d mut DeviceMemory,
+    iommu: bool,
+    /// The right to signal init of the IOMMU's faults.
+    faults: CPtr,
+    /// The driver's bell and CPU, and where its device is.
+    bell: CPtr,
+    cpu: u64,
+    source: u16,
+}
 
-impl Cutter for Own {
-    fn slot(&mut self) -> Result<CPtr, AllocError> {
-        memory::with(|objects| objects.take_slot())
+impl Maker for Own<'_> {
+    type Error = NoDevice;
+
+    fn registers(&mut self, range: &Range<u64>) -> Result<(CPtr, u32), NoDevice> {
+        self.memory.cut(&mut Slots, range).map_err(NoDevice::Registers)
     }
 
-    fn retype(&mut self, from: CPtr, kind: Kind, bits: u32, slot: CPtr) -> Result<(), Error> {
-        ipc::Untyped(from).retype(kind, u64::from(bits), CNODE.0, u64::from(slot.0), 1)
+    fn vector(&mut self, number: u8) -> Result<Vector, NoDevice> {
+        let signal = badged(self.bell, bell::IRQ + number)?;
+        let made = memory::with(|objects| objects.take_slot()).and_then(|handler| {
+            let control = IrqControl(CPtr(slots::IRQ_CONTROL));
+            let message = control.msi(CNODE.0, u64::from(handler.0), self.cpu, u64::from(self.source));
+            message.map(|message| Vector { handler, signal, message }).map_err(|error| {
+                give_back(handler);
+                error.into()
+            })
+        });
+        made.map_err(|error| {
+            // init's own capability, which nothing is derived from.
+            let _ = CNODE.delete(u64::from(signal.0));
+            give_back(signal);
+            error.into()
+        })
+    }
+
+    fn space(&mut self) -> Result<Option<CPtr>, NoDevice> {
+        if !self.iommu {
+            return Ok(None);
+        }
+        let space = memory::make(Kind::IoSpace, SPACE_BITS)?;
+        let ready = IoSpace(space).bind(self.faults);
+        match ready.and_then(|()| IO_CONTROL.attach(space, u64::from(self.source))) {
+            Ok(()) => Ok(Some(space)),
+            Err(error) => {
+                memory::destroy(space)?;
+                Err(error.into())
+            }
+        }
     }
 }
 
@@ -184,7 +204,7 @@ impl Equipment {
                 equipment.bus = Some(equipment.bus(machine, place, badged(notification, PCI_BIT)?)?);
             }
             if let Some(wanted) = entry.device {
-                equipment.drivers.push(Driver { place, wanted, resources: None, order: None });
+                equipment.drivers.push(Driver { place, wanted, resources: None, begun: None, order: None });
             }
         }
         if !equipment.drivers.is_empty() && !equipment.iommu {
@@ -194,7 +214,7 @@ impl Equipment {
     }
 
     fn bus(&mut self, machine: &Machine, place: usize, signal: CPtr) -> Result<Bus, AllocError> {
-        let ecam = match machine.ecam.as_ref().map(|range| self.memory.cut(&mut Own, range)) {
+        let ecam = match machine.ecam.as_ref().map(|range| self.memory.cut(&mut Slots, range)) {
             Some(Ok(ecam)) => Some(ecam),
             Some(Err(error)) => {
                 log!("init: PCI configuration space cannot be given out: {error}");
@@ -239,22 +259,18 @@ impl Equipment {
         if wanted.vectors > function.vectors {
             return Err(NoDevice::Vectors(function.vectors));
         }
-        let mut resources = Resources { function, frames: Vec::new(), vectors: Vec::new(), space: None };
-        for (bar, range) in &resources.function.bars {
-            let (frame, bits) = self.memory.cut(&mut Own, range).map_err(NoDevice::Registers)?;
-            resources.frames.push((*bar, frame, bits));
+        let mut resources = self.drivers[at].begun.take().unwrap_or_else(|| Resources::of(function));
+        let source = resources.function.address;
+        let mut maker =
+            Own { memory: &mut self.memory, iommu: self.iommu, faults: self.faults, bell, cpu, source };
+        let completed = resources.complete(wanted.vectors, &mut maker);
+        match completed {
+            Ok(()) => Ok(resources),
+            Err(why) => {
+                self.drivers[at].begun = Some(resources);
+                Err(why)
+            }
         }
-        let source = u64::from(resources.function.address);
-        for vector in 0..wanted.vectors {
-            resources.vectors.push(Vector::make(bell, vector as u8, cpu, source)?);
-        }
-        if self.iommu {
-            let space = memory::make(Kind::IoSpace, SPACE_BITS)?;
-            IoSpace(space).bind(self.faults)?;
-            IO_CONTROL.attach(space, source)?;
-            resources.space = Some(space);
-        }
-        Ok(resources)
     }
 
     /// Writes an order of the driver number `at`, whose resources are there.
@@ -296,11 +312,6 @@ pub fn bus_slots(resources: &Resources, at: usize) -> [u32; 2] {
 }
 
 impl Resources {
-    /// The Frame of a BAR.
-    pub fn frame(&self, bar: u8) -> Option<CPtr> {
-        self.frames.iter().find(|(number, ..)| *number == bar).map(|(_, frame, _)| *frame)
-    }
-
     /// Lets interrupts through to the driver's bell.
     pub fn connect(&self) -> Result<(), Error> {
         self.vectors.iter().try_for_each(|vector| IrqHandler(vector.handler).bind(vector.signal))
@@ -320,15 +331,6 @@ impl Resources {
         space.unmap(0, IO_TOP / PAGE_SIZE)?;
         // What it was stopped from until now is no fault of the next driver.
         space.fault().map(|_| ())
-    }
-}
-
-impl Vector {
-    fn make(bell: CPtr, number: u8, cpu: u64, source: u64) -> Result<Vector, NoDevice> {
-        let handler = memory::with(|objects| objects.take_slot())?;
-        let control = IrqControl(CPtr(slots::IRQ_CONTROL));
-        let message = control.msi(CNODE.0, u64::from(handler.0), cpu, source)?;
-        Ok(Vector { handler, signal: badged(bell, bell::IRQ + number)?, message })
     }
 }
 

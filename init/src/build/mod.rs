@@ -8,5 +8,6 @@ pub mod equipment;
 pub mod functions;
 pub mod image;
 pub mod plan;
+pub mod resources;
 pub mod symbols;
 pub mod wiring;

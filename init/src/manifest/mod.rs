@@ -290,6 +290,14 @@ impl<'a> Manifest<'a> {
         self.components.iter().find(|entry| entry.name == name)
     }
 
+    /// Returns the places of the components that serve what the one at `place` calls: they keep something for it in each
+    /// of its lives.
+    pub fn servers_of(&self, place: usize) -> impl Iterator<Item = usize> {
+        let calls = &self.components[place].calls;
+        let serves = move |server: &&Entry| server.serves.iter().any(|name| calls.contains(name));
+        self.components.iter().enumerate().filter(move |(_, server)| serves(server)).map(|(at, _)| at)
+    }
+
     /// The place of the component called `name`.
     pub fn place(&self, name: &str) -> Option<usize> {
         self.components.iter().position(|entry| entry.name == name)

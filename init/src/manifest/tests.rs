@@ -255,3 +255,12 @@ fn only_drivers_and_holders_of_rights_to_hardware_are_told_physical_addresses() 
         assert_eq!(sees(&format!("component a\n{lines}")), Some(true), "{lines}");
     }
 }
+
+#[test]
+fn the_servers_of_a_component_are_those_that_it_calls() {
+    let text = "component ledger\n serves ledger\n restart always\ncomponent rng\n serves rng\n restart always\n\
+                component both\n calls ledger rng\ncomponent one\n calls rng\n";
+    let manifest = Manifest::parse(text).expect("sound");
+    let servers = |name| manifest.servers_of(manifest.place(name).expect("there")).collect::<Vec<_>>();
+    assert_eq!((servers("both"), servers("one"), servers("rng")), (vec![0, 1], vec![1], vec![]));
+}

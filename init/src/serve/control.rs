@@ -23,51 +23,53 @@ use crate::system::Disbelieved;
 impl Init {
     /// Answers a request of this protocol, of the component with this number.
     pub fn control(&mut self, number: u64, request: &Asked) -> Option<Message> {
-        let what = Request::from_label(request.label);
+        let what = Request::from_message(request.label, &request.words);
         let answer = match what {
-            Some(Request::KillMe) => {
+            Some(Request::KillMe {}) => {
                 self.system.kill(number as u32);
                 return None;
             }
-            Some(Request::Report) => self.take_report(number, request),
+            Some(Request::Report { place, what }) => self.take_report(number, place, what),
             None => Err(Refusal::Malformed),
             Some(_) if !self.holds(number, Right::Supervise) => Err(Refusal::NotAllowed),
-            Some(what) => self.supervise(number, what, request),
+            Some(what) => self.supervise(number, what, &request.bytes),
         };
         Some(answer.unwrap_or_else(refused))
     }
 
-    fn supervise(&mut self, number: u64, what: Request, asked: &Asked) -> Result<Message, Refusal> {
+    fn supervise(&mut self, number: u64, what: Request, bytes: &[u8]) -> Result<Message, Refusal> {
         match what {
-            Request::Find => self.find(asked),
-            Request::About => self.about(self.place(asked)?),
-            Request::Kill => self.kill_at(self.place(asked)?),
-            Request::Inject => self.order_injection(asked),
-            Request::Restart => self.restart(self.place(asked)?),
-            Request::CrashRecord => self.crash_record(asked.words[0]),
-            Request::CrashLog => self.crash_log(asked.words),
-            Request::Capability => self.capability(self.place(asked)?, asked.words[1]),
-            Request::Manifest => self.manifest_from(asked.words[0]),
-            Request::Recovery => self.recovery(self.place(asked)?, asked.words[1]),
-            Request::Watch => self.watch(number, asked.words[0]),
-            Request::Symbol => self.symbol(asked.words),
-            Request::Log => Ok(self.log_from(asked.words[0])),
-            Request::Trace => self.trace(number, asked.words[0]),
-            Request::Reset => self.reset(self.place(asked)?),
+            Request::Find { length } => self.find(length, bytes),
+            Request::About { place } => self.about(self.place(place)?),
+            Request::Kill { place } => self.kill_at(self.place(place)?),
+            Request::Inject { place, what, at_message, counts } => {
+                self.order_injection(self.place(place)?, what, at_message, counts)
+            }
+            Request::Restart { place } => self.restart(self.place(place)?),
+            Request::CrashRecord { number } => self.crash_record(number),
+            Request::CrashLog { number, from } => self.crash_log(number, from),
+            Request::Capability { place, from } => self.capability(self.place(place)?, from),
+            Request::Manifest { from } => self.manifest_from(from),
+            Request::Recovery { place, ago } => self.recovery(self.place(place)?, ago),
+            Request::Watch { bit } => self.watch(number, bit),
+            Request::Symbol { number, address } => self.symbol(number, address),
+            Request::Log { from } => Ok(self.log_from(from)),
+            Request::Trace { events } => self.trace(number, events),
+            Request::Reset { place } => self.reset(self.place(place)?),
             // Answered before.
-            Request::Report | Request::KillMe => Err(Refusal::Malformed),
+            Request::Report { .. } | Request::KillMe {} => Err(Refusal::Malformed),
         }
     }
 
-    /// The place that word 0 names.
-    fn place(&self, asked: &Asked) -> Result<usize, Refusal> {
-        let place = usize::try_from(asked.words[0]).map_err(|_| Refusal::Unknown)?;
+    /// The place that a request names.
+    fn place(&self, place: u64) -> Result<usize, Refusal> {
+        let place = usize::try_from(place).map_err(|_| Refusal::Unknown)?;
         if place < self.system.manifest().components.len() { Ok(place) } else { Err(Refusal::Unknown) }
     }
 
-    fn find(&self, asked: &Asked) -> Result<Message, Refusal> {
-        let length = usize::try_from(asked.words[0]).map_err(|_| Refusal::Malformed)?;
-        let name = asked.bytes.get(..length).ok_or(Refusal::Malformed)?;
+    fn find(&self, length: u64, bytes: &[u8]) -> Result<Message, Refusal> {
+        let length = usize::try_from(length).map_err(|_| Refusal::Malformed)?;
+        let name = bytes.get(..length).ok_or(Refusal::Malformed)?;
         let name = core::str::from_utf8(name).map_err(|_| Refusal::Unknown)?;
         // init has a place only as a client of channels: there is nothing to be done to it.
         let place = self.system.manifest().place(name).filter(|_| name != INIT).ok_or(Refusal::Unknown)?;
@@ -111,14 +113,17 @@ impl Init {
         Ok(Message::new(OK))
     }
 
-    fn order_injection(&mut self, asked: &Asked) -> Result<Message, Refusal> {
-        let place = self.place(asked)?;
-        let [_, what, at, counts, ..] = asked.words;
-        let injection = Injection::from_word(what).ok_or(Refusal::Malformed)?;
+    fn order_injection(
+        &mut self,
+        place: usize,
+        what: Injection,
+        at_message: u64,
+        counts: bool,
+    ) -> Result<Message, Refusal> {
         if self.system.durable().kept(place).is_none() || self.system.registry().running_at(place).is_none() {
             return Err(Refusal::Unknown);
         }
-        self.system.inject(place, injection, at, counts != 0);
+        self.system.inject(place, what, at_message, counts);
         Ok(Message::new(OK))
     }
 
@@ -144,7 +149,7 @@ impl Init {
         Ok(with_bytes(&mut self.outgoing, words, &place[..length]))
     }
 
-    fn crash_log(&mut self, [number, from, ..]: [u64; 8]) -> Result<Message, Refusal> {
+    fn crash_log(&mut self, number: u64, from: u64) -> Result<Message, Refusal> {
         let crash = self.system.crashes().get(number).ok_or(Refusal::Unknown)?;
         let mut place = [0; MAX_BYTES];
         let length = crash.log.read(usize::try_from(from).unwrap_or(usize::MAX), &mut place);
@@ -190,7 +195,7 @@ impl Init {
         if self.system.watch(number as u32, bell, bit) { Ok(Message::new(OK)) } else { Err(Refusal::Short) }
     }
 
-    fn symbol(&mut self, [number, address, ..]: [u64; 8]) -> Result<Message, Refusal> {
+    fn symbol(&mut self, number: u64, address: u64) -> Result<Message, Refusal> {
         let crash = self.system.crashes().get(number).ok_or(Refusal::Unknown)?;
         let entry = &self.system.manifest().components[crash.place];
         let program = if entry.name == ANY { crash.name } else { entry.program };
@@ -212,11 +217,11 @@ impl Init {
         with_bytes(&mut self.outgoing, [length, first], &place[..length as usize])
     }
 
-    fn take_report(&mut self, number: u64, asked: &Asked) -> Result<Message, Refusal> {
-        let place = self.place(asked)?;
+    fn take_report(&mut self, number: u64, place: u64, what: u64) -> Result<Message, Refusal> {
+        let place = self.place(place)?;
         let caller = self.system.registry().get(number).map(|caller| (caller.place, caller.name));
         let (from, name) = caller.ok_or(Refusal::Malformed)?;
-        let told = alloc::format!("{name} reports {:#x}", asked.words[1]);
+        let told = alloc::format!("{name} reports {what:#x}");
         match self.system.report(from, place, &told) {
             Ok(()) => Ok(Message::new(OK)),
             Err(Disbelieved::NoChannel | Disbelieved::TooOften) => Err(Refusal::NotAllowed),

@@ -11,8 +11,9 @@ use proto::pci::{Outcome, Wanted};
 use rt::clock;
 
 use super::{RunError, System, number_of};
-use crate::build::equipment::{self, Forbidden, Resources};
+use crate::build::equipment::{self, Forbidden};
 use crate::build::functions::At;
+use crate::build::resources::Resources;
 use crate::log;
 use crate::registry::Ending;
 use crate::registry::crash::Record;

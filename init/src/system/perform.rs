@@ -113,6 +113,11 @@ impl System {
                 peer.tell_lives();
             }
         }
+        for server in self.manifest.servers_of(place) {
+            if let Some(server) = durable.kept(server) {
+                server.tell_lives();
+            }
+        }
         for (_, signal) in &self.watchers {
             // init made the right to signal it.
             let _ = ipc::signal(*signal);

@@ -73,13 +73,9 @@ impl System {
 
     /// Returns true if the component in a seat may call one that does not run, or that has heartbeats of its own.
     fn callee_is_looked_after(&self, seat: usize) -> bool {
-        let components = &self.manifest.components;
-        components[seat].calls.iter().any(|name| {
-            let callee = components.iter().position(|entry| entry.serves.contains(name));
-            callee.is_some_and(|callee| {
-                self.registry.running_at(callee).is_none() || self.seats[callee].life.is_watched()
-            })
-        })
+        self.manifest
+            .servers_of(seat)
+            .any(|callee| self.registry.running_at(callee).is_none() || self.seats[callee].life.is_watched())
     }
 
     /// Returns the TSC ticks of processor time that the component at `place` has had, in all its lives.
