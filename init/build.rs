@@ -1,13 +1,13 @@
 //! Links init by the runtime's script, without the C library, and refuses a manifest that is not sound: above all one in
 //! which somebody calls, or has a channel to, a component that does not come before it.
 
-#[path = "src/manifest.rs"]
+#[path = "src/manifest/mod.rs"]
 #[expect(dead_code, reason = "only the reader is used here; init uses what it reads")]
 mod manifest;
 
 fn main() {
     println!("cargo:rerun-if-changed=manifest");
-    println!("cargo:rerun-if-changed=src/manifest.rs");
+    println!("cargo:rerun-if-changed=src/manifest");
     if let Err(complaint) = manifest::Manifest::parse(manifest::BUILT_IN) {
         println!("cargo::error=init/manifest: {complaint}");
     }

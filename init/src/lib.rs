@@ -1,44 +1,32 @@
 //! init, the root task.
 //!
-//! The kernel gives it all memory and all authority ([`machine`]). It reads the [`manifest`], builds the
-//! components that it names, each with exactly the authority it is given there ([`component`], [`plan`],
-//! [`elf`]), serves what they ask ([`supervisor`]), reports how they die ([`crash`]), and takes commands from
-//! the host's tool ([`channel`], over a [`port`] of the console) and from an operator ([`operator`]).
+//! The kernel gives it all memory and all authority ([`machine`]). It reads the [`manifest`], builds the components that it
+//! names, each with exactly the authority it is given there, looks after them, and takes orders from the host's tool and
+//! an operator.
 //!
-//! What happens to a component that dies is in [`restart`], [`policy`], [`heartbeat`] and, for drivers, [`devices`].
+//! | module | what it holds | uses |
+//! |---|---|---|
+//! | [`build`] | from a program and a manifest entry to threads, memory and capabilities | machine, manifest |
+//! | [`registry`] | what runs, and what is remembered of what ran | build |
+//! | [`supervision`] | when components begin, end and begin again: pure state machines | nothing |
+//! | [`system`] | performs what supervision decides | all above |
+//! | [`console`] | the operator's terminal, the host's tool, the log's port | system |
+//! | [`serve`] | the loop: messages of components, faults, interrupts | console |
 //!
-//! It is one thread that waits for whatever comes next and never for a component; a second one only waits for the death of the
-//! first ([`guardian`]).
+//! It is one thread that waits for whatever comes next and never for a component; a second one only waits for the death of
+//! the first ([`guardian`]).
 #![cfg_attr(not(test), no_std)]
 
 pub mod archive;
-pub mod channel;
-pub mod commands;
-pub mod component;
-pub mod control;
-pub mod crash;
-pub mod device_memory;
-pub mod devices;
-pub mod durable;
-pub mod elf;
-pub mod functions;
+pub mod build;
+pub mod console;
 pub mod guardian;
-pub mod heartbeat;
-pub mod image;
-pub mod line;
+#[cfg(test)]
+mod layers;
 pub mod log;
-pub mod log_port;
 pub mod machine;
 pub mod manifest;
-pub mod operator;
-pub mod plan;
-pub mod policy;
-pub mod port;
-pub mod records;
-pub mod requests;
-pub mod restart;
-pub mod serial;
-pub mod supervisor;
-pub mod symbols;
-pub mod uart;
-pub mod wiring;
+pub mod registry;
+pub mod serve;
+pub mod supervision;
+pub mod system;

@@ -8,7 +8,8 @@ use abi::boot::{
 };
 use abi::object::PAGE_SIZE;
 use abi::{CPtr, Kind, MapFlags};
-use ipc::{CNode, SchedControl, VSpace};
+use ipc::{CNode, SchedControl, System, VSpace};
+use proto::host::EXIT_SHUTDOWN;
 use rt::alloc::{AllocError, Record};
 use rt::lock::Mutex;
 use rt::memory;
@@ -153,6 +154,13 @@ impl Machine {
     /// Microseconds in so many TSC ticks.
     pub fn microseconds(&self, ticks: u64) -> u64 {
         (u128::from(ticks) * 1_000_000 / u128::from(self.tsc_hz)) as u64
+    }
+
+    /// Ends the machine.
+    pub fn shut_down(&self) {
+        if let Err(error) = System(CPtr(slots::SYSTEM)).shutdown(u64::from(EXIT_SHUTDOWN)) {
+            log!("init: the machine does not go down: {}", error.name());
+        }
     }
 
     /// The Untypeds of device memory.

@@ -4,7 +4,7 @@
 
 use abi::boot::slots;
 use abi::{CPtr, Error};
-use init::supervisor::Supervisor;
+use init::serve::Init;
 use init::{guardian, log, machine};
 
 rt::root!(main);
@@ -17,13 +17,13 @@ fn main() -> ! {
         panic!("no memory for init itself: {error}");
     }
     guardian::die_if_asked(&machine);
-    let mut supervisor = match Supervisor::new(machine) {
-        Ok(supervisor) => supervisor,
+    let mut init = match Init::new(machine) {
+        Ok(init) => init,
         Err(error) => panic!("no memory for init itself: {error}"),
     };
-    let endpoint = supervisor.endpoint();
+    let endpoint = init.endpoint();
     loop {
-        let error = ipc::serve::serve(endpoint, &mut supervisor);
+        let error = ipc::serve::serve(endpoint, &mut init);
         // A wait that was broken off is no reason to stop; anything else would go on for ever.
         assert!(error == Error::Cancelled, "init cannot receive: {}", error.name());
     }

@@ -38,6 +38,19 @@ pub const TESTS: &[Test] = &[
     Test::case("supervision/one_that_never_gets_ready_is_ended_and_said_to_hang", hangs),
     Test::case("supervision/one_that_uses_up_a_strict_budget_is_ended", over_budget),
     Test::case("supervision/a_device_that_is_not_there_is_said", no_device),
+    Test::case("supervision/one_that_calls_a_server_that_is_down_does_not_hang", asks_in_vain),
+    Test::case("supervision/the_end_of_the_first_of_60_nested_programs_ends_them_all", nested),
+    Test::case("supervision/a_driver_run_by_a_program_belongs_to_that_program", driver_of_a_program),
+    Test::case("supervision/a_parked_pci_parks_its_drivers", pci_parked),
+    Test::case("supervision/a_tracer_that_is_killed_leaves_no_trace_on", |tool| {
+        let manifest = "component trial\n holds control trace\ncomponent svc\n holds supervise trace\n";
+        let run = under(tool, manifest, &["exec"], &["trial", "untraced"])?;
+        run.ended_with(0)?;
+        shows(&run, &["0 events traced for nobody"])
+    }),
+    Test::case("supervision/a_damaged_state_can_be_emptied", damaged_state),
+    Test::case("supervision/a_client_that_lies_is_believed_only_so_often", liar),
+    Test::case("supervision/a_heartbeat_longer_than_the_grace_at_the_start_is_no_hang", slow_heartbeat),
 ];
 
 /// A server and one who shoots at it.
@@ -247,6 +260,81 @@ fn over_budget(tool: &Tool) -> Outcome {
     let run = looked_at(tool, &["--icount"], component, &["svc top", "svc crashes 1"])?;
     run.ended_with(0)?;
     shows(&run, &["spin at ", ": budget exhausted"])
+}
+
+fn asks_in_vain(tool: &Tool) -> Outcome {
+    let component = "component false\n start boot\n restart always\n heartbeat none\n serves down\n\
+                     component asker\n program trial\n start boot\n restart always\n heartbeat 5ms\n calls down";
+    let run = looked_at(tool, &["--icount"], component, &["svc top", "svc list"])?;
+    run.ended_with(0)?;
+    shows(&run, &["false            parked       9      8", "asker            runs         1      0"])
+}
+
+fn nested(tool: &Tool) -> Outcome {
+    let manifest = "component trial\n memory 512K\n slots 64\n holds control inventory\n";
+    let run = under(tool, manifest, &["exec"], &["trial", "nest", "60"])?;
+    run.ended_with(0)?;
+    shows(&run, &["60 nested components ended, all is back"])
+}
+
+fn driver_of_a_program(tool: &Tool) -> Outcome {
+    let manifest = "component pci\n start boot\n restart always\n priority 180\n holds pci\n\
+                    component probe\n device 1af4:1042 vectors 2\ncomponent inturn\n holds control\n\
+                    component svc\n holds supervise\n";
+    let run = under(tool, manifest, &["exec"], &["inturn", "probe once", "svc list"])?;
+    run.ended_with(0)?;
+    shows(&run, &["1af4:1042, 1 BARs", "BAR 4 has", "inturn           runs"])?;
+    match run.stderr.contains("ended with status") {
+        true => Err(run.told("`probe once` is inturn's, and ended well")),
+        false => Ok(()),
+    }
+}
+
+fn pci_parked(tool: &Tool) -> Outcome {
+    let component = "component pci\n program false\n start boot\n restart always\n heartbeat none\n holds pci\n\
+                     component probe\n start boot\n restart always\n device 1af4:1042 vectors 2\n\
+                     component ether\n device 1af4:1041 vectors 3\ncomponent *";
+    let run = looked_at(tool, &["--icount"], component, &["svc top", "svc list", "ether"])?;
+    shows(&run, &["pci              parked       9      8", "probe            parked"])?;
+    run.complained_of(&[
+        "init: probe is not started: pci, which drives the bus of its device, does not run",
+        "init: ether is not started: pci, which drives the bus of its device, does not run",
+    ])
+}
+
+fn damaged_state(tool: &Tool) -> Outcome {
+    let component = "component brittle\n program trial\n start boot\n restart always\n state 4K\ncomponent *";
+    let commands =
+        ["svc kill brittle", "svc top", "svc list", "svc reset brittle", "svc list", "svc reset svc"];
+    let run = looked_at(tool, &["--icount"], component, &commands)?;
+    run.complained_of(&[
+        "its state is damaged",
+        "init: the state of brittle is emptied",
+        "svc keeps no state",
+    ])?;
+    shows(
+        &run,
+        &["brittle          parked      10      8     1", "brittle          runs        10      8     1"],
+    )
+}
+
+fn liar(tool: &Tool) -> Outcome {
+    let manifest = format!("{VICTIM}component trial\n channel echo 4K\n");
+    let commands = ["inturn", "trial liar 30", "svc list"];
+    let run = under(tool, &manifest, &["exec", "--verbose", "--icount"], &commands)?;
+    run.ended_with(0)?;
+    run.complained_of(&["init: trial has reported too often and is not believed: victim goes on"])?;
+    shows(&run, &["4 of 30 lies believed", "victim           runs         5      4"])
+}
+
+fn slow_heartbeat(tool: &Tool) -> Outcome {
+    // It is ready within its first period, which is longer than the grace; the first look comes before that.
+    let component =
+        "component late\n program trial\n start boot\n restart always\n heartbeat 3000ms\ncomponent *";
+    let run =
+        looked_at(tool, &["--icount"], component, &["svc top", "svc top", "svc top", "svc top", "svc list"])?;
+    run.ended_with(0)?;
+    shows(&run, &["late             runs         1      0"])
 }
 
 fn no_device(tool: &Tool) -> Outcome {

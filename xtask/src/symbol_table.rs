@@ -1,4 +1,4 @@
-//! Tables of the names of a program's functions, for the guest: see `init/src/symbols.rs` for what is in them.
+//! Tables of the names of a program's functions, for the guest: see `init/src/build/symbols.rs` for what is in them.
 
 use anyhow::{Context, Result};
 use object::{Object, ObjectSymbol, SymbolKind};

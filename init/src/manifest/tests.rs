@@ -2,6 +2,8 @@ use std::string::ToString;
 
 use proptest::prelude::*;
 
+use proto::start::MAX_CHANNELS;
+
 use super::*;
 
 const EXAMPLE: &str = "
@@ -119,7 +121,7 @@ fn channels_go_only_to_components_further_up_and_exist_once() {
             "line 5: there is a channel `x` already",
         ),
         ("component *\noffers x rings 4K", "line 2: `offers` cannot be said of `*`"),
-        ("component *\nheartbeat 1us", "line 2: `1us` is not within 1ms to 10000ms"),
+        ("component a\nheartbeat 1us", "line 2: `1us` is not within 1ms to 10000ms"),
     ];
     for (text, expected) in cases {
         assert_eq!(complaint(text), expected);
@@ -127,8 +129,47 @@ fn channels_go_only_to_components_further_up_and_exist_once() {
 }
 
 #[test]
+fn nothing_that_exists_once_can_be_said_of_programs_that_can_run_several_times() {
+    let refused = [
+        "program x",
+        "durable 64K",
+        "state 4K",
+        "serves x",
+        "offers x rings 4K",
+        "channel up 4K",
+        "device 1af4:1042 vectors 1",
+        "heartbeat 20ms",
+        "heartbeat none",
+        "restart always",
+        "start boot",
+        "holds pci",
+    ];
+    for line in refused {
+        let text = std::format!("component up\nholds pci\noffers up rings 4K\ncomponent *\n{line}");
+        let manifest = Manifest::parse(&text);
+        assert!(manifest.is_err_and(|complaint| complaint.line == 5), "{line}");
+    }
+    let said = "memory 2M\nstack 64K\nslots 64\ncpu 1\npriority 7\nbudget 1ms of 10ms\nholds trace\nports 0x80\n\
+                irq 3\nstart demand\nrestart never\ncalls x";
+    let text = std::format!("component up\nserves x\ncomponent *\n{said}");
+    let manifest = Manifest::parse(&text).expect("sound");
+    assert!(manifest.find(ANY).is_some_and(|any| any.subject == Subject::Any && !any.is_supervised()));
+}
+
+#[test]
+fn of_init_only_channels_can_be_said() {
+    assert_eq!(complaint("component init\nmemory 1M"), "line 2: `memory` cannot be said of `init`");
+    let manifest = Manifest::parse("component up\noffers x rings 4K\ncomponent init\nchannel x 4K");
+    assert_eq!(manifest.expect("sound").components[1].subject, Subject::Init);
+}
+
+/// A manifest with a bus and a component with this line.
+fn driver(line: &str) -> std::string::String {
+    std::format!("component bus\nholds pci\ncomponent a\n{line}")
+}
+
+#[test]
 fn a_device_has_one_driver_which_comes_after_pci() {
-    let driver = |line: &str| std::format!("component bus\nholds pci\ncomponent a\n{line}");
     let manifest = driver("device 1af4:1042 1 vectors 4");
     let device = Manifest::parse(&manifest).expect("sound").find("a").and_then(|entry| entry.device);
     assert_eq!(device, Some(Device { identity: (0x1af4, 0x1042), index: 1, vectors: 4 }));
@@ -213,4 +254,13 @@ fn only_drivers_and_holders_of_rights_to_hardware_are_told_physical_addresses() 
     for lines in ["holds pci", "holds io-control", "holds irq-control"] {
         assert_eq!(sees(&format!("component a\n{lines}")), Some(true), "{lines}");
     }
+}
+
+#[test]
+fn the_servers_of_a_component_are_those_that_it_calls() {
+    let text = "component ledger\n serves ledger\n restart always\ncomponent rng\n serves rng\n restart always\n\
+                component both\n calls ledger rng\ncomponent one\n calls rng\n";
+    let manifest = Manifest::parse(text).expect("sound");
+    let servers = |name| manifest.servers_of(manifest.place(name).expect("there")).collect::<Vec<_>>();
+    assert_eq!((servers("both"), servers("one"), servers("rng")), (vec![0, 1], vec![1], vec![]));
 }

@@ -127,8 +127,9 @@ macro_rules! interface {
                     set_foreign = 0x509 (entry: u64, kick_entry: u64) -> 0 [InvalidArgument, NotConfigured];
                     /// Enter the thread's library at its kick entry, or, while it is inside, leave word there.
                     kick = 0x50a () -> 0 [NotConfigured];
-                    /// State (0 inactive, 1 ready or running, 2 blocked, 3 out of budget), CPU, priority.
-                    status = 0x50b () -> 3 [];
+                    /// State (0 inactive, 1 ready or running, 2 blocked, 3 out of budget), CPU, priority, and 1 if it waits for the
+                    /// receiver of its message, or for the answer.
+                    status = 0x50b () -> 4 [];
                 }
                 SchedContext {
                     /// Bind to a thread: it can run. Refused before a SchedControl has configured it, and to a

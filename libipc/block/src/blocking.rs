@@ -2,10 +2,11 @@
 //!
 //! A transfer is cut into pieces that are under way together, as many as the data has room for.
 
+use channel::World;
 use proto::block::{DEPTH, Op, SECTOR, segment};
 use ring::Word;
 
-use crate::client::{Client, Failure, Geometry, World};
+use crate::client::{Client, Failure, Geometry};
 use crate::data::Data;
 use crate::requests::Request;
 
@@ -99,7 +100,7 @@ impl<'m, W: Word, O: World> Blocking<'m, W, O> {
             }
             self.client.work(&mut self.world, |answer| result = result.and(answer.result));
             if self.client.under_way() > 0 && self.client.sleep() {
-                self.world.sleep();
+                self.world.sleep(None);
             }
         }
         result

@@ -15,12 +15,12 @@
 //! What the server writes is not trusted: answers to what was not asked, or is answered already, and words without a
 //! meaning are [`Wrong`], and nothing of the rings is used until the server's next life.
 
-use channel::{End, Role, Step};
+use channel::{End, Role, Server, Step, Turn, World, Wrong};
 use proto::block::{ANSWER, COMPLETIONS, MAX_SEGMENTS, Op, RECORD, SECTOR, SUBMISSIONS, Status, properties};
 use proto::channel::HANDSHAKE_WORDS;
 use ring::index::{self, clear};
 use ring::records::{Consumer, Producer, PushError};
-use ring::{Begin, Corrupt, TooSmall, Word};
+use ring::{Begin, TooSmall, Word};
 
 use crate::requests::{Id, Refused, Request, Requests};
 
@@ -28,15 +28,6 @@ use crate::requests::{Id, Refused, Request, Requests};
 const SUSPECT: u8 = 2;
 /// One that has seen so many die is given up.
 const POISON: u8 = 3;
-
-/// What the client knows of its server: its words in `proto::life::lives`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Which life it is in, 0 before the first.
-    pub life: u32,
-    /// How many of its lives have ended by its own fault.
-    pub faults: u64,
-}
 
 /// Why a request was not carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,26 +65,6 @@ pub struct Answer {
     pub result: Result<(), Failure>,
 }
 
-/// What the server did that it must not, in a life that goes on. init is to hear of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
-pub enum Wrong {
-    /// A ring's index that cannot be.
-    Index = 1,
-    /// An answer to what it was not asked, or has answered already.
-    Id = 2,
-    /// An answer that has no meaning.
-    Status = 3,
-    /// It describes a device that there cannot be.
-    Properties = 4,
-}
-
-impl From<Corrupt> for Wrong {
-    fn from(_: Corrupt) -> Wrong {
-        Wrong::Index
-    }
-}
-
 /// The device, as the server describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
@@ -113,28 +84,6 @@ pub struct Geometry {
     pub most_cleared: u64,
     /// Segments of a request, at most.
     pub most_segments: usize,
-}
-
-/// What is to be done after a turn.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[must_use = "a server that sleeps is to be rung, and one that does wrong reported"]
-pub struct Turn {
-    /// Ring the server's bell.
-    pub ring: bool,
-    /// Report the server to init.
-    pub wrong: Option<Wrong>,
-}
-
-/// What the client needs of the world around it, for who wants it to do that by itself ([`Client::work`]).
-pub trait World {
-    /// The server's words in the page of lives.
-    fn peer(&self) -> Peer;
-    /// Rings the server's bell.
-    fn ring(&mut self);
-    /// Tells init that the server did wrong.
-    fn report(&mut self, wrong: Wrong);
-    /// Sleeps until the client's bell is rung for the channel or for lives.
-    fn sleep(&mut self);
 }
 
 /// The rings of one pairing.
@@ -200,7 +149,7 @@ impl<'m, W: Word> Client<'m, W> {
 
     /// Does what there is to do: takes answers, which go to `answer`, and sends requests. `peer` looks at the page of
     /// lives.
-    pub fn turn(&mut self, peer: impl Fn() -> Peer, mut answer: impl FnMut(Answer)) -> Turn {
+    pub fn turn(&mut self, peer: impl Fn() -> Server, mut answer: impl FnMut(Answer)) -> Turn {
         let mut turn = Turn::default();
         // A second time, if what went wrong was that the server has begun another life.
         for _ in 0..2 {
@@ -229,13 +178,8 @@ impl<'m, W: Word> Client<'m, W> {
 
     /// [`Self::turn`], with what it asks to be done.
     pub fn work(&mut self, world: &mut impl World, answer: impl FnMut(Answer)) {
-        let turn = self.turn(|| world.peer(), answer);
-        if turn.ring {
-            world.ring();
-        }
-        if let Some(wrong) = turn.wrong {
-            world.report(wrong);
-        }
+        let turn = self.turn(|| world.server(), answer);
+        world.settle(turn);
     }
 
     /// Works and sleeps until there is a server, and says what its device is. From then on the `data` Frame can be used.
@@ -245,7 +189,7 @@ impl<'m, W: Word> Client<'m, W> {
             self.work(world, &mut answer);
             match self.geometry() {
                 Some(geometry) => return geometry,
-                None if self.sleep() => world.sleep(),
+                None if self.sleep() => world.sleep(None),
                 None => {}
             }
         }
@@ -266,14 +210,14 @@ impl<'m, W: Word> Client<'m, W> {
             });
             match result {
                 Some(result) => return result,
-                None if self.sleep() => world.sleep(),
+                None if self.sleep() => world.sleep(None),
                 None => {}
             }
         }
     }
 
     /// Sees to it that server and client use the same rings.
-    fn meet(&mut self, peer: Peer, turn: &mut Turn, answer: &mut impl FnMut(Answer)) -> Result<(), Wrong> {
+    fn meet(&mut self, peer: Server, turn: &mut Turn, answer: &mut impl FnMut(Answer)) -> Result<(), Wrong> {
         match self.end.update(peer.life) {
             Step::Together | Step::Wait => Ok(()),
             Step::Begin => self.begin(peer, answer),
@@ -305,7 +249,7 @@ impl<'m, W: Word> Client<'m, W> {
         }
     }
 
-    fn begin(&mut self, peer: Peer, answer: &mut impl FnMut(Answer)) -> Result<(), Wrong> {
+    fn begin(&mut self, peer: Server, answer: &mut impl FnMut(Answer)) -> Result<(), Wrong> {
         let at_fault = peer.faults != self.faults;
         self.faults = peer.faults;
         self.alone = false;

@@ -16,10 +16,14 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+mod peer;
+
 use core::sync::atomic::AtomicU64;
 
 use proto::channel::{CLIENT, HANDSHAKE_WORDS, SERVER, pairing};
 use ring::Word;
+
+pub use peer::{Peer, Protocol, Server, Turn, Update, World, Wrong};
 
 /// Which end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use channel::{End, Role, Step};
+use channel::{End, Protocol, Role, Server, Step};
 use heapless::{Deque, Vec};
 use proto::net::properties::{FLAGS, LINK_UP, MAC, MTU, RX_CHECKSUM, TX_CHECKSUM};
 use proto::net::{
@@ -18,7 +18,9 @@ use proto::net::{
 };
 use ring::index::{Role as RingRole, clear};
 use ring::records::{Consumer, Producer, PushError};
-use ring::{Begin, Corrupt, TooSmall};
+use ring::{Begin, TooSmall};
+
+pub use channel::{Update, Wrong};
 
 use crate::data::Data;
 use crate::wire::frame::{ETHERNET, Mac};
@@ -27,28 +29,6 @@ use crate::wire::frame::{ETHERNET, Mac};
 const BUFFER: usize = RX_BUFFER;
 /// Bytes of a frame, at most.
 pub const LONGEST: usize = BUFFER - HEADROOM;
-
-/// What the server did that it must not. Who is told of it looks whether the server has begun another life, whose
-/// resetting of the rings looks the same ([`Client::update`]); if not, init is to hear of it. Until the server's next
-/// life the rings are not used any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
-pub enum Wrong {
-    /// A ring's index that cannot be.
-    Index = 1,
-    /// A buffer that it does not have.
-    Buffer = 2,
-    /// A length that does not fit into the buffer.
-    Length = 3,
-    /// Words that have no meaning.
-    Record = 4,
-}
-
-impl From<Corrupt> for Wrong {
-    fn from(_: Corrupt) -> Wrong {
-        Wrong::Index
-    }
-}
 
 /// What the server says of the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,17 +43,6 @@ pub struct Link {
     pub tx_checksum: bool,
     /// The device checks those of received ones.
     pub rx_checksum: bool,
-}
-
-/// What [`Client::update`] has found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Update {
-    /// Nothing new.
-    Same,
-    /// The server is in another life, or has none yet: ring its bell, and go on.
-    Apart,
-    /// There is a server, and all buffers were handed to it again; frames may have been lost. Ring its bell.
-    Begun,
 }
 
 /// A frame that has arrived. It keeps its buffer until [`Client::give_back`].
@@ -506,6 +475,16 @@ impl<'m> Client<'m> {
 
     fn tx_offset(&self, buffer: u16) -> usize {
         (self.receiving + usize::from(buffer)) * BUFFER
+    }
+}
+
+impl Protocol for Client<'_> {
+    fn meet(&mut self, server: Server) -> Result<Update, Wrong> {
+        self.update(server.life)
+    }
+
+    fn flush(&mut self) -> Result<bool, Wrong> {
+        Client::flush(self)
     }
 }
 

@@ -13,6 +13,7 @@
 //! writes that were answered before it was submitted.
 
 use crate::channel::HANDSHAKE_WORDS;
+use crate::codes::codes;
 
 /// Requests under way at a time.
 pub const DEPTH: usize = 256;
@@ -78,62 +79,34 @@ pub const fn segment_parts(word: u64) -> (u64, u64) {
     (word >> 20, word & 0xf_ffff)
 }
 
-/// What is asked: the low half of word 1; the high half is the number of segments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Op {
-    /// Read the sectors into the segments.
-    Read = 0,
-    /// Write them from the segments.
-    Write = 1,
-    /// Make durable what was written before. No sectors, no segments.
-    Flush = 2,
-    /// The contents of the sectors do not matter any more. No segments.
-    Discard = 3,
-    /// The sectors read as zero from now on. No segments.
-    WriteZeroes = 4,
-}
-
-impl Op {
-    /// The operation with this number.
-    pub const fn from_word(word: u32) -> Option<Op> {
-        match word {
-            0 => Some(Op::Read),
-            1 => Some(Op::Write),
-            2 => Some(Op::Flush),
-            3 => Some(Op::Discard),
-            4 => Some(Op::WriteZeroes),
-            _ => None,
-        }
+codes! {
+    /// What is asked: the low half of word 1; the high half is the number of segments.
+    Op: u32 = from_word {
+        /// Read the sectors into the segments.
+        Read = 0,
+        /// Write them from the segments.
+        Write = 1,
+        /// Make durable what was written before. No sectors, no segments.
+        Flush = 2,
+        /// The contents of the sectors do not matter any more. No segments.
+        Discard = 3,
+        /// The sectors read as zero from now on. No segments.
+        WriteZeroes = 4,
     }
 }
 
-/// How a request went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
-pub enum Status {
-    /// Done.
-    Ok = 0,
-    /// The device reports an error.
-    DeviceError = 1,
-    /// The device does not offer this operation.
-    Unsupported = 2,
-    /// The request makes no sense: sectors behind the end, segments outside the data, lengths that do not agree.
-    Invalid = 3,
-    /// The device is read-only.
-    ReadOnly = 4,
-}
-
-impl Status {
-    /// The status with this number.
-    pub const fn from_word(word: u64) -> Option<Status> {
-        match word {
-            0 => Some(Status::Ok),
-            1 => Some(Status::DeviceError),
-            2 => Some(Status::Unsupported),
-            3 => Some(Status::Invalid),
-            4 => Some(Status::ReadOnly),
-            _ => None,
-        }
+codes! {
+    /// How a request went.
+    Status: u64 = from_word {
+        /// Done.
+        Ok = 0,
+        /// The device reports an error.
+        DeviceError = 1,
+        /// The device does not offer this operation.
+        Unsupported = 2,
+        /// The request makes no sense: sectors behind the end, segments outside the data, lengths that do not agree.
+        Invalid = 3,
+        /// The device is read-only.
+        ReadOnly = 4,
     }
 }

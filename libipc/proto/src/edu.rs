@@ -3,34 +3,22 @@
 //! The device copies memory into a buffer of its own and back. Its driver passes on whatever address it is told, as a
 //! driver that has gone wrong would; so it shows what stops such a driver. All calls are answered at once.
 
-/// What is asked: the label of the message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Request {
-    /// About the driver: the words of [`about`].
-    About = 1,
-    /// Fill the driver's page with word 0, and have the device read it into its buffer.
-    Load = 2,
-    /// Have the device write the first word 1 bytes (1 to [`BUFFER`]) of its buffer to address word 0, as it sees
-    /// addresses.
-    Store = 3,
-    /// Fill the driver's page with word 0, and nothing else.
-    Fill = 4,
-    /// Have the device read word 1 bytes at address word 0 into its buffer.
-    Fetch = 5,
-}
+use crate::codes::codes;
 
-impl Request {
-    /// The request with this label.
-    pub const fn from_label(label: u32) -> Option<Request> {
-        match label {
-            1 => Some(Request::About),
-            2 => Some(Request::Load),
-            3 => Some(Request::Store),
-            4 => Some(Request::Fill),
-            5 => Some(Request::Fetch),
-            _ => None,
-        }
+codes! {
+    /// What is asked: the label of the message.
+    Request: u32 = from_label {
+        /// About the driver: the words of [`about`].
+        About = 1,
+        /// Fill the driver's page with word 0, and have the device read it into its buffer.
+        Load = 2,
+        /// Have the device write the first word 1 bytes (1 to [`BUFFER`]) of its buffer to address word 0, as it sees
+        /// addresses.
+        Store = 3,
+        /// Fill the driver's page with word 0, and nothing else.
+        Fill = 4,
+        /// Have the device read word 1 bytes at address word 0 into its buffer.
+        Fetch = 5,
     }
 }
 
@@ -61,12 +49,12 @@ pub mod about {
 /// The answer's label where all went well.
 pub const OK: u32 = 0;
 
-/// The answer's label otherwise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Refusal {
-    /// The device still copies.
-    NotNow = 1,
-    /// No such request, or no such number of bytes.
-    Malformed = 2,
+codes! {
+    /// The answer's label otherwise.
+    Refusal: u32 = from_label {
+        /// The device still copies.
+        NotNow = 1,
+        /// No such request, or no such number of bytes.
+        Malformed = 2,
+    }
 }

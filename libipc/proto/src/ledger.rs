@@ -1,9 +1,11 @@
 //! Accounts with names, and transfers between them: what `ledger` serves.
 //!
-//! Words begin behind the stamp ([`crate::once`]): word 0 here is word 2 of the message. The label of a request is a
+//! Words begin behind the stamp ([`crate::once`]): word 0 here is word 1 of the message. The label of a request is a
 //! [`Request`], that of an answer [`OK`], a [`Failure`] or a [`crate::once::Refusal`]. An account goes by the number
 //! it got when it was opened, which is never given again; a name, of at most [`MAX_NAME`] bytes, is looked up once.
 //! Names travel in the words of the IPC buffer, padded with zeros. In answers, words begin with word 0 of the message.
+
+use crate::codes::codes;
 
 /// Bytes of a name, at most; at least one. UTF-8 without control characters.
 pub const MAX_NAME: usize = 32;
@@ -14,50 +16,33 @@ pub const PAGE: usize = 16;
 /// Words of a transfer in such an answer: from, to, amount.
 pub const TRANSFER_WORDS: usize = 3;
 
-/// What is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Request {
-    /// Open an account: a first deposit (word 0) and a name of word 1's number of bytes. Answer: its number.
-    Open = 1,
-    /// Close account word 0, which is empty.
-    Close = 2,
-    /// Move from account word 0 to account word 1 the amount in word 2, which is not 0. Answer: the transfer's number,
-    /// counted from 0, and what is left in the first account.
-    Transfer = 3,
-    /// What is in account word 0. Only looks, as all that follow.
-    Balance = 4,
-    /// The account with a name of word 0's number of bytes. Answer: its number, and what is in it.
-    Find = 5,
-    /// Transfers from number word 0 on. Answer: how many come, the number of the first (later than asked for, if that
-    /// is forgotten), and how many there have been; in the buffer [`TRANSFER_WORDS`] for each.
-    History = 6,
-    /// The first account in place word 0 or behind. Answer: number, contents, the place behind it, bytes of its name;
-    /// the name in the buffer. [`Failure::NoSuchAccount`]: there are no more.
-    Account = 7,
-    /// Everything: what has been deposited, what is in all accounts together, how many there are, and how many
-    /// transfers there have been.
-    Totals = 8,
+codes! {
+    /// What is asked.
+    Request: u32 = from_label {
+        /// Open an account: a first deposit (word 0) and a name of word 1's number of bytes. Answer: its number.
+        Open = 1,
+        /// Close account word 0, which is empty.
+        Close = 2,
+        /// Move from account word 0 to account word 1 the amount in word 2, which is not 0. Answer: the transfer's number,
+        /// counted from 0, and what is left in the first account.
+        Transfer = 3,
+        /// What is in account word 0. Only looks, as all that follow.
+        Balance = 4,
+        /// The account with a name of word 0's number of bytes. Answer: its number, and what is in it.
+        Find = 5,
+        /// Transfers from number word 0 on. Answer: how many come, the number of the first (later than asked for, if that
+        /// is forgotten), and how many there have been; in the buffer [`TRANSFER_WORDS`] for each.
+        History = 6,
+        /// The first account in place word 0 or behind. Answer: number, contents, the place behind it, bytes of its name;
+        /// the name in the buffer. [`Failure::NoSuchAccount`]: there are no more.
+        Account = 7,
+        /// Everything: what has been deposited, what is in all accounts together, how many there are, and how many
+        /// transfers there have been.
+        Totals = 8,
+    }
 }
 
 impl Request {
-    /// Every request.
-    pub const ALL: [Request; 8] = [
-        Request::Open,
-        Request::Close,
-        Request::Transfer,
-        Request::Balance,
-        Request::Find,
-        Request::History,
-        Request::Account,
-        Request::Totals,
-    ];
-
-    /// The request with this label.
-    pub fn from_label(label: u32) -> Option<Request> {
-        Request::ALL.into_iter().find(|each| *each as u32 == label)
-    }
-
     /// Whether it changes nothing.
     pub const fn only_looks(self) -> bool {
         !matches!(self, Request::Open | Request::Close | Request::Transfer)
@@ -67,62 +52,27 @@ impl Request {
 /// The label of an answer where all went well.
 pub const OK: u32 = 0;
 
-/// The label of an answer otherwise. Nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Failure {
-    /// No such request, or words that make no sense in it.
-    Malformed = 1,
-    /// It is no name: empty, too long, not UTF-8, or with control characters.
-    BadName = 2,
-    /// Another account has the name.
-    NameTaken = 3,
-    /// There is no such account.
-    NoSuchAccount = 4,
-    /// There are as many accounts as there can be: close one first.
-    TooManyAccounts = 5,
-    /// There is something in the account.
-    NotEmpty = 6,
-    /// Both accounts are the same.
-    SameAccount = 7,
-    /// The account has less than that.
-    NotEnough = 8,
-    /// There cannot be so much in all accounts together.
-    TooMuch = 9,
-}
-
-impl Failure {
-    /// Every failure.
-    pub const ALL: [Failure; 9] = [
-        Failure::Malformed,
-        Failure::BadName,
-        Failure::NameTaken,
-        Failure::NoSuchAccount,
-        Failure::TooManyAccounts,
-        Failure::NotEmpty,
-        Failure::SameAccount,
-        Failure::NotEnough,
-        Failure::TooMuch,
-    ];
-
-    /// The failure with this label.
-    pub fn from_label(label: u32) -> Option<Failure> {
-        Failure::ALL.into_iter().find(|each| *each as u32 == label)
-    }
-
-    /// In words.
-    pub const fn meaning(self) -> &'static str {
-        match self {
-            Failure::Malformed => "the request makes no sense",
-            Failure::BadName => "it is no name for an account",
-            Failure::NameTaken => "another account has the name",
-            Failure::NoSuchAccount => "there is no such account",
-            Failure::TooManyAccounts => "there are as many accounts as there can be",
-            Failure::NotEmpty => "there is something in the account",
-            Failure::SameAccount => "both accounts are the same",
-            Failure::NotEnough => "the account has less than that",
-            Failure::TooMuch => "there cannot be so much in all accounts together",
-        }
+codes! {
+    /// The label of an answer otherwise. Nothing was changed.
+    Failure: u32 = from_label, meaning {
+        /// No such request, or words that make no sense in it.
+        Malformed = 1 => "the request makes no sense",
+        /// It is no name: empty, too long, not UTF-8, or with control characters.
+        BadName = 2 => "it is no name for an account",
+        /// Another account has the name.
+        NameTaken = 3 => "another account has the name",
+        /// There is no such account.
+        NoSuchAccount = 4 => "there is no such account",
+        /// There are as many accounts as there can be: close one first.
+        TooManyAccounts = 5 => "there are as many accounts as there can be",
+        /// There is something in the account.
+        NotEmpty = 6 => "there is something in the account",
+        /// Both accounts are the same.
+        SameAccount = 7 => "both accounts are the same",
+        /// The account has less than that.
+        NotEnough = 8 => "the account has less than that",
+        /// There cannot be so much in all accounts together.
+        TooMuch = 9 => "there cannot be so much in all accounts together",
     }
 }
 

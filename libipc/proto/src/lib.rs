@@ -4,6 +4,7 @@
 
 pub mod block;
 pub mod channel;
+mod codes;
 pub mod component;
 pub mod control;
 pub mod edu;
@@ -13,6 +14,8 @@ pub mod life;
 pub mod net;
 pub mod once;
 pub mod pci;
+pub mod principal;
+pub mod requests;
 pub mod rng;
 pub mod start;
 pub mod stream;

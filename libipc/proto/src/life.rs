@@ -9,6 +9,9 @@
 //! | status | its component | init |
 //! | lives | init | all components |
 
+use crate::codes::codes;
+use crate::requests::Word;
+
 /// Words of a page.
 pub const WORDS: usize = 512;
 
@@ -62,40 +65,28 @@ pub mod lives {
     pub const STRIDE: usize = 2;
 }
 
-/// What a component can be told to do to itself, so that its recovery can be tested.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
-pub enum Injection {
-    /// Be killed here: asks init for it.
-    Kill = 1,
-    /// Touch memory that is not there.
-    Fault = 2,
-    /// Stop answering, and spin.
-    Hang = 3,
-    /// Write nonsense into its rings.
-    Corrupt = 4,
-    /// Panic.
-    Panic = 5,
-}
-
-impl Injection {
-    /// Every injection.
-    pub const ALL: [Injection; 5] =
-        [Injection::Kill, Injection::Fault, Injection::Hang, Injection::Corrupt, Injection::Panic];
-
-    /// The injection with this number.
-    pub fn from_word(word: u64) -> Option<Injection> {
-        Injection::ALL.into_iter().find(|each| *each as u64 == word)
+impl Word for Injection {
+    fn to_word(self) -> u64 {
+        self as u64
     }
 
-    /// Its name on command lines.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Injection::Kill => "kill",
-            Injection::Fault => "fault",
-            Injection::Hang => "hang",
-            Injection::Corrupt => "corrupt",
-            Injection::Panic => "panic",
-        }
+    fn from_word(word: u64) -> Option<Injection> {
+        Injection::from_word(word)
+    }
+}
+
+codes! {
+    /// What a component can be told to do to itself, so that its recovery can be tested.
+    Injection: u64 = from_word, name {
+        /// Be killed here: asks init for it.
+        Kill = 1 => "kill",
+        /// Touch memory that is not there.
+        Fault = 2 => "fault",
+        /// Stop answering, and spin.
+        Hang = 3 => "hang",
+        /// Write nonsense into its rings.
+        Corrupt = 4 => "corrupt",
+        /// Panic.
+        Panic = 5 => "panic",
     }
 }

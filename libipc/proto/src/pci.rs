@@ -8,6 +8,8 @@
 //! The table is the Frame `pci-table` (8 pages), the orders are the Frame `pci-orders` (4 pages, read-only for `pci`).
 //! Function n has the words from n times [`table::STRIDE`] or [`orders::STRIDE`] on, behind the header of as many.
 
+use crate::codes::codes;
+
 /// Names of capabilities that `pci` has beside those of every component.
 pub mod names {
     /// The Frame with configuration space (ECAM), from the first bus on; missing where the machine has none.
@@ -95,49 +97,26 @@ pub mod orders {
     pub const MESSAGES: usize = 4;
 }
 
-/// What init wants a function to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
-pub enum Wanted {
-    /// Stopped: no bus mastering, no interrupts, and reset (by FLR, or as VirtIO has it), so that it has forgotten
-    /// every address it was given.
-    Off = 1,
-    /// Reset as by `Off`, then: registers decoded, MSI-X vectors set up and unmasked, bus mastering on. A function that
-    /// was on, and resets itself as VirtIO has it, masters the bus meanwhile, with nothing to do there.
-    On = 2,
-}
-
-impl Wanted {
-    /// What has this number.
-    pub const fn from_word(word: u64) -> Option<Wanted> {
-        match word {
-            1 => Some(Wanted::Off),
-            2 => Some(Wanted::On),
-            _ => None,
-        }
+codes! {
+    /// What init wants a function to be.
+    Wanted: u64 = from_word {
+        /// Stopped: no bus mastering, no interrupts, and reset (by FLR, or as VirtIO has it), so that it has forgotten
+        /// every address it was given.
+        Off = 1,
+        /// Reset as by `Off`, then: registers decoded, MSI-X vectors set up and unmasked, bus mastering on. A function that
+        /// was on, and resets itself as VirtIO has it, masters the bus meanwhile, with nothing to do there.
+        On = 2,
     }
 }
 
-/// How an order went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
-pub enum Outcome {
-    /// It is so.
-    Done = 1,
-    /// It could not be stopped for certain: what it could reach must not be used for anything else.
-    NotStopped = 2,
-    /// It does not have what the order asks for.
-    Refused = 3,
-}
-
-impl Outcome {
-    /// The outcome with this number.
-    pub const fn from_word(word: u64) -> Option<Outcome> {
-        match word {
-            1 => Some(Outcome::Done),
-            2 => Some(Outcome::NotStopped),
-            3 => Some(Outcome::Refused),
-            _ => None,
-        }
+codes! {
+    /// How an order went.
+    Outcome: u64 = from_word {
+        /// It is so.
+        Done = 1,
+        /// It could not be stopped for certain: what it could reach must not be used for anything else.
+        NotStopped = 2,
+        /// It does not have what the order asks for.
+        Refused = 3,
     }
 }

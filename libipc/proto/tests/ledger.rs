@@ -24,13 +24,17 @@ fn labels_are_what_they_were() {
     let refusals: Vec<_> = Refusal::ALL.iter().map(|each| (format!("{each:?}"), *each as u32)).collect();
     let expected = [
         "NoStamp",
-        "NoSuchLane",
-        "TooManyClients",
-        "OldEpoch",
+        "TooManyLanes",
+        "NoSuchSlot",
+        "OldGeneration",
         "OldNumber",
         "NumberAhead",
         "Poison",
         "TooLarge",
+        "HalfDone",
+        "NoPrincipal",
+        "Banned",
+        "TryAgain",
     ];
     let from = 0xffff_ff00..;
     assert_eq!(
@@ -47,7 +51,7 @@ fn every_label_names_what_it_is_the_label_of_and_no_two_agree() {
         let failure = Failure::from_label(label).map(|each| each as u32);
         assert_eq!(failure, (1..=9).contains(&label).then_some(label));
         let refusal = Refusal::from_label(label).map(|each| each as u32);
-        assert_eq!(refusal, (0xffff_ff00..0xffff_ff08).contains(&label).then_some(label));
+        assert_eq!(refusal, (0xffff_ff00..0xffff_ff0c).contains(&label).then_some(label));
     }
     assert_eq!(OK, 0);
 }
@@ -60,10 +64,11 @@ fn what_only_looks_is_told_from_what_changes() {
 }
 
 #[test]
-fn a_stamp_is_two_words() {
-    let stamp = Stamp { epoch: 3, lane: 5, number: 0x1234 };
-    assert_eq!(stamp.words(), [0x3_0000_0005, 0x1234]);
-    assert_eq!(Stamp::from_words(stamp.words()), Some(stamp));
+fn a_stamp_is_a_word() {
+    let stamp = Stamp { lane: 5, number: 0x1234 };
+    assert_eq!(stamp.word(), 0x0005_0000_0000_1234);
+    assert_eq!(Stamp::from_word(stamp.word()), Some(stamp));
+    assert_eq!(Stamp::from_word(5 << 48), None);
 }
 
 #[test]

@@ -49,9 +49,10 @@ pub struct Caller<L> {
 }
 
 impl<L: Link> Caller<L> {
-    /// A lane of a client in life `life`, none of whose requests have been made. Each lane of a client is one caller.
-    pub fn new(link: L, life: u32, lane: u32) -> Caller<L> {
-        Caller { link, stamp: Stamp { epoch: life, lane, number: 1 }, unanswered: None, repeats: 0 }
+    /// A lane of a client in its present generation, none of whose requests have been made. Each lane of a client is one
+    /// caller.
+    pub fn new(link: L, lane: u16) -> Caller<L> {
+        Caller { link, stamp: Stamp { lane, number: 1 }, unanswered: None, repeats: 0 }
     }
 
     /// A request that takes effect exactly once. `extra` are its words beside those in registers.
@@ -104,7 +105,7 @@ impl<L: Link> Caller<L> {
 
     fn stamped(&self, label: u32, words: &[u64]) -> Message {
         let mut message = Message::new(label);
-        let stamped = self.stamp.words().into_iter().chain(words.iter().copied());
+        let stamped = core::iter::once(self.stamp.word()).chain(words.iter().copied());
         for (place, word) in message.words.iter_mut().zip(stamped) {
             *place = word;
         }

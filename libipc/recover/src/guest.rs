@@ -6,6 +6,7 @@ use abi::{CPtr, Error};
 use ipc::serve::Serve;
 use ipc::{Message, Received};
 use proto::life::bell;
+use proto::principal::{Principal, durable_name};
 use rt::alloc::AllocError;
 use rt::{env, life, memory};
 
@@ -74,6 +75,11 @@ pub fn open<S: Service>(layout: Layout, service: S) -> Result<Server<Words, S>, 
     Ok(Server::open(state()?, layout, this_life(), service)?)
 }
 
+/// Returns the generation of a slot's holder, where the slot is a component's.
+fn generation(slot: u16) -> Option<u64> {
+    Principal::place(slot).map(|place| u64::from(life::life_of(usize::from(place))))
+}
+
 /// Serves the endpoint that the manifest calls `name`, as long as the component lives: one transaction for each
 /// request, answered when it is committed.
 pub fn serve<S: Service>(name: &str, server: &mut Server<Words, S>) -> NoService {
@@ -90,6 +96,7 @@ pub fn serve_then<S: Service>(
     if let Err(error) = life::bind_bell() {
         return NoService::Alloc(error);
     }
+    server.sweep(generation);
     life::ready();
     NoService::Kernel(ipc::serve::serve(env::required(name), &mut Loop { server, then }))
 }
@@ -115,6 +122,9 @@ impl<S: Service, T: FnMut(&View<Words>)> Serve for Loop<'_, S, T> {
     fn notified(&mut self, bits: u64) {
         if bits & 1 << bell::ORDERS != 0 {
             life::beat();
+        }
+        if bits & 1 << bell::LIVES != 0 {
+            self.server.sweep(generation);
         }
     }
 }
@@ -146,10 +156,16 @@ impl Link for Endpoint {
 }
 
 /// A lane to the server that the manifest calls `name`. Each thread has its own.
-pub fn caller(name: &str, lane: u32) -> Result<Caller<Endpoint>, NoService> {
+pub fn caller(name: &str, lane: u16) -> Result<Caller<Endpoint>, NoService> {
     let endpoint = env::capability(name).ok_or(NoService::NoEndpoint)?;
     if !life::is_supervised() {
         return Err(NoService::NotSupervised);
     }
-    Ok(Caller::new(Endpoint(endpoint), env::life(), lane))
+    Ok(Caller::new(Endpoint(endpoint), lane))
+}
+
+/// The way to the server that the manifest calls `name`, for what this component asks in the name of its state Frame
+/// ([`crate::relay`]): the other server knows it over all of its lives.
+pub fn durable_link(name: &str) -> Result<Endpoint, NoService> {
+    durable_name(name).as_deref().and_then(env::capability).map(Endpoint).ok_or(NoService::NoEndpoint)
 }

@@ -6,10 +6,11 @@
 use heapless::Vec;
 use ipc::Message;
 use proto::once::{Refusal, STAMP_WORDS, Stamp};
+use proto::principal::Principal;
 
 use crate::Memory;
 use crate::intent::{self, Intent};
-use crate::sessions::{Bounds, Known, Sessions, Ticket};
+use crate::sessions::{Bounds, Glance, Known, Sessions, Ticket};
 use crate::state::{BadState, FIRST, JournalFull, Shape, State};
 
 /// Words of a message beside those in registers, at most.
@@ -37,13 +38,22 @@ impl Request<'_> {
     /// Its register words behind the stamp.
     #[inline]
     pub fn words(&self) -> [u64; 8 - STAMP_WORDS] {
-        let [_, _, words @ ..] = self.message.words;
+        let [_, words @ ..] = self.message.words;
         words
     }
 
     fn stamp(&self) -> Option<Stamp> {
-        let [place, number, ..] = self.message.words;
-        Stamp::from_words([place, number])
+        let [stamp, ..] = self.message.words;
+        Stamp::from_word(stamp)
+    }
+
+    /// Returns what tells this request from others of its client but for the stamp. A client that has two requests agree
+    /// in it deceives itself only.
+    #[inline]
+    fn print(&self) -> u64 {
+        let start = u64::from(self.message.label()) << 8;
+        let words = self.words().into_iter().chain(self.extra.iter().copied());
+        words.fold(start, |print, word| print.rotate_left(9) ^ word)
     }
 }
 
@@ -52,6 +62,7 @@ impl Request<'_> {
 pub struct View<'s, M> {
     state: &'s State<M>,
     first: usize,
+    scratch: usize,
 }
 
 impl<M: Memory> View<'_, M> {
@@ -63,13 +74,23 @@ impl<M: Memory> View<'_, M> {
     pub fn get(&self, at: usize) -> u64 {
         self.state.word(self.first + at)
     }
+
+    /// What a word of the scratch memory holds.
+    ///
+    /// # Panics
+    /// If there is no such word, as a slice does.
+    #[inline]
+    pub fn scratch(&self, at: usize) -> u64 {
+        self.state.word(self.scratch + at)
+    }
 }
 
 /// The words of state that are the service's own, to change in a transaction.
 #[derive(Debug)]
 pub struct Work<'s, M> {
-    pub(crate) state: &'s mut State<M>,
-    pub(crate) first: usize,
+    state: &'s mut State<M>,
+    first: usize,
+    scratch: usize,
 }
 
 impl<M: Memory> Work<'_, M> {
@@ -91,11 +112,49 @@ impl<M: Memory> Work<'_, M> {
         self.state.set(self.first + at, value)
     }
 
+    /// What a word of the scratch memory holds.
+    ///
+    /// # Panics
+    /// If there is no such word, as a slice does.
+    #[inline]
+    pub fn scratch(&self, at: usize) -> u64 {
+        self.state.word(self.scratch + at)
+    }
+
+    /// Writes a word of the scratch memory: at once, without the journal, and not taken back if the transaction is. So
+    /// what is written must mean nothing before a word of the state says so ([`Layout::scratch`]).
+    ///
+    /// # Panics
+    /// If there is no such word, as a slice does.
+    #[inline]
+    pub fn write_scratch(&mut self, at: usize, value: u64) {
+        self.state.set_now(self.scratch + at, value);
+    }
+
     /// The same words, to look at.
     #[inline]
     pub fn view(&self) -> View<'_, M> {
-        View { state: self.state, first: self.first }
+        View { state: self.state, first: self.first, scratch: self.scratch }
     }
+}
+
+/// Whether a request can be served now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// All that it needs is in memory.
+    Now,
+    /// Something is missing, and the service has taken note of what. The request is answered with
+    /// [`Refusal::TryAgain`]; its client asks again when readiness is signalled ([`crate::readiness`]).
+    Later,
+}
+
+/// Whether a service has forgotten a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retired {
+    /// It keeps nothing for it any more.
+    Whole,
+    /// There is more, for another transaction.
+    Partly,
 }
 
 /// What a server does, without anything about how it survives.
@@ -114,6 +173,18 @@ pub trait Service {
     /// `proto::once::FIRST_REFUSAL`. It keeps nothing elsewhere that a new life would miss.
     fn work<M: Memory>(&self, words: &mut Work<M>, request: &Request) -> Result<Message, JournalFull>;
 
+    /// Says whether a request can be served from memory alone: neither [`Self::look`] nor [`Self::work`] waits for
+    /// anything. What is missing it notes outside of the state, as a new life is asked again.
+    fn prepare<M: Memory>(&self, _words: &View<M>, _request: &Request) -> Ready {
+        Ready::Now
+    }
+
+    /// Forgets what it keeps for the holder of a slot, who is gone: all of it or, where that is more than a transaction
+    /// holds, a part.
+    fn retire<M: Memory>(&self, _words: &mut Work<M>, _slot: u16) -> Result<Retired, JournalFull> {
+        Ok(Retired::Whole)
+    }
+
     /// Changes words of another version into the present one's: `Ok(false)` if it does not know that version.
     fn upgrade<M: Memory>(&self, _from: u64, _words: &mut Work<M>) -> Result<bool, JournalFull> {
         Ok(false)
@@ -129,14 +200,26 @@ pub struct Layout {
     pub bounds: Bounds,
     /// Words of its own.
     pub words: u32,
+    /// Words of scratch memory behind them: written without the journal, for what is too large for it. What lies there
+    /// counts up to where a word of the state says, such as a log's length; the lane's number and that word change in
+    /// one transaction.
+    pub scratch: u32,
+    /// Other servers that it asks ([`crate::relay`]).
+    pub others: u32,
 }
 
 impl Layout {
+    /// The layout of a server without scratch memory, which asks no others.
+    pub const fn new(journal: u32, bounds: Bounds, words: u32) -> Layout {
+        Layout { journal, bounds, words, scratch: 0, others: 0 }
+    }
+
     /// As the state is divided: the sessions first.
     pub const fn shape(self) -> Shape {
-        // Beside what the service changes: the lane's number, what it asks, or the taking on of a client.
-        let journal = self.journal as usize + 1 + intent::JOURNAL + self.bounds.journal();
-        Shape { journal: journal as u32, words: (self.own() - FIRST) as u32 + self.words }
+        // Beside what the service changes: what the answer does, and the end of what was asked.
+        let with_service = self.journal + Bounds::ANSWER_JOURNAL + intent::JOURNAL;
+        let journal = if with_service < Bounds::JOURNAL { Bounds::JOURNAL } else { with_service };
+        Shape { journal, words: (self.own() - FIRST) as u32 + self.words + self.scratch }
     }
 
     /// log2 of the bytes of a Frame that holds it.
@@ -145,8 +228,16 @@ impl Layout {
         if bytes < 4096 { 12 } else { bytes.ilog2() }
     }
 
+    const fn asked(self) -> usize {
+        FIRST + self.bounds.words()
+    }
+
     const fn own(self) -> usize {
-        FIRST + self.bounds.words() + intent::WORDS
+        self.asked() + intent::words(self.others)
+    }
+
+    const fn first_of_scratch(self) -> usize {
+        self.own() + self.words as usize
     }
 }
 
@@ -168,22 +259,18 @@ pub struct Server<M, S> {
     pub(crate) state: State<M>,
     pub(crate) sessions: Sessions,
     pub(crate) intent: Intent,
-    pub(crate) own: usize,
-    pub(crate) life: u32,
+    pub(crate) layout: Layout,
     pub(crate) service: S,
 }
 
 impl<M: Memory, S: Service> Server<M, S> {
     /// The server whose state lies in `memory`, which is all zero in its first life.
     pub fn open(memory: M, layout: Layout, life: Life, service: S) -> Result<Server<M, S>, BadState> {
-        let own = layout.own();
-        let upgrade = |from, state: &mut State<M>| service.upgrade(from, &mut Work { state, first: own });
+        let upgrade = |from, state: &mut State<M>| service.upgrade(from, &mut words(state, layout));
         let mut state = State::open(memory, layout.shape(), S::VERSION, life.number, upgrade)?;
-        // Two words at most: a layout whose journal holds less is none.
-        let sessions = Sessions::open(&mut state, FIRST, layout.bounds, life.faults)
-            .map_err(|JournalFull| BadState::OtherShape)?;
-        let intent = Intent { first: FIRST + layout.bounds.words() };
-        Ok(Server { state, sessions, intent, own, life: life.number, service })
+        let sessions = Sessions::open(&mut state, FIRST, layout.bounds, life.faults)?;
+        let intent = Intent { first: layout.asked(), others: layout.others };
+        Ok(Server { state, sessions, intent, layout, service })
     }
 
     /// The service.
@@ -192,15 +279,29 @@ impl<M: Memory, S: Service> Server<M, S> {
     }
 
     /// The service's own words.
+    #[inline]
     pub fn view(&self) -> View<'_, M> {
-        View { state: &self.state, first: self.own }
+        View { state: &self.state, first: self.layout.own(), scratch: self.layout.first_of_scratch() }
     }
 
-    /// Forgets a client that is known not to come again.
-    pub fn forget(&mut self, badge: u64) {
-        // One word: it always fits.
-        let _ = self.sessions.forget(&mut self.state, badge);
-        self.state.commit();
+    /// Returns true if another server is asked something and has not answered.
+    pub(crate) fn is_asking(&self) -> bool {
+        self.intent.under_way(&self.state).is_some()
+    }
+
+    /// Forgets the clients that are gone: `current` says which generation a slot's holder is of, where that is known. To
+    /// be done at the beginning of each life, and when the bell says that lives have changed. A client that has a
+    /// successor and is not forgotten so is forgotten at the successor's first request.
+    pub fn sweep(&mut self, mut current: impl FnMut(u16) -> Option<u64>) {
+        for slot in 0..self.layout.bounds.slots.min(1 << 16) as u16 {
+            let kept = self.sessions.generation(&self.state, slot);
+            if kept != 0
+                && let Some(generation) = current(slot).filter(|current| *current > kept)
+            {
+                // One that cannot be forgotten now is forgotten at its successor's first request.
+                let _ = self.hand_over(Principal { slot, generation });
+            }
+        }
     }
 
     /// Serves one request: a transaction of its own. The answer may be released; `extra` is part of it.
@@ -222,16 +323,36 @@ impl<M: Memory, S: Service> Server<M, S> {
 
     /// Answers a request that only looks. It is marked as in service, so that it can be poison, too.
     fn look(&mut self, request: &Request, extra: &mut Extra) -> Message {
-        let ticket = self.sessions.ticket_of_look(&self.state, request.badge, request.stamp());
-        if self.sessions.is_poison(&self.state, ticket) {
-            // One word: it always fits. The number is not used, so the lane's next look is another one.
-            let _ = self.sessions.acquit(&mut self.state, ticket);
-            self.state.commit();
-            return refuse(Refusal::Poison);
+        let print = request.print();
+        let mut known = self.sessions.known_look(&self.state, request.badge, print);
+        if known == Known::NewHolder {
+            if let Err(refusal) = self.hand_over_to(request.badge) {
+                return refuse(refusal);
+            }
+            known = self.sessions.known_look(&self.state, request.badge, print);
         }
-        self.sessions.begin(&mut self.state, ticket);
-        let answer = self.service.look(&self.view(), request, extra);
+        match known {
+            Known::New(glance) if self.sessions.is_poison_look(&self.state, glance) => {
+                refuse(Refusal::Poison)
+            }
+            Known::New(glance) => self.look_at(request, glance, extra),
+            Known::Answered(answer) => answer,
+            Known::Refused(refusal) => refuse(refusal),
+            // A look needs no lane, and its client's slot was just handed over.
+            Known::NewHolder | Known::NewLane => refuse(Refusal::NoSuchSlot),
+        }
+    }
+
+    #[inline]
+    fn look_at(&mut self, request: &Request, glance: Glance, extra: &mut Extra) -> Message {
+        self.sessions.begin_look(&mut self.state, glance);
+        let answer = match self.service.prepare(&self.view(), request) {
+            Ready::Now => self.service.look(&self.view(), request, extra),
+            Ready::Later => refuse(Refusal::TryAgain),
+        };
         self.sessions.end(&mut self.state);
+        // Two words at most, in an empty journal.
+        let _ = self.sessions.acquit_look(&mut self.state, glance);
         answer
     }
 
@@ -286,11 +407,11 @@ impl<M: Memory, S: Service> Server<M, S> {
     /// Serves a request within a transaction that others belong to; `None` if it needs one of its own.
     fn serve_among(&mut self, request: &Request) -> Option<Message> {
         let Some(stamp) = request.stamp() else { return Some(refuse(Refusal::NoStamp)) };
-        let ticket = match self.sessions.look(&self.state, request.badge, stamp) {
+        let ticket = match self.sessions.known(&self.state, request.badge, stamp) {
             Known::New(ticket) if !self.sessions.is_poison(&self.state, ticket) => ticket,
             Known::Answered(answer) => return Some(answer),
             Known::Refused(refusal) => return Some(refuse(refusal)),
-            Known::New(_) | Known::Stranger => return None,
+            Known::New(_) | Known::NewHolder | Known::NewLane => return None,
         };
         let before = self.state.position();
         let answer = self.work(request, ticket);
@@ -300,32 +421,57 @@ impl<M: Memory, S: Service> Server<M, S> {
         answer.ok()
     }
 
-    /// Whether a request is to be served; otherwise its answer. Takes on its client.
+    /// Whether a request is to be served; otherwise its answer. Takes on its client and its lane.
     pub(crate) fn known(&mut self, request: &Request) -> Result<Ticket, Message> {
         let stamp = request.stamp().ok_or(refuse(Refusal::NoStamp))?;
-        let mut known = self.sessions.look(&self.state, request.badge, stamp);
-        if known == Known::Stranger {
-            self.take_on(request.badge, stamp).map_err(refuse)?;
-            known = self.sessions.look(&self.state, request.badge, stamp);
+        // What is not known now, its client and its lane, is known afterwards.
+        for _ in 0..3 {
+            match self.sessions.known(&self.state, request.badge, stamp) {
+                Known::New(ticket) => return Ok(ticket),
+                Known::Answered(answer) => return Err(answer),
+                Known::Refused(refusal) => return Err(refuse(refusal)),
+                Known::NewHolder => self.hand_over_to(request.badge).map_err(refuse)?,
+                Known::NewLane => self.take_lane(request.badge, stamp.lane).map_err(refuse)?,
+            }
         }
-        match known {
-            Known::New(ticket) => Ok(ticket),
-            Known::Answered(answer) => Err(answer),
-            Known::Refused(refusal) => Err(refuse(refusal)),
-            // It was just taken on.
-            Known::Stranger => Err(refuse(Refusal::TooManyClients)),
-        }
+        Err(refuse(Refusal::NoSuchSlot))
     }
 
-    fn take_on(&mut self, badge: u64, stamp: Stamp) -> Result<(), Refusal> {
+    fn take_lane(&mut self, badge: u64, lane: u16) -> Result<(), Refusal> {
+        let principal = Principal::from_badge(badge).ok_or(Refusal::NoPrincipal)?;
+        // One word, in an empty journal.
+        self.sessions.take_lane(&mut self.state, principal.slot, lane).unwrap_or(Err(Refusal::TooManyLanes))
+    }
+
+    fn hand_over_to(&mut self, badge: u64) -> Result<(), Refusal> {
+        self.hand_over(Principal::from_badge(badge).ok_or(Refusal::NoPrincipal)?)
+    }
+
+    /// Lets a slot have another holder, and forgets what is kept for the former one.
+    fn hand_over(&mut self, principal: Principal) -> Result<(), Refusal> {
+        if self.is_asking() {
+            // It is asked for a client of today: the answer must find everything as it was.
+            return Err(Refusal::TryAgain);
+        }
+        if self.sessions.generation(&self.state, principal.slot) != 0 {
+            while self.retire(principal.slot)? == Retired::Partly {}
+        }
+        // At most as many words as the journal has (`Layout::shape`).
+        self.sessions
+            .hand_over(&mut self.state, principal.slot, principal.generation)
+            .map_err(|JournalFull| Refusal::NoSuchSlot)
+    }
+
+    /// Has the service forget a part of what it keeps for a client: a transaction.
+    fn retire(&mut self, slot: u16) -> Result<Retired, Refusal> {
         let before = self.state.position();
-        let taken = self.sessions.take_on(&mut self.state, badge, stamp);
-        if taken.is_err() {
+        let retired = self.service.retire(&mut words(&mut self.state, self.layout), slot);
+        if retired.is_err() {
             self.state.undo_to(before);
         }
         self.state.commit();
-        // The journal has room for it (`Layout::shape`).
-        taken.unwrap_or(Err(Refusal::TooLarge))
+        // A service that changes more than it said keeps the slot closed: nobody gets what was another's.
+        retired.map_err(|JournalFull| Refusal::NoSuchSlot)
     }
 
     fn serve_alone(&mut self, request: &Request, ticket: Ticket) -> Message {
@@ -338,9 +484,12 @@ impl<M: Memory, S: Service> Server<M, S> {
 
     fn work(&mut self, request: &Request, ticket: Ticket) -> Result<Message, JournalFull> {
         self.sessions.begin(&mut self.state, ticket);
-        let answer = self.service.work(&mut Work { state: &mut self.state, first: self.own }, request);
+        let answer = match self.service.prepare(&self.view(), request) {
+            Ready::Now => self.service.work(&mut words(&mut self.state, self.layout), request).map(Some),
+            Ready::Later => Ok(None),
+        };
         self.sessions.end(&mut self.state);
-        let answer = answer?;
+        let Some(answer) = answer? else { return Ok(refuse(Refusal::TryAgain)) };
         self.sessions.answer(&mut self.state, ticket, &answer)?;
         Ok(answer)
     }
@@ -349,9 +498,14 @@ impl<M: Memory, S: Service> Server<M, S> {
     pub(crate) fn refuse_for_good(&mut self, ticket: Ticket, refusal: Refusal) -> Message {
         let answer = refuse(refusal);
         // One word, and nothing else is in the transaction: it always fits.
-        let _ = self.sessions.answer(&mut self.state, ticket, &answer);
+        let _ = self.sessions.refuse(&mut self.state, ticket, &answer);
         answer
     }
+}
+
+/// The service's own words of a state, to change.
+pub(crate) fn words<M>(state: &mut State<M>, layout: Layout) -> Work<'_, M> {
+    Work { state, first: layout.own(), scratch: layout.first_of_scratch() }
 }
 
 pub(crate) fn refuse(refusal: Refusal) -> Message {

@@ -5,6 +5,7 @@ mod tally;
 
 use ipc::Message;
 use proto::once::Stamp;
+use proto::principal::Principal;
 use recover::mortal::Mortal;
 use recover::server::Life;
 use recover::{Extra, Request, Server};
@@ -36,8 +37,9 @@ fn the_page_shows_this_test() {
 }
 
 fn request(number: u64, label: u32, words: [u64; 2]) -> Request<'static> {
-    let [place, number] = Stamp { epoch: 1, lane: 0, number }.words();
-    Request { badge: 1, message: Message::of(label, [place, number, words[0], words[1]]), extra: &[] }
+    let badge = Principal { slot: 1, generation: 1 }.badge();
+    let stamp = Stamp { lane: 0, number }.word();
+    Request { badge, message: Message::of(label, [stamp, words[0], words[1]]), extra: &[] }
 }
 
 #[test]

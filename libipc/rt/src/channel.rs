@@ -6,10 +6,13 @@
 use core::ops::Range;
 use core::sync::atomic::AtomicU64;
 
-use abi::CPtr;
+use ::channel::{Peer, Protocol, Server, Wrong};
+use abi::{CPtr, Error};
 use heapless::Vec;
 use proto::channel::HANDSHAKE_WORDS;
+use proto::life::bell;
 use proto::start::{Channel, MAX_CHANNELS, Memory};
+use ring::TooSmall;
 use ring::index::garble;
 
 use crate::alloc::AllocError;
@@ -79,6 +82,99 @@ impl End {
 pub fn client(name: &str) -> Result<Option<End>, AllocError> {
     let channels = env::channels();
     channels.iter().find(|channel| channel.client && channel.name == name).map(End::map).transpose()
+}
+
+/// Why there is no client of a channel.
+#[derive(Clone, Copy, Debug)]
+pub enum OpenError {
+    /// The manifest gives the component no such channel.
+    NoChannel,
+    /// The channel's memory cannot be mapped.
+    Map(AllocError),
+    /// The channel's memory is too small for what is spoken on it.
+    TooSmall,
+}
+
+impl core::fmt::Display for OpenError {
+    fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+        match self {
+            OpenError::NoChannel => f.write_str("the manifest gives this component no such channel"),
+            OpenError::Map(error) => write!(f, "the channel cannot be mapped: {error}"),
+            OpenError::TooSmall => f.write_str("the channel's memory is too small"),
+        }
+    }
+}
+
+/// The world around a client: the page of lives, the server's bell and its own, init.
+#[derive(Debug)]
+pub struct Outside {
+    /// The channel's end.
+    pub end: End,
+    others: u64,
+}
+
+impl Outside {
+    /// The world around a client of the channel called `name`.
+    pub fn of(name: &str) -> Result<Outside, OpenError> {
+        let end = client(name).map_err(OpenError::Map)?.ok_or(OpenError::NoChannel)?;
+        Ok(Outside { end, others: 0 })
+    }
+
+    /// Returns the bits of the bell that were rung for others than this client while it slept, which are forgotten by
+    /// that.
+    pub fn take_others(&mut self) -> u64 {
+        core::mem::take(&mut self.others)
+    }
+
+    /// Returns the bits of the bell that are this client's affair.
+    pub fn bits(&self) -> u64 {
+        1 << self.end.bit | 1 << bell::LIVES
+    }
+}
+
+impl ::channel::World for Outside {
+    #[inline]
+    fn server(&self) -> Server {
+        Server { life: self.end.peer_life(), faults: life::faults_of(self.end.peer) }
+    }
+
+    #[inline]
+    fn ring(&mut self) {
+        self.end.ring_bell();
+    }
+
+    fn report(&mut self, wrong: Wrong) {
+        // Whatever init thinks of it, this side has done what it can: it waits for the server's next life.
+        let _ = control::report(self.end.peer as u64, wrong as u64);
+    }
+
+    /// Answers heartbeats, too.
+    fn sleep(&mut self, deadline: Option<u64>) {
+        let rung = match deadline {
+            None => ipc::wait(life::bell()),
+            Some(deadline) => ipc::wait_until(life::bell(), deadline),
+        };
+        match rung {
+            Ok(bits) => {
+                if bits & 1 << bell::ORDERS != 0 {
+                    life::beat();
+                }
+                self.others |= bits & !(self.bits() | 1 << bell::ORDERS);
+            }
+            Err(Error::TimedOut) => {}
+            Err(error) => panic!("it cannot wait for its bell: {}", error.name()),
+        }
+    }
+}
+
+/// The client of the channel called `name` in this life of the component; `client` makes it of the channel's memory.
+pub fn open<P: Protocol>(
+    name: &str,
+    client: impl FnOnce(&End, u32) -> Result<P, TooSmall>,
+) -> Result<Peer<P, Outside>, OpenError> {
+    let outside = Outside::of(name)?;
+    let client = client(&outside.end, env::life()).map_err(|TooSmall| OpenError::TooSmall)?;
+    Ok(Peer::new(client, outside))
 }
 
 /// The component's ends as a server: all of them, one for each client.

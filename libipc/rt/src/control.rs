@@ -65,8 +65,8 @@ pub struct Held {
     pub name: heapless::String<32>,
 }
 
-fn asked<const N: usize>(request: Request, words: [u64; N]) -> Result<Message, IoError> {
-    ask(Message::of(request as u32, words))
+fn asked(request: Request) -> Result<Message, IoError> {
+    ask(Message::of(request.label(), request.words()))
 }
 
 /// The bytes that came with an answer.
@@ -88,7 +88,8 @@ pub fn find(name: &str) -> Result<Option<u64>, IoError> {
         return Ok(None);
     }
     let words = bytes::put(&buffer().words, name.as_bytes());
-    let request = Message::of(Request::Find as u32, [name.len() as u64]).with(words, 0);
+    let find = Request::Find { length: name.len() as u64 };
+    let request = Message::of(find.label(), find.words()).with(words, 0);
     Ok(there(ask(request))?.map(|answer| answer.words[0]))
 }
 
@@ -103,7 +104,7 @@ fn there(answer: Result<Message, IoError>) -> Result<Option<Message>, IoError> {
 
 /// How the component at `place` fares; `None` behind the last.
 pub fn about(place: u64) -> Result<Option<About>, IoError> {
-    let Some(answer) = there(asked(Request::About, [place]))? else { return Ok(None) };
+    let Some(answer) = there(asked(Request::About { place }))? else { return Ok(None) };
     let words = answer.words;
     Ok(Some(About {
         name: name(words[7]),
@@ -121,22 +122,27 @@ pub fn about(place: u64) -> Result<Option<About>, IoError> {
 
 /// Kills the component at `place`, which is not counted as a fault of its own.
 pub fn kill(place: u64) -> Result<(), IoError> {
-    asked(Request::Kill, [place]).map(|_| ())
+    asked(Request::Kill { place }).map(|_| ())
 }
 
 /// Kills it and starts it again, also if it was dead.
 pub fn restart(place: u64) -> Result<(), IoError> {
-    asked(Request::Restart, [place]).map(|_| ())
+    asked(Request::Restart { place }).map(|_| ())
+}
+
+/// Empties the state of the component at `place` and starts it again, also if it was left dead.
+pub fn reset(place: u64) -> Result<(), IoError> {
+    asked(Request::Reset { place }).map(|_| ())
 }
 
 /// Has the component at `place` do something to itself when it has begun `at_message` messages in its life (0: now).
 pub fn inject(place: u64, what: Injection, at_message: u64, counts: bool) -> Result<(), IoError> {
-    asked(Request::Inject, [place, what as u64, at_message, u64::from(counts)]).map(|_| ())
+    asked(Request::Inject { place, what, at_message, counts }).map(|_| ())
 }
 
 /// The crash so many before the latest, with its record in `place` (for `proto::host::from_plain`).
 pub fn crash(number: u64, place: &mut [u8; MAX_BYTES]) -> Result<Option<Crash>, IoError> {
-    let Some(answer) = there(asked(Request::CrashRecord, [number]))? else { return Ok(None) };
+    let Some(answer) = there(asked(Request::CrashRecord { number }))? else { return Ok(None) };
     let [length, when, of, cause, ..] = answer.words;
     let length = text(length as usize, place);
     let cause = Cause::from_word(cause).unwrap_or(Cause::Fault);
@@ -145,26 +151,26 @@ pub fn crash(number: u64, place: &mut [u8; MAX_BYTES]) -> Result<Option<Crash>, 
 
 /// What a component had printed last before the crash of this number, from byte `from` on: how many bytes.
 pub fn crash_log(number: u64, from: u64, place: &mut [u8; MAX_BYTES]) -> Result<usize, IoError> {
-    let answer = asked(Request::CrashLog, [number, from])?;
+    let answer = asked(Request::CrashLog { number, from })?;
     Ok(text(answer.words[0] as usize, place))
 }
 
 /// The first capability from slot `from` on of the component at `place`; `None`: no more.
 pub fn capability(place: u64, from: u64) -> Result<Option<Held>, IoError> {
-    let Some(answer) = there(asked(Request::Capability, [place, from]))? else { return Ok(None) };
+    let Some(answer) = there(asked(Request::Capability { place, from }))? else { return Ok(None) };
     let [slot, kind, bits, rights, badge, identity, _, length] = answer.words;
     Ok(Some(Held { slot, kind, bits, rights, badge, identity, name: name(length) }))
 }
 
 /// The manifest's text from byte `from` on: how many bytes.
 pub fn manifest(from: u64, place: &mut [u8; MAX_BYTES]) -> Result<usize, IoError> {
-    let answer = asked(Request::Manifest, [from])?;
+    let answer = asked(Request::Manifest { from })?;
     Ok(text(answer.words[0] as usize, place))
 }
 
 /// The times of the recovery so many before the latest of the component at `place` (words of `proto::control::recovery`).
 pub fn recovery(place: u64, ago: u64) -> Result<Option<[u64; recovery::LIFE + 1]>, IoError> {
-    Ok(there(asked(Request::Recovery, [place, ago]))?.map(|answer| {
+    Ok(there(asked(Request::Recovery { place, ago }))?.map(|answer| {
         let mut times = [0; recovery::LIFE + 1];
         times.copy_from_slice(&answer.words[..recovery::LIFE + 1]);
         times
@@ -173,13 +179,13 @@ pub fn recovery(place: u64, ago: u64) -> Result<Option<[u64; recovery::LIFE + 1]
 
 /// Has bit `proto::life::bell::OWN + bit` of this component's bell signalled at each end of a life.
 pub fn watch(bit: u8) -> Result<(), IoError> {
-    asked(Request::Watch, [u64::from(bit)]).map(|_| ())
+    asked(Request::Watch { bit: u64::from(bit) }).map(|_| ())
 }
 
 /// Reports to init that the component at `place` has written nonsense into a channel that it shares with this one;
 /// `what` is the protocol's. Takes no right. The component is ended by that, and begins again.
 pub fn report(place: u64, what: u64) -> Result<(), IoError> {
-    asked(Request::Report, [place, what]).map(|_| ())
+    asked(Request::Report { place, what }).map(|_| ())
 }
 
 /// The function at `address` of the program that crash number `number` is of, in `place`: the length of its name, and how
@@ -189,17 +195,17 @@ pub fn symbol(
     address: u64,
     place: &mut [u8; MAX_BYTES],
 ) -> Result<Option<(usize, u64)>, IoError> {
-    let answer = there(asked(Request::Symbol, [number, address]))?;
+    let answer = there(asked(Request::Symbol { number, address }))?;
     Ok(answer.map(|answer| (text(answer.words[7] as usize, place), answer.words[0])))
 }
 
 /// The kernel's log from byte `from` on: how many bytes, and the number of the first.
 pub fn log(from: u64, place: &mut [u8; MAX_BYTES]) -> Result<(usize, u64), IoError> {
-    let answer = asked(Request::Log, [from])?;
+    let answer = asked(Request::Log { from })?;
     Ok((text(answer.words[0] as usize, place), answer.words[1]))
 }
 
 /// Has the kernel trace the events in `mask` (bit n: event n of `abi::trace::Event`).
 pub fn trace(mask: u64) -> Result<(), IoError> {
-    asked(Request::Trace, [mask]).map(|_| ())
+    asked(Request::Trace { events: mask }).map(|_| ())
 }

@@ -146,7 +146,7 @@ fn inject() {
 fn kill_me() -> ! {
     loop {
         // Not answered: the component is gone before.
-        let _ = ipc::call(env::required(names::INIT), Message::new(Request::KillMe as u32));
+        let _ = ipc::call(env::required(names::INIT), Message::new(Request::KillMe {}.label()));
     }
 }
 

@@ -8,12 +8,14 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use channel::{End, Role, Step};
+use channel::{End, Protocol, Role, Server, Step, Wrong};
 use proto::stream::properties::{FLAGS, OPEN};
 use proto::stream::{IN, OUT};
 use ring::index::{Role as RingRole, clear};
 use ring::stream::{Reader, Writer};
 use ring::{Begin, Corrupt, TooSmall};
+
+pub use channel::Update;
 
 /// The client.
 #[derive(Debug)]
@@ -27,17 +29,6 @@ pub struct Client<'m> {
 struct Rings<'m> {
     out: Writer<'m>,
     inc: Reader<'m>,
-}
-
-/// What [`Client::update`] has found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Update {
-    /// Nothing new.
-    Same,
-    /// The server is in another life, or has none yet: ring its bell, and go on.
-    Apart,
-    /// There is a server, which has none of the bytes written before.
-    Begun,
 }
 
 impl<'m> Client<'m> {
@@ -136,6 +127,16 @@ impl<'m> Client<'m> {
             self.rings = None;
         }
         result
+    }
+}
+
+impl Protocol for Client<'_> {
+    fn meet(&mut self, server: Server) -> Result<Update, Wrong> {
+        Ok(self.update(server.life))
+    }
+
+    fn flush(&mut self) -> Result<bool, Wrong> {
+        Ok(Client::flush(self))
     }
 }
 

@@ -230,7 +230,7 @@ impl<M: Machine> Kernel<M> {
         row!(method::Tcb::unbind_notification, WRITE, PLAIN, tcb_unbind_notification, 0),
         row!(method::Tcb::set_foreign, WRITE, PLAIN, tcb_set_foreign, 0),
         row!(method::Tcb::kick, WRITE, PLAIN, tcb_kick, 0),
-        row!(method::Tcb::status, ANY, PLAIN, tcb_status, 3),
+        row!(method::Tcb::status, ANY, PLAIN, tcb_status, 4),
         row!(method::SchedContext::bind, WRITE, PLAIN, context_bind, 0),
         row!(method::SchedContext::unbind, WRITE, PLAIN, context_unbind, 0),
         row!(method::SchedContext::consumed, READ, PLAIN, context_consumed, 1),

@@ -609,7 +609,8 @@ impl<M: Machine> Kernel<M> {
             State::Throttled => 3,
             _ => 2,
         };
-        Ok([state, tcb.cpu() as u64, u64::from(tcb.priority.get()), 0, 0, 0, 0, 0])
+        let calls = matches!(tcb.state.get(), State::Sending | State::Calling | State::Answer);
+        Ok([state, tcb.cpu() as u64, u64::from(tcb.priority.get()), u64::from(calls), 0, 0, 0, 0])
     }
 
     /// Takes a thread that is being deleted out of everything.

@@ -14,8 +14,9 @@ pub mod service;
 pub use client::Client;
 pub use service::Ledger;
 
-/// The clients of the running system's ledger.
-pub const BOUNDS: recover::sessions::Bounds = recover::sessions::Bounds { clients: 16, lanes: 8 };
+/// The clients of the running system's ledger: all components that there can be.
+pub const BOUNDS: recover::sessions::Bounds =
+    recover::sessions::Bounds { slots: proto::principal::COMPONENTS as u32, pool: 64, each: 8 };
 
 #[cfg(test)]
 mod tests;

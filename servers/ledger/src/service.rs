@@ -34,7 +34,7 @@ impl Ledger {
     pub const fn layout(&self, bounds: Bounds) -> Layout {
         let words = (self.accounts.words() + self.history.words()) as u32;
         // Opening an account changes most: serial number, deposits, and the account.
-        Layout { journal: 5 + NAME_WORDS as u32, bounds, words }
+        Layout::new(5 + NAME_WORDS as u32, bounds, words)
     }
 
     fn transfer<M: Memory>(&self, words: &mut Work<M>, request: &Request) -> Result<Message, JournalFull> {

@@ -21,7 +21,7 @@ use rt::{clock, control, env, life};
 rt::entry!(main);
 
 /// Tellers: each has a lane, and two accounts of its own beside one that all share.
-const TELLERS: u32 = 3;
+const TELLERS: u16 = 3;
 const DEPOSIT: u64 = 1_000_000;
 const SHARED: &str = "shared";
 
@@ -96,7 +96,7 @@ fn shoot(place: usize, count: u64) -> Result<u64, String> {
 }
 
 fn start(
-    lane: u32,
+    lane: u16,
     shared: Account,
     stop: Arc<AtomicBool>,
 ) -> Result<JoinHandle<Result<Done, String>>, String> {
@@ -106,7 +106,7 @@ fn start(
 }
 
 /// Moves money to and fro, and some of it into the shared account, and knows how much is where.
-fn teller(lane: u32, shared: Account, stop: &AtomicBool) -> Result<Done, String> {
+fn teller(lane: u16, shared: Account, stop: &AtomicBool) -> Result<Done, String> {
     let mut client = Client::new(caller("ledger", lane).map_err(text)?);
     let mut open = |half, deposit| client.open(&alloc::format!("{half} of {lane}"), deposit).map_err(text);
     let (left, right) = (open("left", DEPOSIT)?, open("right", 0)?);

@@ -21,7 +21,7 @@ use crate::{Work, WorkError};
 /// The ledger's endpoint.
 pub(crate) const LEDGER: &str = "ledger";
 /// Threads that move money; the lane behind theirs is the overseer's.
-const TELLERS: u32 = 3;
+const TELLERS: u16 = 3;
 /// Less urgent than the ledger, and than who kills it.
 pub(crate) const PRIORITY: u64 = 90;
 /// Microseconds between looks at how far they are.
@@ -172,13 +172,13 @@ impl Desk {
 /// One who moves money.
 struct Teller {
     client: Client<Endpoint>,
-    lane: u32,
+    lane: u16,
     seed: u64,
     shared: Account,
 }
 
 impl Teller {
-    fn new(lane: u32, seed: u64, shared: Account) -> Result<Teller, WorkError> {
+    fn new(lane: u16, seed: u64, shared: Account) -> Result<Teller, WorkError> {
         Ok(Teller { client: Client::new(caller(LEDGER, lane)?), lane, seed, shared })
     }
 
@@ -221,7 +221,7 @@ impl Teller {
 }
 
 /// A name that no other life of this program has used.
-pub(crate) fn name(what: &str, lane: u32) -> String {
+pub(crate) fn name(what: &str, lane: u16) -> String {
     format!("{what} {} {lane}", env::life())
 }
 

@@ -3,9 +3,10 @@
 use alloc::vec::Vec;
 use core::sync::atomic::AtomicU64;
 
-use block::{Client, Geometry, Peer, Request};
+use block::{Client, Geometry, Request};
 use proto::block::{DEPTH, segment};
-use rt::{channel, clock, control, env, life};
+use rt::channel::Outside;
+use rt::{clock, env};
 use storm::disk::{Pass, Shape, Task};
 use storm::pattern::{BYTES, Pattern, Shared};
 use storm::tally::Tally;
@@ -28,7 +29,7 @@ const PATIENCE: u64 = 30;
 /// A disk.
 #[derive(Debug)]
 pub struct Disk {
-    end: channel::End,
+    outside: Outside,
     client: Client<'static, AtomicU64>,
     /// Memory that is shared with the disk, by sectors.
     memory: &'static [Shared],
@@ -39,10 +40,10 @@ pub struct Disk {
 impl Disk {
     /// The disk, once its driver has said what it is like.
     pub fn open() -> Result<Disk, WorkError> {
-        let end = channel::client(CHANNEL)?.ok_or(WorkError::NoChannel(CHANNEL))?;
-        let client = Client::new(end.rings, env::life()).map_err(|_| WorkError::TooSmall(CHANNEL))?;
-        let (memory, _) = end.data.as_chunks();
-        let mut disk = Disk { end, client, memory, slots: [0; DEPTH] };
+        let (client, outside, _) =
+            block::guest::open(CHANNEL).map_err(|error| WorkError::of_channel(CHANNEL, error))?;
+        let (memory, _) = outside.end.data.as_chunks();
+        let mut disk = Disk { outside, client, memory, slots: [0; DEPTH] };
         let give_up = clock::now() + PATIENCE * env::tsc_hz();
         while disk.client.geometry().is_none() {
             disk.turn(|_, _| {});
@@ -115,17 +116,8 @@ impl Disk {
 
     /// Exchanges requests and answers with the driver; `answered` takes the slot of each, and whether it went well.
     pub fn turn(&mut self, mut answered: impl FnMut(usize, bool)) {
-        let place = self.end.peer;
-        let peer = || Peer { life: life::life_of(place), faults: life::faults_of(place) };
-        let slots = &self.slots;
-        let turn = self.client.turn(peer, |answer| answered(slots[answer.id.place()], answer.result.is_ok()));
-        if turn.ring {
-            self.end.ring_bell();
-        }
-        if let Some(wrong) = turn.wrong {
-            // A report that init refuses is about a driver that is dead already.
-            let _ = control::report(place as u64, wrong as u64);
-        }
+        let (outside, slots) = (&mut self.outside, &self.slots);
+        self.client.work(outside, |answer| answered(slots[answer.id.place()], answer.result.is_ok()));
     }
 
     /// True: nothing more can be done before the bell rings.

@@ -4,6 +4,7 @@ use alloc::string::String;
 use core::fmt;
 
 use rt::alloc::AllocError;
+use rt::channel::OpenError;
 use rt::io::IoError;
 use rt::thread::ThreadError;
 
@@ -34,6 +35,17 @@ pub enum WorkError {
     Io(IoError),
     /// The kernel.
     Kernel(ipc::Error),
+}
+
+impl WorkError {
+    /// There is no client of the channel called `name`.
+    pub fn of_channel(name: &'static str, error: OpenError) -> WorkError {
+        match error {
+            OpenError::NoChannel => WorkError::NoChannel(name),
+            OpenError::Map(error) => WorkError::Alloc(error),
+            OpenError::TooSmall => WorkError::TooSmall(name),
+        }
+    }
 }
 
 impl From<AllocError> for WorkError {

@@ -2,8 +2,9 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use net::client::{Client, LONGEST, Update, Wrong};
-use rt::{channel, clock, control, env};
+use net::client::{Client, LONGEST, Update};
+use net::guest::Connection;
+use rt::{clock, env};
 use storm::tally::Tally;
 use storm::wire::{Amount, Exchange};
 
@@ -19,24 +20,22 @@ const PATIENCE: u64 = 30;
 /// The device.
 #[derive(Debug)]
 pub struct Wire {
-    end: channel::End,
-    client: Client<'static>,
+    connection: Connection,
 }
 
 impl Wire {
     /// The device, once its driver has said what it is like.
     pub fn open() -> Result<Wire, WorkError> {
-        let end = channel::client(CHANNEL)?.ok_or(WorkError::NoChannel(CHANNEL))?;
-        let client =
-            Client::new(end.rings, end.data, env::life()).map_err(|_| WorkError::TooSmall(CHANNEL))?;
-        let mut wire = Wire { end, client };
+        let mut wire = Wire {
+            connection: Connection::open(CHANNEL).map_err(|error| WorkError::of_channel(CHANNEL, error))?,
+        };
         let give_up = clock::now() + PATIENCE * env::tsc_hz();
-        while wire.client.link().is_none() {
-            wire.update();
+        while wire.connection.link().is_none() {
+            wire.connection.turn();
             if clock::now() > give_up {
                 return Err(WorkError::Stalled(PATIENCE));
             }
-            if !wire.client.is_together() {
+            if !wire.connection.is_together() {
                 wait(give_up)?;
             }
         }
@@ -50,80 +49,37 @@ impl Wire {
 
     /// An exchange of so much.
     pub fn exchange_of(&mut self, amount: Amount) -> Result<Exchange, WorkError> {
-        let link = self.client.link().ok_or(WorkError::NoChannel(CHANNEL))?;
+        let link = self.connection.link().ok_or(WorkError::NoChannel(CHANNEL))?;
         Ok(Exchange::new(link.mac, session(), amount, env::tsc_hz()))
     }
 
     /// Takes an exchange on as far as it goes without waiting. True: nothing more can be done before the bell rings or
     /// the exchange's deadline comes.
     pub fn step(&mut self, exchange: &mut Exchange) -> bool {
-        match self.carry(exchange) {
-            Ok(idle) => idle,
-            Err(wrong) => {
-                self.complain(wrong, exchange);
-                false
-            }
+        if self.connection.turn() == Update::Begun {
+            // The driver that died may have lost what was on its way.
+            exchange.resume();
         }
-    }
-
-    fn carry(&mut self, exchange: &mut Exchange) -> Result<bool, Wrong> {
-        self.meet(exchange)?;
         let mut moved = false;
         let mut bytes = [0; LONGEST];
-        while let Some(frame) = self.client.receive()? {
-            exchange.receive(clock::now(), self.client.copy_out(&frame, &mut bytes));
-            self.client.give_back(frame);
+        while let Some(frame) = self.connection.receive(&mut bytes) {
+            exchange.receive(clock::now(), frame);
             moved = true;
         }
         let mut is_full = true;
-        while let Some(room) = self.client.room()? {
+        let peer = self.connection.peer();
+        while let Some(Some(room)) = peer.act(Client::room) {
             let Some(length) = exchange.poll(clock::now(), &mut bytes) else {
-                self.client.discard(room);
+                peer.client.discard(room);
                 is_full = false;
                 break;
             };
-            let length = self.client.copy_in(&room, &bytes[..length]);
-            self.client.send(room, length, None);
+            let length = peer.client.copy_in(&room, &bytes[..length]);
+            peer.client.send(room, length, None);
             moved = true;
         }
-        if self.client.flush()? {
-            self.end.ring_bell();
-        }
-        Ok(!moved && self.client.sleep(is_full)?)
-    }
-
-    /// Sees to it that there is a driver, and has the exchange send again what one that died may have lost.
-    fn meet(&mut self, exchange: &mut Exchange) -> Result<(), Wrong> {
-        match self.client.update(self.end.peer_life())? {
-            Update::Same => {}
-            Update::Apart => self.end.ring_bell(),
-            Update::Begun => {
-                exchange.resume();
-                self.end.ring_bell();
-            }
-        }
-        Ok(())
-    }
-
-    /// The driver did wrong: it is reported, unless what looked wrong was another life's beginning.
-    fn complain(&mut self, wrong: Wrong, exchange: &mut Exchange) {
-        match self.client.update(self.end.peer_life()) {
-            Ok(Update::Same) | Err(_) => {
-                // A report that init refuses is about a driver that is dead already.
-                let _ = control::report(self.end.peer as u64, wrong as u64);
-            }
-            Ok(Update::Apart) => self.end.ring_bell(),
-            Ok(Update::Begun) => {
-                exchange.resume();
-                self.end.ring_bell();
-            }
-        }
-    }
-
-    fn update(&mut self) {
-        if let Ok(Update::Apart | Update::Begun) = self.client.update(self.end.peer_life()) {
-            self.end.ring_bell();
-        }
+        self.connection.flush();
+        !moved && self.connection.sleep(is_full)
     }
 }
 

@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 
 use crate::client::{Client, Data};
 use crate::{Disk, Server};
-use block::{Client as BlockClient, Peer};
+use block::Client as BlockClient;
+use channel::Server as Lives;
 use proto::block::{RINGS_BITS, SECTOR};
 use rt::work::{Work, World};
 use virtio::fake::{Arena, FakeDevice};
@@ -50,8 +51,8 @@ pub struct Outside {
 }
 
 impl Outside {
-    pub fn peer(&self) -> Peer {
-        Peer { life: self.server.get(), faults: self.faults.get() }
+    pub fn peer(&self) -> Lives {
+        Lives { life: self.server.get(), faults: self.faults.get() }
     }
 }
 

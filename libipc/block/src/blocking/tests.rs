@@ -7,7 +7,7 @@ use ring::Begin;
 use ring::records::{Consumer, Producer};
 
 use super::*;
-use crate::client::{Peer, Wrong};
+use channel::Wrong;
 
 const SECTORS: usize = 1024;
 /// Of the data.
@@ -26,8 +26,8 @@ struct Server<'m> {
 }
 
 impl World for Server<'_> {
-    fn peer(&self) -> Peer {
-        Peer { life: 1, faults: 0 }
+    fn server(&self) -> channel::Server {
+        channel::Server { life: 1, faults: 0 }
     }
 
     fn ring(&mut self) {}
@@ -36,7 +36,7 @@ impl World for Server<'_> {
         panic!("{wrong:?}");
     }
 
-    fn sleep(&mut self) {
+    fn sleep(&mut self, _: Option<u64>) {
         let Some((submissions, completions)) = &mut self.rings else {
             for (word, value) in self.memory[PROPERTIES..].iter().zip([SECTORS as u64, 14, 512, 100, 28]) {
                 word.store(value, Ordering::Relaxed);

@@ -43,7 +43,7 @@ impl<'m> Rig<'m> {
     }
 
     fn turn(&mut self) -> Turn {
-        let peer = || Peer { life: self.life.get(), faults: self.faults.get() };
+        let peer = || Server { life: self.life.get(), faults: self.faults.get() };
         self.client.turn(peer, |answer| self.heard.push(answer))
     }
 
@@ -278,7 +278,7 @@ fn a_server_that_clears_its_words_for_its_next_life_is_not_wrong() {
     let looks = Cell::new(0);
     let peer = || {
         looks.set(looks.get() + 1);
-        Peer { life: if looks.get() == 1 { 1 } else { 2 }, faults: 0 }
+        Server { life: if looks.get() == 1 { 1 } else { 2 }, faults: 0 }
     };
     let turn = rig.client.turn(peer, |answer| panic!("{answer:?}"));
     assert_eq!(turn, Turn { ring: true, wrong: None });
@@ -301,8 +301,8 @@ struct Obliging<'r, 'm> {
 }
 
 impl World for Obliging<'_, '_> {
-    fn peer(&self) -> Peer {
-        Peer { life: 1, faults: 0 }
+    fn server(&self) -> Server {
+        Server { life: 1, faults: 0 }
     }
 
     fn ring(&mut self) {
@@ -313,7 +313,7 @@ impl World for Obliging<'_, '_> {
         panic!("{wrong:?}");
     }
 
-    fn sleep(&mut self) {
+    fn sleep(&mut self, _: Option<u64>) {
         while let Some(record) = self.submissions.pop().unwrap() {
             self.completions.push(&[record[0], record[2] % 2]).unwrap();
         }

@@ -18,9 +18,8 @@ const COUNTERS: usize = 16;
 const CHANGES: usize = COUNTERS;
 
 impl Tally {
-    /// A transaction changes two words. Eight clients, with two requests under way at a time each.
-    pub const LAYOUT: Layout =
-        Layout { journal: 2, bounds: Bounds { clients: 8, lanes: 2 }, words: COUNTERS as u32 + 1 };
+    /// A transaction changes two words. Eight clients, each with a thread; two threads more, of whichever clients.
+    pub const LAYOUT: Layout = Layout::new(2, Bounds { slots: 8, pool: 2, each: 1 }, COUNTERS as u32 + 1);
 
     /// The counter that a request names. Nothing that a client says is an index before it is checked.
     fn counter(request: &Request) -> Option<usize> {

@@ -24,7 +24,7 @@ struct Seen {
 }
 
 fn seen(range: &Rc<Range>) -> Seen {
-    let mut client = range.client(1000, 1, 0);
+    let mut client = range.client(LOOKER, 1, 0);
     let (mut place, mut accounts) = (0, Vec::new());
     while let Some(account) = client.list(place).expect("a list") {
         accounts.push((account.name.as_str().to_owned(), account.account.0, account.contents));
@@ -80,8 +80,8 @@ fn a_client_that_dies_in_doubt_finds_its_request_done_once_or_not_at_all() {
         let (range, mut client, [alice, bob]) = range();
         range.next.set(Shot::After(stores));
         // The client dies with its ledger: nobody repeats the request.
-        let line = &mut Line { range: Rc::clone(&range), badge: 1 };
-        let message = Message::of(3, [1 << 32, 3, alice.0, bob.0, 30]);
+        let line = &mut Line { range: Rc::clone(&range), badge: badge(1, 1) };
+        let message = Message::of(3, [3, alice.0, bob.0, 30]);
         let survived = line.call(message, &[], &mut Extra::new()).is_ok();
         let mut next_life = range.client(1, 2, 0);
         let left = next_life.balance(alice).expect("an answer");
@@ -90,7 +90,7 @@ fn a_client_that_dies_in_doubt_finds_its_request_done_once_or_not_at_all() {
         range.check_conservation();
         // What the dead one had asked cannot come after all.
         let late = client.transfer(alice, bob, 30);
-        assert_eq!(late, Err(LedgerError::Call(CallError::Refused(proto::once::Refusal::OldEpoch))));
+        assert_eq!(late, Err(LedgerError::Call(CallError::Refused(proto::once::Refusal::OldGeneration))));
         if survived {
             break;
         }

@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use ipc::{Error, Message};
+use proto::principal::Principal;
 use recover::mortal::Mortal;
 use recover::server::Life;
 use recover::sessions::Bounds;
@@ -18,7 +19,9 @@ use crate::client::Totals;
 use crate::{Client, Ledger};
 
 const LEDGER: Ledger = Ledger::new(4, 8);
-const BOUNDS: Bounds = Bounds { clients: 3, lanes: 2 };
+const BOUNDS: Bounds = Bounds { slots: 5, pool: 3, each: 1 };
+/// The slot of who only looks.
+const LOOKER: u16 = 4;
 
 fn memory() -> Mortal {
     Mortal::new(LEDGER.layout(BOUNDS).shape().frame_words())
@@ -51,14 +54,15 @@ impl Range {
         Rc::new(Range { memory: memory(), next: Cell::new(Shot::Missed), deaths: Cell::new(0) })
     }
 
-    fn client(self: &Rc<Range>, badge: u64, life: u32, lane: u32) -> Client<Line> {
-        Client::new(Caller::new(Line { range: Rc::clone(self), badge }, life, lane))
+    /// A lane of the client in a slot, in its life `life`.
+    fn client(self: &Rc<Range>, slot: u16, life: u64, lane: u16) -> Client<Line> {
+        Client::new(Caller::new(Line { range: Rc::clone(self), badge: badge(slot, life) }, lane))
     }
 
     /// Seen by nobody's request.
     fn totals(self: &Rc<Range>) -> Totals {
         self.next.set(Shot::Missed);
-        self.client(1000, 1, 0).totals().expect("it lives")
+        self.client(LOOKER, 1, 0).totals().expect("it lives")
     }
 
     /// No money has come from nowhere or gone there.
@@ -66,6 +70,10 @@ impl Range {
         let totals = self.totals();
         assert_eq!(totals.sum, totals.deposited, "{totals:?}");
     }
+}
+
+fn badge(slot: u16, generation: u64) -> u64 {
+    Principal { slot, generation }.badge()
 }
 
 /// A client's way to it.

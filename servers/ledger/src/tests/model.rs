@@ -136,7 +136,7 @@ proptest! {
     ) {
         let range = Range::new();
         // Three clients of two lanes each.
-        let clients = (0..6).map(|at| range.client(at / 2, 1, (at % 2) as u32)).collect();
+        let clients = (0..6).map(|at| range.client(at / 2, 1, at % 2)).collect();
         let mut party = Party { clients, numbers: BTreeMap::new() };
         let mut model = Model::default();
         for (who, ask, shot) in asks {
@@ -148,7 +148,7 @@ proptest! {
             prop_assert_eq!(totals.sum, model.contents.values().sum::<u64>());
             prop_assert_eq!(totals.transfers, model.transfers.len() as u64);
         }
-        let page = range.client(1000, 1, 0).history(0).expect("a page");
+        let page = range.client(LOOKER, 1, 0).history(0).expect("a page");
         let remembered = &model.transfers[page.first as usize..];
         let amounts: Vec<_> = remembered.iter().map(|(.., amount)| *amount).collect();
         prop_assert_eq!(page.transfers().map(|[.., amount]| amount).collect::<Vec<_>>(), amounts);

@@ -113,8 +113,8 @@ fn a_long_history_comes_in_pages() {
     let life = Life { number: 1, faults: 0 };
     let mut server = Server::open(&memory, layout, life, Ledger::default()).expect("a new state");
     let mut ask = |label, number, words: [u64; 3], extra: &[u64], answer: &mut Extra| {
-        let message = Message::of(label, [1 << 32, number, words[0], words[1], words[2]]);
-        server.serve(&Request { badge: 1, message, extra }, answer).words
+        let message = Message::of(label, [number, words[0], words[1], words[2]]);
+        server.serve(&Request { badge: badge(1, 1), message, extra }, answer).words
     };
     let answer = &mut Extra::new();
     let from = ask(1, 1, [1000, 1, 0], &[u64::from(b'a')], answer)[0];

@@ -9,9 +9,10 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use abi::{Kind, Rights};
-use init::devices::PCI_BIT;
+use init::build::equipment::PCI_BIT;
+use init::build::wiring::Wire;
 use init::manifest::{Entry, Manifest, Right};
-use init::wiring::Wire;
+use proto::principal::{self, Principal};
 use proto::start::names;
 
 /// A capability that a component is to hold.
@@ -87,12 +88,16 @@ impl fmt::Display for Expected {
     }
 }
 
-/// What the component at `place` is to hold, if init knows it by `number`.
-pub fn of(manifest: &Manifest, wires: &[Wire], place: usize, number: u64) -> Vec<Expected> {
+/// What the component at `place` is to hold in its life `life`, if init knows it by `number`.
+pub fn of(manifest: &Manifest, wires: &[Wire], place: usize, number: u64, life: u64) -> Vec<Expected> {
     let entry = &manifest.components[place];
     let mut all = own(number);
     rights(entry, &mut all);
-    endpoints(entry, number, &mut all);
+    let client = match entry.is_supervised() {
+        true => Principal::of_component(place as u16, life as u32).badge(),
+        false => principal::stranger(number as u32),
+    };
+    endpoints(entry, client, Principal::of_state(place as u16, 0).badge(), &mut all);
     if let Some(bits) = entry.durable {
         // The component can make objects of it and move it, so it is where that has left it.
         all.push(Expected::new(Kind::Untyped, names::DURABLE, Rights::ALL, 0).bits(bits).maybe());
@@ -146,12 +151,18 @@ fn rights(entry: &Entry, all: &mut Vec<Expected>) {
     }
 }
 
-fn endpoints(entry: &Entry, number: u64, all: &mut Vec<Expected>) {
-    let endpoint = |name: &str, rights, badge| {
-        Expected::new(Kind::Endpoint, name, rights, badge).object(Object::Served(name.to_string()))
+/// `client` and `durable` are the badges of the component, and of its state Frame, as a client of servers.
+fn endpoints(entry: &Entry, client: u64, durable: u64, all: &mut Vec<Expected>) {
+    let endpoint = |name: &str, server: &str, rights, badge| {
+        Expected::new(Kind::Endpoint, name, rights, badge).object(Object::Served(server.to_string()))
     };
-    all.extend(entry.serves.iter().map(|name| endpoint(name, Rights::READ, 0)));
-    all.extend(entry.calls.iter().map(|name| endpoint(name, CALL, number)));
+    all.extend(entry.serves.iter().map(|name| endpoint(name, name, Rights::READ, 0)));
+    for name in &entry.calls {
+        all.push(endpoint(name, name, CALL, client));
+        if let Some(name_of_durable) = entry.state.and_then(|_| principal::durable_name(name)) {
+            all.push(endpoint(&name_of_durable, name, CALL, durable));
+        }
+    }
 }
 
 fn channel(wire: &Wire, place: usize, all: &mut Vec<Expected>) {

@@ -10,8 +10,8 @@ mod expected;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use init::build::wiring::{self, Wire};
 use init::manifest::Manifest;
-use init::wiring::{self, Wire};
 use proto::component::MAX_BYTES;
 use proto::control::State;
 use rt::control::{self, Held};
@@ -24,6 +24,7 @@ rt::entry!(main);
 /// A component that runs: its place, log2 of its memory, what it holds.
 struct Holder {
     place: usize,
+    life: u64,
     memory_bits: u8,
     held: Vec<Held>,
 }
@@ -71,7 +72,7 @@ fn holder(place: usize) -> Result<Option<Holder>, IoError> {
         from = capability.slot + 1;
         held.push(capability);
     }
-    Ok(Some(Holder { place, memory_bits: about.memory_bits, held }))
+    Ok(Some(Holder { place, life: about.life, memory_bits: about.memory_bits, held }))
 }
 
 /// Which kernel object stands for what the manifest names: the same for all who have it, and another for each.
@@ -117,7 +118,7 @@ fn compare(holder: &Holder, manifest: &Manifest, wires: &[Wire], seen: &mut Obje
     if manifest.components[holder.place].is_supervised() && number != holder.place as u64 + 1 {
         complaints.push(alloc::format!("init knows it by the number {number}"));
     }
-    let mut expected = of(manifest, wires, holder.place, number);
+    let mut expected = of(manifest, wires, holder.place, number, holder.life);
     let mut granted: Vec<&Held> = Vec::new();
     for held in &holder.held {
         match expected.iter().position(|each| each.is(held)) {

@@ -14,6 +14,7 @@ mod meter;
 mod objects;
 mod peer;
 mod resources;
+mod servers;
 mod threads;
 
 use alloc::vec::Vec;
@@ -58,6 +59,9 @@ const BENCHMARKS: &[(&str, &str, Measure)] = &[
     ("cap.mint_delete", "derive a capability and delete it", objects::mint_delete),
     ("endpoint.retype_delete", "make an Endpoint and delete it", objects::retype_delete),
     ("component.create_destroy", "a component of 8 pages: built, started, torn down", objects::component),
+    ("server.request.1", "what a server with state does for a request, one client", servers::request::<1>),
+    ("server.request.500", "the same, 500 clients in turn", servers::request::<500>),
+    ("server.look", "the same for a request that only looks", servers::look),
     ("irq.latency", "from a timer's deadline to the waiting thread, which a running one makes way for", threads::timer),
 ];
 

@@ -51,7 +51,7 @@ impl Resources {
             objects.take_memory(MEMORY_BITS)
         })?;
         let tcb = Tcb(rt::env::required(names::TCB));
-        let [_, _, priority] = tcb.status()?;
+        let [_, _, priority, _] = tcb.status()?;
         Ok(Resources {
             untyped,
             slots,

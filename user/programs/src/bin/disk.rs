@@ -17,9 +17,11 @@ extern crate alloc;
 use alloc::vec;
 use core::fmt;
 
-use block::guest::{OpenError, open, open_blocking};
-use block::{Blocking, Failure, Request, World};
+use block::guest::{open, open_blocking};
+use block::{Blocking, Failure, Request};
+use channel::World;
 use proto::block::{Op, SECTOR, segment};
+use rt::channel::{OpenError, Outside};
 use rt::{clock, env};
 
 rt::entry!(main);
@@ -32,7 +34,7 @@ const BLOCK: u64 = 8;
 /// Bytes of a line of the print.
 const LINE: usize = 32;
 
-type Disk = Blocking<'static, core::sync::atomic::AtomicU64, block::guest::Outside>;
+type Disk = Blocking<'static, core::sync::atomic::AtomicU64, Outside>;
 
 enum Error {
     Usage,
@@ -212,7 +214,7 @@ fn rate(name: &str, count: u64, depth: u64) -> Result<(), Error> {
         client.work(&mut outside, |answer| failed = failed.or(answer.result.err()));
         let waits = asked == count || client.under_way() as u64 >= depth;
         if waits && client.under_way() > 0 && client.sleep() {
-            outside.sleep();
+            outside.sleep(None);
         }
     }
     let ticks = clock::now() - begun;

@@ -11,9 +11,10 @@
 use core::fmt;
 
 use net::client::LONGEST;
-use net::guest::{Connection, OpenError};
+use net::guest::Connection;
 use net::wire::echo::{Asker, Verdict};
 use net::wire::frame::{ETHERNET, Frame, HEADER, Mac};
+use rt::channel::OpenError;
 use rt::{clock, env};
 use storm::wire::PEER;
 

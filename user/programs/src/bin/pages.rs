@@ -25,7 +25,8 @@ const ADD: u32 = 1;
 const PAGES: usize = 8;
 /// Far from everything else.
 const ADDRESS: u64 = proto::start::FREE + (1 << 40);
-const LAYOUT: Layout = Layout { journal: 2, bounds: Bounds { clients: 2, lanes: 1 }, words: 2 };
+const BOUNDS: Bounds = Bounds { slots: proto::principal::COMPONENTS as u32, pool: 0, each: 0 };
+const LAYOUT: Layout = Layout::new(2, BOUNDS, 2);
 /// Words of its state: the heap's transactions, and how often something was added.
 const TRANSACTIONS: usize = 0;
 const ADDED: usize = 1;

@@ -30,7 +30,7 @@ struct Wire {
 
 /// Passes so many bytes each way, with so many deaths of the driver.
 pub fn exchange(line: Line, bytes: u64, deaths: u64) -> Result<(), String> {
-    let place = line.end.peer as u64;
+    let place = line.peer.world.end.peer as u64;
     let mut wire = Wire { line, reader: LineReader::new([0; LONGEST + 16]), outgoing: Vec::new() };
     let amount = Amount { bytes, echoes: ECHOES, under_way: 1 };
     // Above the sessions of all runs before.
@@ -40,8 +40,8 @@ pub fn exchange(line: Line, bytes: u64, deaths: u64) -> Result<(), String> {
     let (mut first_life, mut died, mut ordered) = (None, 0, 0);
     while !exchange.is_done() {
         let idle = wire.carry(&mut exchange);
-        if wire.line.client.is_together() {
-            let life = u64::from(wire.line.end.peer_life());
+        if wire.line.peer.client.is_together() {
+            let life = u64::from(wire.line.peer.world.end.peer_life());
             died = life - *first_life.get_or_insert(life);
         }
         // One after the other: each of them is to be noticed.

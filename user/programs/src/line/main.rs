@@ -13,10 +13,10 @@ mod say;
 
 use alloc::string::String;
 
-use ring::Corrupt;
-use rt::channel::End;
-use rt::{control, env};
-use stream::{Client, Update};
+use channel::{Peer, Update};
+use rt::channel::{Outside, open};
+use rt::env;
+use stream::Client;
 
 rt::entry!(main);
 
@@ -38,54 +38,34 @@ fn number(word: &str) -> Result<u64, String> {
 
 /// The line, by its channel.
 struct Line {
-    end: End,
-    client: Client<'static>,
+    peer: Peer<Client<'static>, Outside>,
 }
 
 impl Line {
     fn open() -> Result<Line, String> {
-        let end = rt::channel::client("serial").map_err(|error| alloc::format!("{error}"))?;
-        let end = end.ok_or("the manifest gives no channel `serial`")?;
-        let client = Client::new(end.rings, env::life()).map_err(|_| "rings too small for a stream")?;
-        Ok(Line { end, client })
+        let peer = open("serial", |end, life| Client::new(end.rings, life));
+        Ok(Line { peer: peer.map_err(|error| alloc::format!("{error}"))? })
     }
 
     /// Sees to it that there is a driver. True: it is a new one, which has nothing of what was written.
     fn meet(&mut self) -> bool {
-        let update = self.client.update(self.end.peer_life());
-        if update != Update::Same {
-            self.end.ring_bell();
-        }
-        update == Update::Begun
-    }
-
-    /// What is not corrupt. What is so in a life that goes on, init is told of.
-    fn unless_corrupt<T: Default>(&mut self, result: Result<T, Corrupt>) -> T {
-        if result.is_err() && self.client.update(self.end.peer_life()) == Update::Same {
-            // A report that init refuses is about a driver that is dead already.
-            let _ = control::report(self.end.peer as u64, 0);
-        }
-        result.unwrap_or_default()
+        self.peer.turn() == Update::Begun
     }
 
     /// Writes what there is room for, and says how much it was.
     fn write(&mut self, bytes: &[u8]) -> usize {
-        let written = self.client.write(bytes);
-        self.unless_corrupt(written)
+        self.peer.act(|client| client.write(bytes)).unwrap_or(0)
     }
 
     /// Reads what has come.
     fn read(&mut self, place: &mut [u8]) -> usize {
-        let count = self.client.read(place);
-        self.unless_corrupt(count)
+        self.peer.act(|client| client.read(place)).unwrap_or(0)
     }
 
     /// Shows the driver what was written and read. True: nothing is to be done before the bell rings.
     fn flush(&mut self, for_room: bool) -> bool {
-        if self.client.flush() {
-            self.end.ring_bell();
-        }
-        let awake = self.client.sleep(for_room).map(|asleep| !asleep);
-        !self.unless_corrupt(awake)
+        self.peer.flush();
+        // A wrong driver rings no more; its next life does.
+        self.peer.act(|client| client.sleep(for_room)).unwrap_or(true)
     }
 }

@@ -35,6 +35,7 @@ pub const TESTS: &[Test] = &[
     row!("scheduling", deleting_the_sched_context_stops_its_thread, "a thread whose SchedContext is deleted runs no more until it has another"),
     row!("scheduling", a_component_with_a_budget_cannot_delay_others, "threads with budgets, spinning at high priority and calling each other, leave a lower thread its time"),
     row!("scheduling", a_status_tells_state_cpu_and_priority, "status tells what a thread is doing, where, and at which priority"),
+    row!("scheduling", a_status_tells_that_a_thread_waits_in_a_call, "status tells a wait for a receiver or an answer from any other wait"),
     row!("scheduling", every_cpu_runs_its_own_threads, "threads run on the CPU of their SchedContext, at the same time", Need::Cpus(2)),
     row!("scheduling", a_thread_moves_with_its_sched_context, "configuring a SchedContext for another CPU moves its thread", Need::Cpus(2)),
     row!("scheduling", a_budget_holds_on_another_cpu, "budgets are enforced on every CPU", Need::Cpus(2)),
@@ -344,7 +345,7 @@ fn a_status_tells_state_cpu_and_priority(w: &mut World) {
     let cpu = w.cpus() - 1;
     let notification = w.notification();
     let thread = w.thread().cpu(cpu).priority(33).prepare();
-    assert_eq!(thread.tcb.status(), Ok([INACTIVE, cpu, 33]));
+    assert_eq!(thread.tcb.status(), Ok([INACTIVE, cpu, 33, 0]));
     thread.run(move || {
         let _ = ipc::wait(notification);
         loop {
@@ -352,12 +353,28 @@ fn a_status_tells_state_cpu_and_priority(w: &mut World) {
         }
     });
     w.until_blocked(&thread);
-    assert_eq!(thread.tcb.status(), Ok([BLOCKED, cpu, 33]));
+    assert_eq!(thread.tcb.status(), Ok([BLOCKED, cpu, 33, 0]));
     ipc::signal(notification).must("a signal");
     w.until("it runs", || thread.state() == READY);
     thread.tcb.suspend().must("stopping it");
     SCHED_CONTROL.set_priority(thread.tcb.0, 44).must("another priority");
-    assert_eq!(thread.tcb.status(), Ok([INACTIVE, cpu, 44]));
+    assert_eq!(thread.tcb.status(), Ok([INACTIVE, cpu, 44, 0]));
+}
+
+fn a_status_tells_that_a_thread_waits_in_a_call(w: &mut World) {
+    let endpoint = w.endpoint();
+    let caller = w.thread().start(move || {
+        let _ = ipc::call(endpoint, Message::of(1, [2]));
+        let _ = ipc::recv(endpoint, CPtr::NULL);
+    });
+    w.until_blocked(&caller);
+    let calls = |thread: &Thread| thread.tcb.status().must("a status")[3];
+    assert_eq!(calls(&caller), 1, "nobody receives yet");
+    let received = ipc::recv(endpoint, CPtr::NULL).must("its call");
+    assert_eq!((received.message.words[0], calls(&caller)), (2, 1), "it waits for the answer");
+    ipc::reply(Message::new(0)).must("the answer");
+    w.until_blocked(&caller);
+    assert_eq!(calls(&caller), 0, "it receives");
 }
 
 fn every_cpu_runs_its_own_threads(w: &mut World) {

@@ -37,6 +37,21 @@ pub fn restart(name: &str) -> Outcome {
     }
 }
 
+/// `svc reset NAME`.
+pub fn reset(name: &str) -> Outcome {
+    let place = place(name)?;
+    match control::reset(place) {
+        Ok(()) => tell(name, place, "begins anew"),
+        Err(IoError::Refused(Refusal::Unknown)) => {
+            Err(alloc::format!("{name} keeps no state: `svc restart {name}` is enough"))
+        }
+        Err(IoError::Refused(Refusal::Short)) => {
+            Err(alloc::format!("{name} could not be started; `svc log` says why"))
+        }
+        Err(error) => Err(refused(error)),
+    }
+}
+
 /// `svc crash NAME --kind KIND [--at-message N]`.
 pub fn crash(name: &str, options: &[&str]) -> Outcome {
     not_init(name, "made to crash")?;

@@ -24,6 +24,7 @@ svc crash NAME --kind KIND [--at-message N]
                          has a component do to itself: kill, fault, hang, corrupt or panic, when it
                          has begun N messages in its life (without it at once)
 svc restart NAME         ends a component and starts it again, also one that is left dead
+svc reset NAME           the same with an empty state, where that is damaged; what clients had in it is lost
 svc crashes [N]          the last crashes (3 without N): registers, who called whom, last words
 svc caps NAME            every capability of a component
 svc recoveries NAME [N]  how long its last recoveries took (10 without N), and what of it
@@ -45,6 +46,7 @@ fn main() -> Result<u8, String> {
         ["recoveries", name, count] => list::recoveries(name, number(count)?),
         ["kill", name] => act::kill(name),
         ["restart", name] => act::restart(name),
+        ["reset", name] => act::reset(name),
         ["crash", name, ref options @ ..] => act::crash(name, options),
         ["crashes"] => crashes::show(3),
         ["crashes", count] => crashes::show(number(count)?),
