@@ -126,9 +126,13 @@ fn channels_go_only_to_components_further_up_and_exist_once() {
     }
 }
 
+/// A component `a` behind one that drives the bus.
+fn driver(line: &str) -> String {
+    std::format!("component bus\nholds pci\ncomponent a\n{line}")
+}
+
 #[test]
 fn a_device_has_one_driver_which_comes_after_pci() {
-    let driver = |line: &str| std::format!("component bus\nholds pci\ncomponent a\n{line}");
     let manifest = driver("device 1af4:1042 1 vectors 4");
     let device = Manifest::parse(&manifest).expect("sound").find("a").and_then(|entry| entry.device);
     assert_eq!(device, Some(Device { identity: (0x1af4, 0x1042), index: 1, vectors: 4 }));
