@@ -128,6 +128,11 @@ fn channels_go_only_to_components_further_up_and_exist_once() {
     }
 }
 
+/// A component `a` behind one that drives the bus.
+fn driver(line: &str) -> String {
+    std::format!("component bus\nholds pci\ncomponent a\n{line}")
+}
+
 #[test]
 fn nothing_that_exists_once_can_be_said_of_programs_that_can_run_several_times() {
     let refused = [

@@ -63,12 +63,12 @@ impl Objects {
     /// Says whether the table makes sense: to be asked once in each life, before it is relied on.
     pub fn check<M: Memory>(&self, words: &View<M>) -> Result<(), BadTable> {
         for (at, (key, extent)) in self.all(words).enumerate() {
-            let others = self.all(words).skip(at + 1);
+            let mut others = self.all(words).skip(at + 1);
             let apart = |other: &(u64, Range<u32>)| {
                 other.0 != key && (other.1.end <= extent.start || extent.end <= other.1.start)
             };
             let within = extent.start < extent.end && extent.end <= self.pages;
-            if !within || !others.map(|other| apart(&other)).all(|apart| apart) {
+            if !within || !others.all(|other| apart(&other)) {
                 return Err(BadTable);
             }
         }

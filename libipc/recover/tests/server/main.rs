@@ -244,9 +244,8 @@ fn every_client_has_a_lane_and_more_come_from_a_pool_until_it_is_empty() {
     assert_eq!([ask(2, 0, 1), ask(3, 0, 1)], [None; 2], "but each has one");
     assert_eq!([ask(0, 500, 2), ask(0, 7, 2), ask(0, 65_535, 2), ask(1, 7, 2), ask(1, 8, 2)], [None; 5]);
     assert_eq!(counters(&memory), [12, 0, 0, 0]);
-    // What a client had goes with it.
-    open(&memory).sweep(|slot| Some(if slot == 0 { 2 } else { 1 }));
-    let mut server = open(&memory);
+    // What a client had goes with it, at once.
+    server.sweep(|slot| Some(if slot == 0 { 2 } else { 1 }));
     assert_eq!(refusal(serve(&mut server, request(client(1, 1), stamp(9, 1), ADD, [0, 1]))), None);
     assert_eq!(
         refusal(serve(&mut server, request(client(0, 1), stamp(7, 3), ADD, [0, 1]))),
@@ -277,6 +276,11 @@ fn a_client_that_is_gone_leaves_nothing_whenever_the_server_dies_over_it() {
             let answer = serve(&mut server, request(client(1, 2), stamp(lane, 1), ADD, [2, 1]));
             assert_eq!(refusal(answer), None, "killed after {kill}");
         }
+        assert_eq!(
+            counters(&memory)[2],
+            3,
+            "killed after {kill}: no lane has an answer of the former holder's"
+        );
         if survived.is_some() {
             break;
         }

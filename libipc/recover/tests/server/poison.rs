@@ -96,7 +96,7 @@ fn one_client_costs_a_bounded_number_of_lives_whatever_it_asks() {
     let memory = memory();
     serve(&mut open(&memory), add(1, 1, 0, 1));
     serve(&mut open(&memory), add(2, 1, 0, 1));
-    let mut faults = 0;
+    let (mut faults, mut cost) = (0, Vec::new());
     // Looks and requests in turn, no two of them alike. The server dies of each that it serves.
     for deadly in 0..40 {
         let number = 2 + deadly / 2;
@@ -104,6 +104,7 @@ fn one_client_costs_a_bounded_number_of_lives_whatever_it_asks() {
             0 => request(client(1, 1), stamp(0, number), DEADLY, [0, deadly]),
             _ => request(client(1, 1), stamp(0, number), DEADLY_LOOK, [deadly, deadly]),
         };
+        let before = faults;
         // The client repeats what died, until it is refused.
         for _ in 0..5 {
             let mut server = open_in(&memory, faults);
@@ -115,9 +116,10 @@ fn one_client_costs_a_bounded_number_of_lives_whatever_it_asks() {
                 }
             }
         }
+        cost.push(faults - before);
         assert_eq!(refusal(serve(&mut open_in(&memory, faults), add(2, 2 + deadly, 0, 1))), None);
     }
-    assert_eq!(faults, 6);
+    assert_eq!((faults, &cost[..5]), (6, &[3, 1, 1, 1, 0][..]));
     let banned = serve(&mut open_in(&memory, faults), add(1, 50, 0, 1));
     assert_eq!(refusal(banned), Some(Refusal::Banned));
     // Its next generation is not to blame.
