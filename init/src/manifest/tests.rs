@@ -168,11 +168,6 @@ fn of_init_only_channels_can_be_said() {
     assert_eq!(manifest.expect("sound").components[1].subject, Subject::Init);
 }
 
-/// A manifest with a bus and a component with this line.
-fn driver(line: &str) -> std::string::String {
-    std::format!("component bus\nholds pci\ncomponent a\n{line}")
-}
-
 #[test]
 fn a_device_has_one_driver_which_comes_after_pci() {
     let manifest = driver("device 1af4:1042 1 vectors 4");
