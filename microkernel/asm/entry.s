@@ -133,28 +133,33 @@ trap_panic:
     call {trap_panic}
     ud2
 
-// A system call that takes the slow path. The lock is held.
+// The registers in which a system call has its arguments.
+.macro SAVE_REGISTERS tcb
+    mov [\tcb + {RAX}], rax
+    mov [\tcb + {RDX}], rdx
+    mov [\tcb + {RSI}], rsi
+    SAVE_WORDS \tcb
+.endm
+
+// A system call that takes the slow path. The CPU's own lock is held.
 // In: rsp = Tcb, with rip, rsp, rflags, rbx, rbp saved; rax, rdx, rsi and the words as the user gave them;
 //     rbx = cpu, and nothing of worth in rcx, r11, rbp.
 syscall_slow:
     lea rcx, [rip + {syscall_slow}]
     jmp 1f
 
-// The same without the lock. In: ebp = the ticket drawn.
+// The same without the lock, which was not free.
 syscall_contended:
     lea rcx, [rip + {syscall_contended}]
-1:  mov [rsp + {RAX}], rax
-    mov [rsp + {RDX}], rdx
-    mov [rsp + {RSI}], rsi
-    SAVE_WORDS rsp
+1:  SAVE_REGISTERS rsp
     SAVE_BASES rsp, rax
     mov rdi, rbx
     mov rsp, [rdi + {STACK}]
-    mov esi, ebp                        // the ticket
     xor ebp, ebp
     call rcx
 
-// In: rax = the thread to run, or 0 for none; rdx = cpu. The lock is held, the thread's root table loaded.
+// In: rax = the thread to run, or 0 for none; rdx = cpu. No lock is held, the thread's root table is loaded. (Its
+// registers are this CPU's: others halt it before they touch them.)
 resume:
     test rax, rax
     jz idle
@@ -174,7 +179,6 @@ resume:
     mov rsp, [rbx + {RSP}]
     mov rbp, [rbx + {RBP}]
     mov rbx, [rbx + {RBX}]
-    inc dword ptr [rip + kernel_lock + 4]
     sysretq
 
 resume_interrupted:
@@ -195,20 +199,18 @@ resume_interrupted:
     mov rbp, [rbx + {RBP}]
     mov rax, [rbx + {RAX}]
     mov rbx, [rbx + {RBX}]
-    inc dword ptr [rip + kernel_lock + 4]
     iretq
 
 // Nothing to run: interrupts are let in, and lead to trap_kernel, which does not come back here.
-// In: rdx = cpu, the lock held.
+// In: rdx = cpu.
 idle:
     mov rsp, [rdx + {STACK}]
-    inc dword ptr [rip + kernel_lock + 4]
 1:  sti
     hlt
     cli
     jmp 1b
 
-// The preemption window: lets interrupts in that are due, else goes on. In: rdi = cpu, the lock not held.
+// The preemption window: lets interrupts in that are due, else goes on. In: rdi = cpu; no lock is held.
 // Out: to trap_idle as if idle, with vector 0 when no interrupt came.
 .globl preemption_window
 preemption_window:

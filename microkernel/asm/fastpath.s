@@ -14,8 +14,9 @@
 //   part                                     call  reply_recv  why it is there
 //   find the thread, dispatch                   4           6
 //   save rip, rflags, rsp, rbx, rbp             6           6  what the call convention keeps
-//   the kernel lock                             4           4  SMP: one FIFO ticket lock
+//   the CPU's own lock                          2           2  none on a machine with one CPU
 //   capability: in range, kind and right        6           6  flat CSpace; one flag says "may be called"
+//   the Endpoint's home is this CPU             2           2  none on a machine with one CPU
 //   partner: waits, here, nothing unusual       5           5  `key` is the bare CPU number then
 //   partner's priority                          3           3  no ready thread is to be passed over
 //   nothing else to receive                     -           5  senders, other receivers, bound notification
@@ -28,12 +29,20 @@
 
 .section .text.entry, "ax", @progbits
 
-// Takes the kernel lock: ticket in ebp, to `contended` if it is not free.
-.macro TAKE_LOCK contended
-    mov ebp, 1
-    lock xadd [rip + kernel_lock], ebp
-    cmp ebp, [rip + kernel_lock + 4]
-    jne \contended
+// Takes the lock of CPU \n (objects::locks), to `contended` if it is not free.
+.macro TAKE_LOCK n, locks, contended
+.if \locks
+    lock bts dword ptr [rip + kernel_locks + \n * {GATE_SIZE}], 0
+    jc \contended
+.endif
+.endm
+
+// Goes to `slow` unless CPU \n's lock protects the Endpoint in rcx.
+.macro CHECK_HOME n, locks, slow
+.if \locks
+    cmp byte ptr [rcx + {HOME}], \n
+    jne \slow
+.endif
 .endm
 
 // Saves what the call convention keeps. Out: rcx, r11, rbx, rbp free.
@@ -68,13 +77,15 @@
 .endm
 
 // Back to user code as the thread rbx.
-.macro RETURN
+.macro RETURN n, locks
     mov rcx, [rbx + {RIP}]
     mov r11, [rbx + {RFLAGS}]
     mov rsp, [rbx + {RSP}]
     mov rbp, [rbx + {RBP}]
     mov rbx, [rbx + {RBX}]
-    inc dword ptr [rip + kernel_lock + 4]
+.if \locks
+    mov dword ptr [rip + kernel_locks + \n * {GATE_SIZE}], 0
+.endif
     sysretq
 .endm
 
@@ -101,79 +112,82 @@
     mov rcx, [rbp + {OBJECT}]
 .endm
 
-.irp n, 0, 1, 2, 3, 4, 5, 6, 7
-    .set cpu_\n, kernel_cpus + \n * {CPU_SIZE}
+// The entries of CPU \n; \s ends their labels. \locks is 0 for a machine with one CPU, which needs no locks.
+.macro ENTRIES n, s, locks
+    .set cpu_\s, kernel_cpus + \n * {CPU_SIZE}
     .balign 64
-syscall_entry_\n:
-    mov [rip + cpu_\n + {USER_RSP}], rsp
-    mov rsp, [rip + cpu_\n + {CURRENT}]
+syscall_entry_\s:
+    mov [rip + cpu_\s + {USER_RSP}], rsp
+    mov rsp, [rip + cpu_\s + {CURRENT}]
     cmp eax, {CALL}
-    jne not_call_\n
+    jne not_call_\s
 
 // call ---------------------------------------------------------------------------------------------------
-    SAVE_CALLER cpu_\n
-    TAKE_LOCK contended_\n
+    SAVE_CALLER cpu_\s
+    TAKE_LOCK \n, \locks, contended_\s
     cmp rdx, [rsp + {CSPACE_SLOTS}]
-    jae slow_\n
+    jae slow_\s
     imul rbp, rdx, {SLOT_SIZE}
     add rbp, [rsp + {CSPACE}]           // the slot
     test byte ptr [rbp + {FLAGS}], {CALLABLE}
-    jz slow_\n
+    jz slow_\s
     mov rcx, [rbp + {OBJECT}]           // the Endpoint
+    CHECK_HOME \n, \locks, slow_\s
     mov rbx, [rcx + {RECEIVERS}]        // its first receiver
     test rbx, rbx
-    jz slow_\n
+    jz slow_\s
     cmp dword ptr [rbx + {KEY}], \n
-    jne slow_\n
-    mov r11b, [rip + cpu_\n + {TOP}]
+    jne slow_\s
+    mov r11b, [rip + cpu_\s + {TOP}]
     cmp [rbx + {PRIORITY}], r11b
-    jb slow_\n
+    jb slow_\s
     test esi, esi
-    jnz copy_call_\n
-call_commit_\n:
+    jnz copy_call_\s
+call_commit_\s:
     mov rax, [rbx + {QUEUE_NEXT}]
     mov [rcx + {RECEIVERS}], rax
     mov [rbx + {REPLY_CALLER}], rsp
     mov [rsp + {BLOCKED_ON}], rbx       // the receiver's own Reply is at the start of its Tcb
     mov byte ptr [rsp + {STATE}], {ANSWER}
     mov byte ptr [rbx + {STATE}], {READY}
-    SWITCH cpu_\n, 1
+    SWITCH cpu_\s, 1
     mov rdx, [rbp + {BADGE}]
     xor eax, eax
-    RETURN
+    RETURN \n, \locks
 
-copy_call_\n:
-    COPY_WORDS slow_\n
-    jmp call_commit_\n
+copy_call_\s:
+    COPY_WORDS slow_\s
+    jmp call_commit_\s
 
 // reply_recv ---------------------------------------------------------------------------------------------
-not_call_\n:
+not_call_\s:
     cmp eax, {REPLY_RECV}
-    jne not_reply_\n
-    SAVE_CALLER cpu_\n
-    TAKE_LOCK contended_\n
+    jne not_reply_\s
+    SAVE_CALLER cpu_\s
+    TAKE_LOCK \n, \locks, contended_\s
     mov rbx, [rsp + {REPLY_CALLER}]     // who waits for our answer
     test rbx, rbx
-    jz slow_\n
+    jz slow_\s
     cmp dword ptr [rbx + {KEY}], \n
-    jne slow_\n
-    mov r11b, [rip + cpu_\n + {TOP}]
+    jne slow_\s
+    mov r11b, [rip + cpu_\s + {TOP}]
     cmp [rbx + {PRIORITY}], r11b
-    jb slow_\n
+    jb slow_\s
     cmp rdx, [rsp + {CSPACE_SLOTS}]
-    jae slow_\n
+    jae slow_\s
     imul rbp, rdx, {SLOT_SIZE}
     add rbp, [rsp + {CSPACE}]           // the slot
     test byte ptr [rbp + {FLAGS}], {RECEIVABLE}
-    jz slow_\n
+    jz slow_\s
     mov rcx, [rbp + {OBJECT}]           // the Endpoint
+    CHECK_HOME \n, \locks, slow_\s
     movzx r11d, byte ptr [rsp + {BOUND_PENDING}]
     or r11, [rcx + {SENDERS}]
     or r11, [rcx + {RECEIVERS}]
-    jnz slow_\n
+    jnz slow_\s
     test esi, esi
-    jnz copy_reply_\n
-reply_commit_\n:
+    jnz copy_reply_\s
+reply_commit_\s:
     mov [rcx + {RECEIVERS}], rsp
     mov [rcx + {RECEIVERS_TAIL}], rsp
     mov qword ptr [rsp + {QUEUE_NEXT}], 0
@@ -181,64 +195,69 @@ reply_commit_\n:
     mov qword ptr [rsp + {REPLY_CALLER}], 0
     mov byte ptr [rsp + {STATE}], {RECEIVING}
     mov byte ptr [rbx + {STATE}], {READY}
-    SWITCH cpu_\n, 0
+    SWITCH cpu_\s, 0
     xor eax, eax
     xor edx, edx
-    RETURN
+    RETURN \n, \locks
 
-copy_reply_\n:
-    COPY_WORDS slow_\n
-    jmp reply_commit_\n
+copy_reply_\s:
+    COPY_WORDS slow_\s
+    jmp reply_commit_\s
 
 // the rest -----------------------------------------------------------------------------------------------
-not_reply_\n:
+not_reply_\s:
     cmp eax, {NOP}
-    je nop_\n
+    je nop_\s
     cmp eax, {YIELD}
-    je yield_\n
+    je yield_\s
     cmp eax, {SIGNAL}
-    je signal_\n
+    je signal_\s
     cmp eax, {WAIT}
-    je wait_\n
+    je wait_\s
     cmp eax, {CALL}
-    jb foreign_\n
+    jb foreign_\s
     cmp eax, {INVOKE}
-    ja foreign_\n
-to_slow_\n:
-    SAVE_CALLER cpu_\n
-    TAKE_LOCK contended_\n
-slow_\n:
-    lea rbx, [rip + cpu_\n]
+    ja foreign_\s
+to_slow_\s:
+    SAVE_CALLER cpu_\s
+    TAKE_LOCK \n, \locks, contended_\s
+slow_\s:
+    lea rbx, [rip + cpu_\s]
     jmp syscall_slow
 
-contended_\n:
-    lea rbx, [rip + cpu_\n]
+contended_\s:
+    lea rbx, [rip + cpu_\s]
     jmp syscall_contended
 
-// signal, wait (without a deadline), yield: what these do to queues is for Rust, but there is no message to save.
-yield_\n:
-    SAVE_CALLER cpu_\n
-    TAKE_LOCK contended_\n
+// signal, wait (without a deadline), yield: what these do to queues is for Rust, but there is no message to save:
+// unless signal or wait may have to wait for all locks, and others see the thread's registers meanwhile.
+yield_\s:
+    SAVE_CALLER cpu_\s
+    TAKE_LOCK \n, \locks, contended_\s
     lea rcx, [rip + {yield_call}]
-    jmp quick_\n
+    jmp quick_\s
 
-signal_\n:
-    SAVE_CALLER cpu_\n
-    TAKE_LOCK contended_\n
+signal_\s:
+    SAVE_CALLER cpu_\s
+    TAKE_LOCK \n, \locks, contended_\s
     lea rcx, [rip + {signal_call}]
-    jmp quick_\n
+    jmp registers_\s
 
-wait_\n:
+wait_\s:
     test rsi, rsi
-    jnz to_slow_\n
-    SAVE_CALLER cpu_\n
-    TAKE_LOCK contended_\n
+    jnz to_slow_\s
+    SAVE_CALLER cpu_\s
+    TAKE_LOCK \n, \locks, contended_\s
     lea rcx, [rip + {wait_call}]
 
+registers_\s:
+.if \locks
+    SAVE_REGISTERS rsp
+.endif
 // In: rcx = the function, to be called with the CPU and rdx.
-quick_\n:
+quick_\s:
     SAVE_BASES rsp, rax
-    lea rdi, [rip + cpu_\n]
+    lea rdi, [rip + cpu_\s]
     mov rsi, rdx
     mov rsp, [rdi + {STACK}]
     xor ebp, ebp
@@ -246,17 +265,17 @@ quick_\n:
     jmp resume
 
 // nop: there and back.
-nop_\n:
+nop_\s:
     xor eax, eax
-    mov rsp, [rip + cpu_\n + {USER_RSP}]
+    mov rsp, [rip + cpu_\s + {USER_RSP}]
     sysretq
 
 // A foreign system call: to the library's entry, with everything in place but rcx and r11, which SYSCALL has
-// taken; return address and flags lie in the thread's buffer. No lock: all of it is the thread's own, and who
-// would take it away halts this CPU first. No vector register is touched.
-foreign_\n:
+// taken; return address and flags lie in the thread's buffer. No lock: all of it is the thread's own, and a CPU
+// that takes it away halts this one first. No vector register is touched.
+foreign_\s:
     cmp qword ptr [rsp + {FOREIGN_ENTRY}], 0
-    je to_slow_\n
+    je to_slow_\s
     mov [rsp + {RFLAGS}], r11
     mov r11, [rsp + {BUFFER}]
     mov [r11 + {RETURN_ADDRESS}], rcx
@@ -265,22 +284,27 @@ foreign_\n:
     mov [r11 + {RETURN_FLAGS}], rcx
     mov r11, rcx
     mov rcx, [rsp + {FOREIGN_ENTRY}]
-    mov rsp, [rip + cpu_\n + {USER_RSP}]
+    mov rsp, [rip + cpu_\s + {USER_RSP}]
     sysretq
 
 // The entry without a fast path: while messages are traced, or with `nofast` on the command line.
     .balign 64
-syscall_entry_slow_\n:
-    mov [rip + cpu_\n + {USER_RSP}], rsp
-    mov rsp, [rip + cpu_\n + {CURRENT}]
+syscall_entry_slow_\s:
+    mov [rip + cpu_\s + {USER_RSP}], rsp
+    mov rsp, [rip + cpu_\s + {CURRENT}]
     cmp eax, {CALL}
-    jb foreign_\n
+    jb foreign_\s
     cmp eax, {INVOKE}
-    ja foreign_\n
-    jmp to_slow_\n
+    ja foreign_\s
+    jmp to_slow_\s
+.endm
+
+    ENTRIES 0, alone, 0
+.irp n, 0, 1, 2, 3, 4, 5, 6, 7
+    ENTRIES \n, \n, 1
 .endr
 
-// For each CPU its entries: with the fast path, and without.
+// For each CPU its entries: with the fast path, and without; the last are those of a machine with one CPU.
 .section .rodata.entries, "a", @progbits
     .balign 8
 .globl syscall_entries
@@ -288,6 +312,7 @@ syscall_entries:
 .irp n, 0, 1, 2, 3, 4, 5, 6, 7
     .quad syscall_entry_\n, syscall_entry_slow_\n
 .endr
-.if (. - syscall_entries) != {MAX_CPUS} * 16
+    .quad syscall_entry_alone, syscall_entry_slow_alone
+.if (. - syscall_entries) != ({MAX_CPUS} + 1) * 16
     .error "the entries above are not those of MAX_CPUS CPUs"
 .endif

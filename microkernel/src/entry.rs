@@ -1,15 +1,19 @@
 //! Entries from user code: what the assembly of the slow path calls, and the fast path's constants.
 //!
-//! Every entry takes the kernel lock (a system call's assembly has done so already), lets the logic act, and
-//! names the thread to resume; the assembly gives the lock back as its last act but one.
+//! Every entry takes this CPU's lock (a system call's assembly has done so already), and all locks if that is not
+//! enough ([`objects::local`]); lets the logic act, gives the locks back, and names the thread to resume. From then on
+//! the thread's registers are this CPU's until another one halts it, as they are in user code.
 
 use core::arch::global_asm;
 use core::mem::{offset_of, size_of};
+use core::sync::atomic::AtomicU32;
 
 use abi::Syscall;
 use abi::message::{BUFFER_WORDS, IpcBuffer, MsgInfo};
 use abi::trace::MAX_CPUS;
+use objects::cpu::Held;
 use objects::endpoint::Endpoint;
+use objects::locks::Gate;
 use objects::slot::Flags;
 use objects::tcb::{State, Tcb, VectorArea};
 use objects::{Cpu, Ref, Slot};
@@ -78,6 +82,8 @@ global_asm!(
     FLAGS = const Slot::FLAGS_OFFSET,
     CALLABLE = const Flags::CALLABLE.bits(),
     RECEIVABLE = const Flags::RECEIVABLE.bits(),
+    HOME = const offset_of!(Endpoint, home),
+    GATE_SIZE = const size_of::<Gate<AtomicU32>>(),
     RECEIVERS = const offset_of!(Endpoint, receivers.head),
     RECEIVERS_TAIL = const offset_of!(Endpoint, receivers.tail),
     SENDERS = const offset_of!(Endpoint, senders),
@@ -92,14 +98,16 @@ global_asm!(
 );
 
 unsafe extern "C" {
-    /// Where system calls of each CPU enter: with the fast path, and without (asm/fastpath.s).
-    static syscall_entries: [[u64; 2]; MAX_CPUS];
+    /// Where system calls of each CPU enter: with the fast path, and without; the last are without locks, for a machine
+    /// with one CPU (asm/fastpath.s).
+    static syscall_entries: [[u64; 2]; MAX_CPUS + 1];
     /// Lets due interrupts in (asm/entry.s).
     fn preemption_window(cpu: &Cpu) -> !;
 }
 
-/// Where system calls of CPU `number` enter: with the fast path, or without.
+/// Returns where system calls of CPU `number` enter: with the fast path, or without.
 pub fn syscall_entry(number: usize, fast: bool) -> u64 {
+    let number = if KERNEL.cpu_count() > 1 { number } else { MAX_CPUS };
     // SAFETY: a constant table that the assembly provides.
     let entries = unsafe { &syscall_entries };
     let Some(&[quick, slow]) = entries.get(number) else { return 0 };
@@ -143,6 +151,7 @@ fn leave_from(here: &Cpu, root: u64) -> Resume {
     let next = here.thread();
     load_other(next, root);
     let tcb = if here.is_idle() { 0 } else { next.address() };
+    remote::give(here);
     Resume { tcb, cpu: here }
 }
 
@@ -156,8 +165,16 @@ fn load_other(next: Ref<Tcb>, root: u64) {
     }
 }
 
-/// A system call; the assembly holds the lock.
+/// A system call; the CPU holds its lock.
 extern "C" fn syscall_slow(here: &'static Cpu) -> Resume {
+    if !KERNEL.call_is_covered(here) && !wait_in_call(here, remote::take_all) {
+        return abandon_call(here);
+    }
+    perform(here)
+}
+
+/// The system call of the current thread, with the locks that it needs.
+fn perform(here: &'static Cpu) -> Resume {
     hardware::note_entering(here, here.thread().context.rax.get());
     if KERNEL.syscall(here) {
         return give_way(here);
@@ -165,8 +182,11 @@ extern "C" fn syscall_slow(here: &'static Cpu) -> Resume {
     leave(here)
 }
 
-/// signal; the assembly holds the lock and has saved no message.
+/// signal; the CPU holds its lock. (Unless it is alone, the assembly has saved the registers.)
 extern "C" fn signal_call(here: &'static Cpu, cptr: u64) -> Resume {
+    if !KERNEL.bits_are_covered(here, cptr) {
+        return syscall_slow(here);
+    }
     let root = here.thread().cr3.get();
     KERNEL.signal_call(here, cptr);
     leave_from(here, root)
@@ -174,6 +194,9 @@ extern "C" fn signal_call(here: &'static Cpu, cptr: u64) -> Resume {
 
 /// wait without a deadline, likewise.
 extern "C" fn wait_call(here: &'static Cpu, cptr: u64) -> Resume {
+    if !KERNEL.bits_are_covered(here, cptr) {
+        return syscall_slow(here);
+    }
     let root = here.thread().cr3.get();
     KERNEL.wait_call(here, cptr);
     leave_from(here, root)
@@ -184,25 +207,36 @@ extern "C" fn yield_call(here: &'static Cpu) -> Resume {
     let root = here.thread().cr3.get();
     let next = KERNEL.yield_call(here);
     load_other(next, root);
+    remote::give(here);
     Resume { tcb: next.address(), cpu: here }
 }
 
-/// A system call that did not get the lock at once: `ticket` is drawn. While it waits, another CPU may have
-/// taken the thread away, and then the call has never been made.
-extern "C" fn syscall_contended(here: &'static Cpu, ticket: u32) -> Resume {
+/// A system call that did not get its CPU's lock at once.
+extern "C" fn syscall_contended(here: &'static Cpu) -> Resume {
+    if wait_in_call(here, remote::take_own) { syscall_slow(here) } else { abandon_call(here) }
+}
+
+/// Takes locks by `take` for the current thread's system call. Returns false if another CPU has taken the thread away
+/// meanwhile: then the call has never been made.
+fn wait_in_call(here: &Cpu, take: impl Fn(&Cpu)) -> bool {
     /// Bytes of the SYSCALL instruction.
     const LENGTH: u64 = 2;
     let me = here.thread();
     let rip = me.context.rip.get();
     me.context.rip.set(rip.wrapping_sub(LENGTH));
     me.interrupted.set(false);
-    remote::wait_for(here, ticket);
+    take(here);
     if remote::was_abandoned(here) {
-        KERNEL.schedule(here);
-        return leave(here);
+        return false;
     }
     me.context.rip.set(rip);
-    syscall_slow(here)
+    true
+}
+
+/// The thread whose system call this was is gone from this CPU.
+fn abandon_call(here: &Cpu) -> Resume {
+    KERNEL.schedule(here);
+    leave(here)
 }
 
 /// A trap from user code: exception, device interrupt, timer or IPI. All registers are saved.
@@ -222,24 +256,44 @@ extern "C" fn trap_user(here: &'static Cpu, vector: u64, error: u64) -> Resume {
     if vector < FIRST_INTERRUPT {
         here.thread().note_exception([vector, error, address]);
     }
-    remote::lock(here);
+    remote::take_own(here);
     hardware::note_entering(here, vector);
-    let abandoned = remote::was_abandoned(here);
-    if !abandoned {
-        KERNEL.enter(here);
-    }
+    let mut abandoned = enter(here);
     if vector >= FIRST_INTERRUPT {
         interrupt(here, vector);
-    } else if !abandoned {
-        KERNEL.fault(here);
+    } else {
+        if !abandoned && !KERNEL.fault_is_covered(here, here.thread()) {
+            remote::take_all(here);
+            abandoned = enter(here);
+        }
+        if !abandoned {
+            KERNEL.fault(here);
+        }
     }
     KERNEL.schedule(here);
     leave(here)
 }
 
+/// Begins an entry by a trap, the locks taken. Returns true if the thread that the CPU came in with was taken from it.
+fn enter(here: &Cpu) -> bool {
+    let abandoned = remote::was_abandoned(here);
+    if !abandoned {
+        KERNEL.enter(here);
+    }
+    abandoned
+}
+
+/// Takes all locks within an entry by a trap.
+fn widen(here: &Cpu) {
+    if here.held.get() == Held::Own {
+        remote::take_all(here);
+        enter(here);
+    }
+}
+
 /// An interrupt while nothing ran, or (vector 0) a look at what there is to run.
 extern "C" fn trap_idle(here: &'static Cpu, vector: u64) -> Resume {
-    remote::lock(here);
+    remote::take_own(here);
     hardware::note_entering(here, vector);
     remote::was_abandoned(here);
     KERNEL.enter(here);
@@ -257,14 +311,25 @@ fn interrupt(here: &Cpu, vector: u64) {
     const SPURIOUS: u64 = apic::SPURIOUS_VECTOR as u64;
     match vector {
         SPURIOUS => return,
-        // What else it came for is done: `lock` has answered, and `schedule` follows.
+        // What else it came for is done: mail was answered before the lock was taken, and `schedule` follows.
         IPI => {
             hardware::follow_fast_path(here.number.get());
             KERNEL.arm(here);
         }
-        TIMER => KERNEL.tick(here),
-        FAULT => KERNEL.take_faults(here),
-        _ => KERNEL.interrupt(here, vector as u8),
+        TIMER => {
+            if !KERNEL.tick(here) {
+                widen(here);
+                KERNEL.tick(here);
+            }
+        }
+        FAULT => {
+            widen(here);
+            KERNEL.take_faults(here);
+        }
+        _ => {
+            widen(here);
+            KERNEL.interrupt(here, vector as u8);
+        }
     }
     apic::end_of_interrupt();
 }
@@ -281,8 +346,8 @@ fn give_way(here: &'static Cpu) -> Resume {
     here.root.set(KERNEL.root.get());
     hardware::load_root(KERNEL.root.get());
     hardware::note_leaving(here);
-    remote::unlock();
-    // SAFETY: the lock is free, the CPU is idle for all others, and this stack is not used any more.
+    remote::give(here);
+    // SAFETY: the locks are free, the CPU is idle for all others, and this stack is not used any more.
     unsafe { preemption_window(here) }
 }
 

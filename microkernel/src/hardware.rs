@@ -16,11 +16,12 @@ use crate::machine::layout::WINDOW;
 use crate::machine::{apic, cpu, ioapic, iommu, log, power, stacks};
 use crate::remote;
 
-/// A static of the kernel that only the holder of the kernel lock touches.
+/// A static of the kernel whose parts only the holders of the locks that protect them touch ([`objects::local`]).
 #[repr(transparent)]
 pub struct Locked<T>(T);
 
-// SAFETY: the entry paths take the kernel lock before they reach it (crate::entry, asm/entry.s, asm/fastpath.s).
+// SAFETY: the entry paths take this CPU's lock before they reach it (crate::entry, asm/fastpath.s), and all locks for
+// what that one does not protect.
 unsafe impl<T> Sync for Locked<T> {}
 
 impl<T> core::ops::Deref for Locked<T> {
@@ -45,8 +46,11 @@ pub static KERNEL: Locked<Kernel<Hardware>> = Locked(Kernel::new(Hardware, MEMOR
 #[derive(Debug)]
 pub struct Hardware;
 
-/// The latest time that was told: TSCs of different CPUs may be out of step.
+/// A late time that was told: TSCs of different CPUs may be out of step. All CPUs read it, so it is written seldom.
 static LATEST: AtomicU64 = AtomicU64::new(0);
+
+/// Ticks by which a CPU's time may be behind what another one was told.
+const SLACK: u64 = 1 << 14;
 
 /// Longest time in the kernel and where, and whether it is measured.
 static LONGEST: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
@@ -93,7 +97,7 @@ pub fn flush_here(address: u64, pages: u64) {
     }
 }
 
-/// Notes that this CPU has the lock, for [`Machine::latency`].
+/// Notes that this CPU has a lock, for [`Machine::latency`].
 pub fn note_entering(here: &Cpu, place: u64) {
     if MEASURING.get()
         && let Some([since, why]) = ENTERED.get(here.number.get())
@@ -103,7 +107,7 @@ pub fn note_entering(here: &Cpu, place: u64) {
     }
 }
 
-/// Notes that it is about to give it back.
+/// Notes that it is about to give back what it holds.
 pub fn note_leaving(here: &Cpu) {
     if MEASURING.get()
         && let Some([since, why]) = ENTERED.get(here.number.get())
@@ -112,8 +116,7 @@ pub fn note_leaving(here: &Cpu) {
         let since = since.load(Ordering::Relaxed);
         // (0: it entered before anything was measured.)
         let took = if since == 0 { 0 } else { cpu::tsc().saturating_sub(since) };
-        if took > longest.load(Ordering::Relaxed) {
-            longest.store(took, Ordering::Relaxed);
+        if took > longest.fetch_max(took, Ordering::Relaxed) {
             place.store(why.load(Ordering::Relaxed), Ordering::Relaxed);
         }
     }
@@ -139,8 +142,11 @@ fn write<T: PortWrite>(port: u16, value: T) {
 
 impl Machine for Hardware {
     fn now(&self) -> u64 {
-        let now = cpu::tsc().max(LATEST.load(Ordering::Relaxed));
-        LATEST.store(now, Ordering::Relaxed);
+        let latest = LATEST.load(Ordering::Relaxed);
+        let now = cpu::tsc().max(latest);
+        if now.wrapping_sub(latest) > SLACK {
+            LATEST.fetch_max(now, Ordering::Relaxed);
+        }
         now
     }
 

@@ -1,101 +1,95 @@
-//! The kernel lock, and what CPUs ask of each other while one of them holds it.
+//! Locks and mail between CPUs, as the entries of this machine use them (the protocol: [`objects::locks`]).
 //!
-//! One ticket lock, first come first served. A CPU that waits for it has interrupts off, so it looks into its
-//! mailbox meanwhile; so does the handler of the IPI that announces mail. Only the holder of the lock sends
-//! mail, and waits until it is answered.
+//! A CPU that waits for a lock has interrupts off, so it looks into its mailbox meanwhile; so does the handler of the
+//! IPI that announces mail. Only the holder of all locks sends mail, and waits until it is answered.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use abi::trace::MAX_CPUS;
 use objects::Cpu;
+use objects::cpu::Held;
+use objects::locks::{HALT, Locks, Mailbox};
 use objects::machine::Flush;
 
 use crate::hardware::{self, KERNEL};
 use crate::machine::apic;
 
-/// A ticket lock: the next ticket, and the one whose turn it is. (The assembly knows the order.)
-#[repr(C)]
-pub struct TicketLock {
-    next: AtomicU32,
-    owner: AtomicU32,
-}
-
-/// The kernel lock.
+/// The locks of the CPUs. (The assembly takes and gives a CPU's own by this name.)
 #[unsafe(no_mangle)]
-pub static kernel_lock: TicketLock = TicketLock { next: AtomicU32::new(0), owner: AtomicU32::new(0) };
+pub static kernel_locks: Locks<AtomicU32, MAX_CPUS> = Locks::new();
 
-/// Nothing asked.
-const NOTHING: u32 = 0;
-/// Forget the translations of a range.
-const FLUSH: u32 = 1;
-/// Load the kernel's root table and come to no user code before holding the lock.
-const HALT: u32 = 2;
+/// A request to forget the translations of a range; [`HALT`] asks to load the kernel's root table and come to no user
+/// code before holding a lock.
+const FLUSH: u32 = 2;
 
 /// What is asked of a CPU.
 struct Mail {
-    request: AtomicU32,
+    mailbox: Mailbox<AtomicU32>,
     address: AtomicU64,
     pages: AtomicU64,
-    /// It was halted since it last held the lock.
-    halted: AtomicU32,
 }
 
-static MAIL: [Mail; MAX_CPUS] = [const {
-    Mail {
-        request: AtomicU32::new(NOTHING),
-        address: AtomicU64::new(0),
-        pages: AtomicU64::new(0),
-        halted: AtomicU32::new(0),
-    }
-}; MAX_CPUS];
+static MAIL: [Mail; MAX_CPUS] =
+    [const { Mail { mailbox: Mailbox::new(), address: AtomicU64::new(0), pages: AtomicU64::new(0) } };
+        MAX_CPUS];
 
-/// Takes the lock.
-pub fn lock(here: &Cpu) {
-    let ticket = kernel_lock.next.fetch_add(1, Ordering::Relaxed);
-    wait_for(here, ticket);
+/// Takes the lock of this CPU, which holds none.
+pub fn take_own(here: &Cpu) {
+    if here.held.get() != Held::Alone {
+        kernel_locks.take_own(here.number.get(), || answer(here));
+    }
+    arrive(here);
 }
 
-/// Waits for the turn of `ticket`, answering mail.
-pub fn wait_for(here: &Cpu, ticket: u32) {
-    while kernel_lock.owner.load(Ordering::Acquire) != ticket {
-        answer(here);
-        core::hint::spin_loop();
+/// Takes all locks; the CPU holds its own, and gives it back meanwhile.
+pub fn take_all(here: &Cpu) {
+    if here.held.get() == Held::Alone {
+        return;
     }
-    // Mail from a holder before us was answered or it would not have given the lock on. If it was a halt, the
-    // kernel's own root table is loaded: from here on it is again that of the current thread, whoever that is now.
-    let halted = MAIL.get(here.number.get()).is_some_and(|mail| mail.halted.swap(0, Ordering::Relaxed) != 0);
-    if halted {
+    let number = here.number.get();
+    kernel_locks.give_own(number);
+    kernel_locks.take_all(number, KERNEL.cpu_count(), || answer(here), apic::send_ipi);
+    here.held.set(Held::All);
+    arrive(here);
+}
+
+/// Gives back what the CPU holds.
+#[inline(always)]
+pub fn give(here: &Cpu) {
+    match here.held.get() {
+        Held::Alone => {}
+        Held::Own => kernel_locks.give_own(here.number.get()),
+        Held::All => {
+            here.held.set(Held::Own);
+            kernel_locks.give_all(KERNEL.cpu_count());
+        }
+    }
+}
+
+/// Mail from an earlier holder of all locks has been answered, or that one would not have given them back. If it was a
+/// halt, the kernel's own root table is loaded: from here on it is again that of the current thread, which may be
+/// another one now.
+fn arrive(here: &Cpu) {
+    if MAIL.get(here.number.get()).is_some_and(|mail| mail.mailbox.was_halted()) {
         hardware::load_root(here.thread().cr3.get());
     }
     here.root.set(here.thread().cr3.get());
 }
 
-/// Gives the lock back.
-pub fn unlock() {
-    kernel_lock.owner.store(kernel_lock.owner.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
-}
-
 fn answer(here: &Cpu) {
+    core::hint::spin_loop();
     let Some(mail) = MAIL.get(here.number.get()) else { return };
-    match mail.request.load(Ordering::Acquire) {
+    mail.mailbox.answer(|request| match request {
         FLUSH => {
             hardware::flush_here(mail.address.load(Ordering::Relaxed), mail.pages.load(Ordering::Relaxed))
         }
-        HALT => {
-            hardware::load_root(KERNEL.root.get());
-            mail.halted.store(1, Ordering::Relaxed);
-        }
-        _ => return,
-    }
-    mail.request.store(NOTHING, Ordering::Release);
+        _ => hardware::load_root(KERNEL.root.get()),
+    });
 }
 
 fn ask(cpu: usize, request: u32) {
-    let Some(mail) = MAIL.get(cpu) else { return };
-    mail.request.store(request, Ordering::Release);
-    apic::send_ipi(cpu);
-    while mail.request.load(Ordering::Acquire) != NOTHING {
-        core::hint::spin_loop();
+    if let Some(mail) = MAIL.get(cpu) {
+        mail.mailbox.ask(request, || apic::send_ipi(cpu), core::hint::spin_loop);
     }
 }
 
@@ -114,7 +108,7 @@ pub fn flush(cpu: usize, flush: Flush) {
     ask(cpu, FLUSH);
 }
 
-/// Whether the thread that this CPU came in with was taken from it while it waited.
+/// Returns true if the thread that this CPU came in with was taken from it while it waited.
 pub fn was_abandoned(here: &Cpu) -> bool {
     here.abandoned.replace(false)
 }

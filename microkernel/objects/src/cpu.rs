@@ -11,6 +11,18 @@ use crate::timer::{self, Heap};
 /// Priorities: 0 (lowest) to 255.
 pub const PRIORITIES: usize = 256;
 
+/// The locks that a CPU holds while it is in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Held {
+    /// None: there is no other CPU.
+    Alone = 0,
+    /// Its own.
+    Own = 1,
+    /// All.
+    All = 2,
+}
+
 /// One CPU. The entry code knows the first fields by their offsets.
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -31,6 +43,8 @@ pub struct Cpu {
     pub number: Cell<usize>,
     /// The thread was taken off this CPU by another while it was entering the kernel: what it wanted is void.
     pub abandoned: Cell<bool>,
+    /// The locks it holds while it is in the kernel ([`Held::Own`] also while it is not).
+    pub held: Cell<Held>,
     /// The root table loaded, while in the slow path.
     pub root: Cell<u64>,
     /// When its timer is set to strike; `u64::MAX` when it is not.

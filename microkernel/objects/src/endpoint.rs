@@ -9,6 +9,7 @@ use abi::{Error, Kind, MsgInfo, Rights};
 
 use crate::cpu::Cpu;
 use crate::kernel::{Kernel, Step, Stop};
+use crate::local::HomeCpu;
 use crate::machine::Machine;
 use crate::memory::Ref;
 use crate::queue::Queue;
@@ -27,12 +28,26 @@ pub struct Endpoint {
     pub senders: Heap,
     /// Senders that have waited so far.
     came: Cell<u64>,
+    /// Whose lock protects it.
+    pub home: HomeCpu,
 }
 
 impl Endpoint {
+    fn admit(&self, tcb: Ref<Tcb>) {
+        self.home.admit(self.receivers.is_empty() && self.senders.get().is_none(), tcb.cpu());
+    }
+
+    /// Adds a thread to the receivers.
+    #[inline(always)]
+    pub(crate) fn add_receiver(&self, tcb: Ref<Tcb>) {
+        self.admit(tcb);
+        self.receivers.push(tcb);
+    }
+
     /// Adds a thread to the senders.
     pub(crate) fn add_sender(&self, tcb: Ref<Tcb>) {
         const PRIORITY_SHIFT: u32 = 56;
+        self.admit(tcb);
         self.came.set(self.came.get().wrapping_add(1));
         let number = self.came.get() & (1u64 << PRIORITY_SHIFT).wrapping_sub(1);
         timer::insert(&self.senders, tcb, u64::from(!tcb.priority.get()) << PRIORITY_SHIFT | number);
@@ -193,7 +208,7 @@ impl<M: Machine> Kernel<M> {
         me.state.set(State::Receiving);
         me.blocked_on.set(endpoint.address());
         me.set_key(key::OTHER_REPLY, reply != Ref::of(&me.reply));
-        endpoint.receivers.push(me);
+        endpoint.add_receiver(me);
         if deadline != 0 {
             me.set_key(key::DEADLINE, true);
             self.set_deadline(here, me, deadline);

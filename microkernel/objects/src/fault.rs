@@ -92,7 +92,7 @@ impl<M: Machine> Kernel<M> {
         me.state.set(State::Receiving);
         me.blocked_on.set(endpoint.address());
         me.runs_on.set(me.sched_context.get());
-        endpoint.receivers.push(me);
+        endpoint.add_receiver(me);
         self.continue_as(here, caller);
         self.stay(caller);
         true

@@ -4,7 +4,7 @@ use core::cell::Cell;
 
 use abi::{Error, Kind, Rights};
 
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, Held};
 use crate::delete::Graves;
 use crate::endpoint::Endpoint;
 use crate::io_space::{Device, MAX_DEVICES};
@@ -132,6 +132,7 @@ impl<M: Machine> Kernel<M> {
     pub fn start_cpus(&self, count: usize) {
         for (number, cpu) in self.cpus.iter().take(count).enumerate() {
             cpu.init(number, self.root.get());
+            cpu.held.set(if count > 1 { Held::Own } else { Held::Alone });
         }
         self.cpu_count.set(count.min(self.cpus.len()));
     }

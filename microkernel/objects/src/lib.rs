@@ -24,6 +24,8 @@ pub mod io_port;
 pub mod io_space;
 pub mod irq;
 pub mod kernel;
+pub mod local;
+pub mod locks;
 pub mod machine;
 pub mod mapping;
 pub mod memory;

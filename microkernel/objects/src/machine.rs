@@ -30,7 +30,7 @@ pub struct IoFault {
 /// The machine below the kernel. `cpu` is always a CPU's number; calls come from the CPU that holds the
 /// kernel lock.
 pub trait Machine: 'static {
-    /// TSC ticks since boot: never goes back, on whatever CPU it is asked.
+    /// TSC ticks since boot: never goes back on one CPU, and on no CPU further behind another than a few microseconds.
     fn now(&self) -> u64;
     /// Sets the one-shot timer of this CPU to the time `at`.
     fn set_timer(&self, at: u64);

@@ -4,8 +4,9 @@ use core::cell::Cell;
 
 use abi::{Error, Kind, MsgInfo, Rights};
 
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, Held};
 use crate::kernel::{Kernel, Step, Stop};
+use crate::local::HomeCpu;
 use crate::machine::Machine;
 use crate::memory::Ref;
 use crate::queue::Queue;
@@ -22,6 +23,25 @@ pub struct Notification {
     pub waiters: Queue,
     /// The thread whose receives end with the bits, too.
     pub bound: Cell<Option<Ref<Tcb>>>,
+    /// Whose lock protects it.
+    pub home: HomeCpu,
+}
+
+impl Notification {
+    /// Adds a thread to those that wait.
+    #[inline(always)]
+    pub(crate) fn add_waiter(&self, tcb: Ref<Tcb>) {
+        self.home.admit(self.waiters.is_empty(), tcb.cpu());
+        self.waiters.push(tcb);
+    }
+
+    /// Lets the CPU that has taken all locks to use it need only its own the next time.
+    fn rehome(&self, here: &Cpu) {
+        if here.held.get() == Held::All && self.waiters.is_empty() {
+            let cpu = self.bound.get().map_or(here.number.get(), |bound| bound.cpu());
+            self.home.set(cpu as u8);
+        }
+    }
 }
 
 impl Notification {
@@ -46,6 +66,7 @@ impl Notification {
 impl<M: Machine> Kernel<M> {
     /// Adds bits and wakes who waits for them. The bits of a signal are its badge; a badge of 0 is bit 0.
     pub fn notify(&self, here: &Cpu, notification: Ref<Notification>, bits: u64) {
+        notification.rehome(here);
         notification.bits.set(notification.bits.get() | bits);
         if let Some(waiter) = notification.waiters.pop() {
             self.clear_deadline(waiter);
@@ -92,6 +113,7 @@ impl<M: Machine> Kernel<M> {
         }
         let slot = self.find(me, me.context.rdx.get(), Kind::Notification, Rights::READ)?;
         let notification = self.notification_in(slot)?;
+        notification.rehome(here);
         if notification.bits.get() != 0 {
             me.finish(0);
             self.hand_bits(me, notification);
@@ -102,7 +124,7 @@ impl<M: Machine> Kernel<M> {
         }
         me.state.set(State::Waiting);
         me.blocked_on.set(notification.address());
-        notification.waiters.push(me);
+        notification.add_waiter(me);
         if deadline != 0 {
             me.set_key(key::DEADLINE, true);
             self.set_deadline(here, me, deadline);

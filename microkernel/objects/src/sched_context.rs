@@ -220,6 +220,9 @@ impl<M: Machine> Kernel<M> {
     /// during an entry, and `charged` may be what it ran on before.)
     pub(crate) fn running_on(&self, here: &Cpu, tcb: Ref<Tcb>) -> Option<Ref<SchedContext>> {
         let number = here.number.get();
+        if tcb.cpu() == number {
+            return tcb.runs_on.get();
+        }
         match self.cpus().find(|cpu| cpu.current.get() == Some(tcb) && cpu.number.get() != number) {
             Some(cpu) => cpu.charged.get(),
             None => tcb.runs_on.get(),

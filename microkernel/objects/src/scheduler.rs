@@ -6,7 +6,7 @@
 
 use abi::{Kind, Rights};
 
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, Held};
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::memory::Ref;
@@ -18,6 +18,9 @@ use crate::tcb::{State, Tcb, key};
 const LESS_URGENT: u32 = 8;
 /// How often in a second that happens, at most.
 const PAUSES: u64 = 20_000;
+
+/// Waits that one strike of the timer ends, at most; it strikes again at once for the others.
+const EXPIRIES: u32 = 40;
 
 /// The address of a SchedContext, or 0: two of them are compared by two loads and one comparison.
 #[inline(always)]
@@ -42,7 +45,9 @@ impl<M: Machine> Kernel<M> {
         let me = here.thread();
         me.runs_on.set(here.charged.get());
         here.root.set(me.cr3.get());
-        self.work.set(crate::kernel::WORK_UNITS);
+        if here.held.get() != Held::Own {
+            self.work.set(crate::kernel::WORK_UNITS);
+        }
     }
 
     /// The same for the calls below, none of which does more than a step of work.
@@ -161,6 +166,7 @@ impl<M: Machine> Kernel<M> {
         if tcb.cpu() == cpu {
             return;
         }
+        self.leave_home(tcb);
         if tcb.waits_to_send() {
             return tcb.set_cpu(cpu);
         }
@@ -269,7 +275,7 @@ impl<M: Machine> Kernel<M> {
         }
         me.state.set(State::Waiting);
         me.blocked_on.set(notification.address());
-        notification.waiters.push(me);
+        notification.add_waiter(me);
         match here.take_ready() {
             Some(next) => self.go_over(here, me, next),
             None => {
@@ -382,30 +388,38 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// The CPU's timer struck: deadlines that have passed, and the current thread's budget.
-    pub fn tick(&self, here: &Cpu) {
+    /// The CPU's timer struck: deadlines that have passed, and the current thread's budget. Returns false if the
+    /// CPU needs all locks for the rest.
+    pub fn tick(&self, here: &Cpu) -> bool {
         let now = self.machine.now();
         here.timer_set.set(u64::MAX);
-        self.expire_due(here, now);
+        if !self.expire_due(here, now) {
+            return false;
+        }
         self.charge(here, now);
         let me = here.thread();
         if let Some(context) = here.charged.get()
             && context.left.get() == 0
             && me.state.get() == State::Ready
         {
+            if context.fault_when_out.get() && !self.fault_is_covered(here, me) {
+                return false;
+            }
             self.exhausted(here, me, now);
         }
         // Where the thread goes on, `schedule` has nothing to switch and so sets no timer.
         if here.thread() == me && me.state.get() == State::Ready {
             self.arm(here);
         }
+        true
     }
 
     /// Ends the waits that are due, of more urgent threads first. Where a thread can run that is as urgent, only some
-    /// of them, and the others a little later: however many there are, they take a small share of its time.
-    fn expire_due(&self, here: &Cpu, now: u64) {
+    /// of them, and the others a little later: however many there are, they take a small share of its time. Returns
+    /// false if the CPU needs all locks for the rest.
+    fn expire_due(&self, here: &Cpu, now: u64) -> bool {
         let pause = self.tsc_hz.get() / PAUSES;
-        let mut less_urgent = LESS_URGENT;
+        let (mut less_urgent, mut left) = (LESS_URGENT, EXPIRIES);
         here.deadline.set(u64::MAX);
         for (priority, first, end) in here.first_timers() {
             let (mut tcb, mut at) = (first, end);
@@ -417,9 +431,13 @@ impl<M: Machine> Kernel<M> {
                 if in_turn && less_urgent == 0 {
                     break now.saturating_add(pause);
                 }
-                if self.spend(20).is_err() {
+                if left == 0 {
                     break if in_turn { now.saturating_add(pause) } else { now };
                 }
+                if !self.expiry_is_covered(here, tcb) {
+                    return false;
+                }
+                left = left.saturating_sub(1);
                 less_urgent = less_urgent.saturating_sub(u32::from(in_turn));
                 self.expire(here, tcb);
                 match here.first_timer(priority) {
@@ -429,6 +447,7 @@ impl<M: Machine> Kernel<M> {
             };
             here.deadline.set(here.deadline.get().min(next));
         }
+        true
     }
 
     /// A wait or a throttling has come to its end.

@@ -8,6 +8,7 @@ use abi::{Error, Kind, MsgInfo, Registers, Rights, USER_TOP};
 use crate::cpu::Cpu;
 use crate::delete::Graves;
 use crate::kernel::{Call, Kernel, Outcome, Stop, Words};
+use crate::local::Watched;
 use crate::machine::Machine;
 use crate::memory::{Buffer, Ref};
 use crate::notification::Notification;
@@ -106,7 +107,7 @@ pub struct Tcb {
     /// Physical address of its root table; the kernel's own while it has no VSpace.
     pub cr3: Cell<u64>,
     /// CPU number and [`key`] bits: equal to the CPU number when the fast path may switch to the thread.
-    pub key: Cell<u32>,
+    pub key: Watched,
     /// What it is doing.
     pub state: Cell<State>,
     /// Whether `context` is all registers at an interrupt or fault (restored with the vector state by IRET),

@@ -32,7 +32,9 @@ const LINUX: (&str, &str) = ("Linux", "#999999");
 
 /// The charts of these results: message passing, and the rest of the kernel.
 pub fn charts(results: &[BenchResult]) -> Vec<Chart> {
-    let (ipc, kernel): (Vec<_>, Vec<_>) = results.iter().partition(|result| result.name.starts_with("ipc."));
+    // (Ratios have no place on an axis of costs.)
+    let costs = results.iter().filter(|result| result.unit != Unit::Times);
+    let (ipc, kernel): (Vec<_>, Vec<_>) = costs.partition(|result| result.name.starts_with("ipc."));
     [("ipc.svg", "Message passing", ipc), ("kernel.svg", "Kernel operations", kernel)]
         .into_iter()
         .filter(|(_, _, results)| !results.is_empty())

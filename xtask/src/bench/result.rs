@@ -24,11 +24,20 @@ pub enum Unit {
     /// Requests in a second of guest time.
     #[serde(rename = "requests/s")]
     RequestsPerSecond,
+    /// What all CPUs do together, in times of what one does alone.
+    #[serde(rename = "times")]
+    Times,
 }
 
 impl Unit {
-    const ALL: [Unit; 5] =
-        [Unit::Instructions, Unit::Cycles, Unit::Nanoseconds, Unit::BytesPerSecond, Unit::RequestsPerSecond];
+    const ALL: [Unit; 6] = [
+        Unit::Instructions,
+        Unit::Cycles,
+        Unit::Nanoseconds,
+        Unit::BytesPerSecond,
+        Unit::RequestsPerSecond,
+        Unit::Times,
+    ];
 
     /// Its name in results and on the guest's command line.
     pub fn name(self) -> &'static str {
@@ -38,6 +47,7 @@ impl Unit {
             Unit::Nanoseconds => "ns",
             Unit::BytesPerSecond => "bytes/s",
             Unit::RequestsPerSecond => "requests/s",
+            Unit::Times => "times",
         }
     }
 }

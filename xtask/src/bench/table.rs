@@ -14,6 +14,11 @@ pub fn table(results: &[BenchResult], machine: &Machine) -> String {
     let unit = results.first().map(|result| result.unit);
     rows.extend(results.iter().map(|result| row(result, compared, unit)));
     text += &aligned(&rows);
+    if results.iter().any(|result| result.unit == Unit::Times) {
+        let cores = std::thread::available_parallelism().map_or(0, usize::from);
+        let _ =
+            writeln!(text, "\nscaling: {} CPUs in times of one, on a host with {cores} cores", machine.smp);
+    }
     if compared {
         text.push('\n');
         text += &notes(results);
@@ -26,7 +31,7 @@ fn headline(results: &[BenchResult], machine: &Machine) -> String {
         Unit::Nanoseconds => "nanoseconds per operation",
         Unit::Instructions => "instructions per operation",
         Unit::Cycles => "cycles per operation",
-        Unit::BytesPerSecond | Unit::RequestsPerSecond => "figures",
+        Unit::BytesPerSecond | Unit::RequestsPerSecond | Unit::Times => "figures",
     });
     let icount = if machine.icount { ", icount" } else { "" };
     format!(

@@ -7,6 +7,7 @@ use abi::object::FIRST_SLOT;
 use crate::delete::Graves;
 use crate::endpoint::Endpoint;
 use crate::kernel::{Call, Kernel, Outcome, Words};
+use crate::local::HomeCpu;
 use crate::machine::Machine;
 use crate::memory::Ref;
 use crate::notification::Notification;
@@ -115,6 +116,7 @@ impl<M: Machine> Kernel<M> {
         let cpu = self.cpu(tcb.cpu());
         let queued = || cpu.queue(tcb.priority.get()).iter().any(|other| other == tcb);
         let current = self.cpus().any(|cpu| cpu.current.get() == Some(tcb));
+        let at_home = |home: &HomeCpu| home.get() == HomeCpu::SHARED || usize::from(home.get()) == tcb.cpu();
         match tcb.state.get() {
             State::Ready if current => {}
             State::Ready => {
@@ -128,11 +130,13 @@ impl<M: Machine> Kernel<M> {
             }
             State::Sending | State::Calling | State::Faulting => {
                 let on = Ref::<Endpoint>::at(tcb.blocked_on.get());
+                assert!(on.is_some_and(|on| at_home(&on.home)), "a sender waits away from its CPU");
                 let root = core::iter::successors(Some(tcb), |tcb| tcb.timer.parent.get()).last();
                 assert_eq!(on.and_then(|on| on.senders.get()), root, "a sender is lost");
             }
             State::Receiving => {
                 let on = Ref::<Endpoint>::at(tcb.blocked_on.get());
+                assert!(on.is_some_and(|on| at_home(&on.home)), "a receiver waits away from its CPU");
                 assert!(
                     on.is_some_and(|on| on.receivers.iter().any(|other| other == tcb)),
                     "a receiver is lost"
@@ -140,6 +144,7 @@ impl<M: Machine> Kernel<M> {
             }
             State::Waiting => {
                 let on = Ref::<Notification>::at(tcb.blocked_on.get());
+                assert!(on.is_some_and(|on| at_home(&on.home)), "a waiter waits away from its CPU");
                 assert!(on.is_some_and(|on| on.waiters.iter().any(|other| other == tcb)), "a waiter is lost");
                 assert!(on.is_some_and(|on| on.bits.get() == 0), "a waiter and bits");
             }

@@ -2,6 +2,7 @@
 //! the slow path meet what the fast one leaves behind.
 
 use abi::{MsgInfo, Syscall};
+use objects::cpu::Held;
 use objects::endpoint::Endpoint;
 use objects::slot::Flags;
 use objects::tcb::State;
@@ -16,6 +17,11 @@ pub fn take(world: &World, here: &Cpu) -> bool {
     match Syscall::from_number(me.context.rax.get() as u32) {
         Some(Syscall::call) => call(world, here, me).is_some(),
         Some(Syscall::reply_recv) => reply_recv(world, here, me).is_some(),
+        Some(Syscall::signal | Syscall::wait)
+            if !world.kernel.bits_are_covered(here, me.context.rdx.get()) =>
+        {
+            false
+        }
         Some(Syscall::signal) => short(world, here, |kernel| kernel.signal_call(here, me.context.rdx.get())),
         Some(Syscall::wait) if me.info().0 == 0 => {
             short(world, here, |kernel| kernel.wait_call(here, me.context.rdx.get()))
@@ -45,6 +51,12 @@ fn slot(me: Ref<Tcb>, flag: Flags) -> Option<(Ref<Slot>, Ref<Endpoint>)> {
     }
     let slot = Ref::<Slot>::at(me.cspace.get() + 64 * cptr)?;
     slot.flags().contains(flag).then_some((slot, Ref::at(slot.object.get())?))
+}
+
+/// Whether the lock of `here` protects the Endpoint.
+fn at_home(here: &Cpu, endpoint: Ref<Endpoint>) -> Option<()> {
+    let home = usize::from(endpoint.home.get());
+    (here.held.get() == Held::Alone || home == here.number.get()).then_some(())
 }
 
 fn may_switch(here: &Cpu, partner: Ref<Tcb>) -> Option<()> {
@@ -78,6 +90,7 @@ fn switch(world: &World, here: &Cpu, from: Ref<Tcb>, to: Ref<Tcb>, badge: u64) {
 
 fn call(world: &World, here: &Cpu, me: Ref<Tcb>) -> Option<()> {
     let (slot, endpoint) = slot(me, Flags::CALLABLE)?;
+    at_home(here, endpoint)?;
     let receiver = endpoint.receivers.head.get()?;
     may_switch(here, receiver)?;
     copy(me, receiver)?;
@@ -94,6 +107,7 @@ fn reply_recv(world: &World, here: &Cpu, me: Ref<Tcb>) -> Option<()> {
     let caller = me.reply.caller.get()?;
     may_switch(here, caller)?;
     let (_, endpoint) = slot(me, Flags::RECEIVABLE)?;
+    at_home(here, endpoint)?;
     if me.bound_pending.get() || endpoint.senders.get().is_some() || !endpoint.receivers.is_empty() {
         return None;
     }

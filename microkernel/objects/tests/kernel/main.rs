@@ -12,6 +12,7 @@ mod invariants;
 mod iommu;
 mod ipc;
 mod loans;
+mod locks;
 mod machine;
 mod memory;
 mod model;

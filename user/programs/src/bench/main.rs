@@ -14,9 +14,12 @@ mod meter;
 mod objects;
 mod peer;
 mod resources;
+mod scaling;
 mod servers;
 mod threads;
 
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -34,6 +37,9 @@ struct Bench {
 
 /// Measures one operation.
 type Measure = fn(&Bench) -> Result<Samples, Failure>;
+
+/// Measures ratios, in hundredths.
+type Scaling = fn(&Bench) -> Result<Vec<u64>, Failure>;
 
 /// Name, what is measured, how.
 #[rustfmt::skip]
@@ -63,6 +69,16 @@ const BENCHMARKS: &[(&str, &str, Measure)] = &[
     ("server.request.500", "the same, 500 clients in turn", servers::request::<500>),
     ("server.look", "the same for a request that only looks", servers::look),
     ("irq.latency", "from a timer's deadline to the waiting thread, which a running one makes way for", threads::timer),
+];
+
+/// What all CPUs do together in times of what one does alone. The number of CPUs ends the name.
+#[rustfmt::skip]
+const SCALING: &[(&str, &str, Scaling)] = &[
+    ("ipc.scaling", "calls and answers on each CPU", scaling::calls),
+    ("notify.scaling", "signals to a more urgent waiter on each CPU", scaling::signals),
+    ("sched.scaling", "threads that yield on each CPU", scaling::yields),
+    ("fault.scaling", "faults and their answers on each CPU", scaling::faults),
+    ("vspace.scaling", "pages mapped and unmapped on each CPU", scaling::maps),
 ];
 
 /// What is measured by `storm`, which has the channels to disk and network: the beginnings of its figures' names.
@@ -112,7 +128,9 @@ fn main() -> u8 {
         names.is_empty() || names.iter().any(|&name| name == "ipc" || benchmark.starts_with(name))
     };
     let unknown = |name: &&&str| {
-        let is_known = BENCHMARKS.iter().any(|(known, ..)| known.starts_with(**name));
+        let mut all =
+            BENCHMARKS.iter().map(|(known, ..)| known).chain(SCALING.iter().map(|(known, ..)| known));
+        let is_known = all.any(|known| known.starts_with(**name));
         **name != "ipc" && !BY_STORM.contains(*name) && !is_known
     };
     if let Some(name) = names.iter().find(unknown) {
@@ -156,11 +174,16 @@ fn arguments() -> Result<(Unit, Vec<&'static str>), &'static str> {
 /// that it goes out by would interrupt the next one when the host gets round to it.
 fn measure(unit: Unit, is_wanted: impl Fn(&str) -> bool) -> Result<bool, Failure> {
     let bench = Bench { resources: Resources::take()?, meter: Meter::calibrated(unit)? };
-    let mut outcomes = Vec::with_capacity(BENCHMARKS.len());
+    let mut outcomes = Vec::with_capacity(BENCHMARKS.len() + SCALING.len());
     for (name, what, measure) in BENCHMARKS.iter().filter(|(name, ..)| is_wanted(name)) {
         let summary = measure(&bench).map(|samples| bench.meter.summary(samples));
         bench.resources.clear()?;
-        outcomes.push((name, what, summary));
+        outcomes.push((String::from(*name), what, summary));
+    }
+    for (name, what, measure) in SCALING.iter().filter(|(name, ..)| is_wanted(name)) {
+        let summary = measure(&bench).map(meter::ratios);
+        bench.resources.clear()?;
+        outcomes.push((format!("{name}.{}", bench.resources.cpus), what, summary));
     }
     bench.meter.tell_calibration();
     let mut all = true;

@@ -199,11 +199,8 @@ impl Meter {
     pub fn summary(&self, samples: Samples) -> Summary {
         let mut ticks = samples.ticks;
         ticks.sort_unstable();
-        let at = |hundredth: usize| {
-            let place = (ticks.len() * hundredth).div_ceil(100).saturating_sub(1);
-            self.hundredths(ticks.get(place).copied().unwrap_or(0), samples.batch)
-        };
-        Summary { unit: self.unit, figures: [at(0), at(50), at(99), at(100)], samples: ticks.len() }
+        let at = |hundredth| self.hundredths(nth(&ticks, hundredth), samples.batch);
+        Summary { unit: self.unit.name(), figures: [at(0), at(50), at(99), at(100)], samples: ticks.len() }
     }
 
     /// Hundredths of the unit for one operation of a batch.
@@ -217,10 +214,23 @@ impl Meter {
     }
 }
 
+/// The figures of ratios in hundredths, as a result line has them.
+pub fn ratios(mut ratios: Vec<u64>) -> Summary {
+    ratios.sort_unstable();
+    let at = |hundredth| nth(&ratios, hundredth);
+    Summary { unit: "times", figures: [at(0), at(50), at(99), at(100)], samples: ratios.len() }
+}
+
+/// The value that `hundredth` of a hundred sorted values do not exceed.
+fn nth(sorted: &[u64], hundredth: usize) -> u64 {
+    let place = (sorted.len() * hundredth).div_ceil(100).saturating_sub(1);
+    sorted.get(place).copied().unwrap_or(0)
+}
+
 /// Figures of one operation.
 #[derive(Debug)]
 pub struct Summary {
-    unit: Unit,
+    unit: &'static str,
     /// Least, median, 99th percentile and greatest, in hundredths.
     figures: [u64; 4],
     samples: usize,
@@ -228,7 +238,7 @@ pub struct Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(self.unit.name())?;
+        f.write_str(self.unit)?;
         for figure in self.figures {
             write!(f, " {}.{:02}", figure / 100, figure % 100)?;
         }

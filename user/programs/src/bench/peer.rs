@@ -26,6 +26,12 @@ pub mod slots {
     pub const WAIT: CPtr = CPtr(3);
     /// What it signals.
     pub const SIGNAL: CPtr = CPtr(4);
+    /// Its own address space.
+    pub const SPACE: CPtr = CPtr(5);
+    /// A page to map.
+    pub const FRAME: CPtr = CPtr(6);
+    /// What its partner waits for.
+    pub const OTHER: CPtr = CPtr(7);
     /// The first of [`RECEIVED_COUNT`] slots for capabilities it receives.
     pub const RECEIVED: u32 = 16;
     /// How many.
@@ -40,6 +46,8 @@ const VSPACE_BITS: u32 = 16;
 const STACK_BITS: u32 = 13;
 /// Where the stack lies in an address space of the peer's own: near the program, in the same page table.
 const STACK: u64 = 0x5f_0000;
+/// Where a peer maps a page: in the page table of its stack.
+const PAGE: u64 = STACK + 0x8000;
 /// How far apart the stacks of peers in the program's own address space lie, in the benchmarks' area.
 const STACK_AREA: u64 = 0x10_0000;
 
@@ -91,6 +99,7 @@ pub struct Peer {
     /// Its time.
     pub context: SchedContext,
     cnode: CNode,
+    vspace: VSpace,
     buffer: u64,
 }
 
@@ -123,18 +132,42 @@ impl Peer {
         r.sched_control.configure(context.0, cpu, r.turn, r.turn, 0)?;
         r.sched_control.set_priority(tcb.0, priority)?;
         context.bind(tcb.0)?;
-        Ok(Peer { tcb, context, cnode, buffer: address + buffer })
+        Ok(Peer { tcb, context, cnode, vspace, buffer: address + buffer })
     }
 
     /// Gives it a capability, with all rights, in a slot of its own.
     pub fn give(&self, resources: &Resources, slot: CPtr, capability: CPtr) -> Result<(), Failure> {
+        self.give_badged(resources, slot, capability, Rights::ALL, 0)
+    }
+
+    /// Gives it a capability with these rights and this badge.
+    pub fn give_badged(
+        &self,
+        resources: &Resources,
+        slot: CPtr,
+        capability: CPtr,
+        rights: Rights,
+        badge: u64,
+    ) -> Result<(), Failure> {
         let own = resources.cnode.0;
-        Ok(self.cnode.mint(u64::from(slot.0), own, u64::from(capability.0), Rights::ALL, 0)?)
+        Ok(self.cnode.mint(u64::from(slot.0), own, u64::from(capability.0), rights, badge)?)
+    }
+
+    /// Gives it its own address space.
+    pub fn give_space(&self, resources: &Resources) -> Result<(), Failure> {
+        self.give(resources, slots::SPACE, self.vspace.0)
     }
 
     /// Starts it.
     pub fn start(&self, entry: Entry) -> Result<(), Failure> {
+        self.start_with(entry, [0; 2])
+    }
+
+    /// Starts it with arguments.
+    pub fn start_with(&self, entry: Entry, [rdi, rsi]: [u64; 2]) -> Result<(), Failure> {
         let registers = Registers {
+            rdi,
+            rsi,
             rip: entry as usize as u64,
             // As after a call: the stack is aligned to 16 where the return address would lie.
             rsp: self.buffer - 8,
@@ -230,4 +263,67 @@ pub extern "C" fn signal_once(_: u64, _: u64) -> ! {
     let _ = ipc::signal(slots::SIGNAL);
     let _ = ipc::wait(slots::WAIT);
     give_up()
+}
+
+/// Takes turns of `rounds` operations, each on a signal, and signals when it is through with one.
+#[inline(always)]
+fn in_turns(rounds: u64, mut operation: impl FnMut() -> Result<(), abi::Error>) -> ! {
+    while ipc::wait(slots::WAIT).is_ok() {
+        for _ in 0..rounds {
+            if operation().is_err() {
+                give_up();
+            }
+        }
+        if ipc::signal(slots::SIGNAL).is_err() {
+            give_up();
+        }
+    }
+    give_up()
+}
+
+/// Calls, in turns.
+#[unsafe(link_section = "peer")]
+pub extern "C" fn call_in_turns(rounds: u64, _: u64) -> ! {
+    let mut message = Message::new(0);
+    in_turns(rounds, || {
+        message = ipc::call(slots::ENDPOINT, message)?;
+        Ok(())
+    })
+}
+
+/// Signals its partner, in turns.
+#[unsafe(link_section = "peer")]
+pub extern "C" fn signal_in_turns(rounds: u64, _: u64) -> ! {
+    in_turns(rounds, || ipc::signal(slots::OTHER))
+}
+
+/// Yields, in turns.
+#[unsafe(link_section = "peer")]
+pub extern "C" fn yield_in_turns(rounds: u64, _: u64) -> ! {
+    in_turns(rounds, || {
+        ipc::yield_now();
+        Ok(())
+    })
+}
+
+/// Answers its partner's faults, in turns.
+#[unsafe(link_section = "peer")]
+pub extern "C" fn handle_in_turns(rounds: u64, _: u64) -> ! {
+    let Ok(mut received) = ipc::recv(slots::ENDPOINT, CPtr::NULL) else { give_up() };
+    in_turns(rounds, || {
+        // Only the label of the answer counts.
+        let answer = Message { info: MsgInfo::plain(0), ..received.message };
+        received = ipc::reply_recv(slots::ENDPOINT, answer)?;
+        Ok(())
+    })
+}
+
+/// Maps a page and unmaps it, in turns.
+#[unsafe(link_section = "peer")]
+pub extern "C" fn map_in_turns(rounds: u64, _: u64) -> ! {
+    let space = VSpace(slots::SPACE);
+    in_turns(rounds, || {
+        space.map(slots::FRAME, PAGE, 0, 1, MapFlags::WRITE)?;
+        space.unmap(PAGE, 1)
+    })
 }

@@ -14,7 +14,7 @@ use crate::Failure;
 /// log2 of the bytes that a benchmark's objects can take.
 const MEMORY_BITS: u32 = 23;
 /// Slots that a benchmark can use.
-const SLOTS: usize = 64;
+const SLOTS: usize = 160;
 /// Where a benchmark maps what it likes in the program's own address space.
 const AREA: u64 = FREE;
 

@@ -29,7 +29,15 @@ impl World {
         (here, abandoned)
     }
 
+    /// Begins an entry that needs all locks.
     pub(super) fn begin(&self, number: usize) -> (&'static Cpu, bool) {
+        let here = &self.cpus[number];
+        self.take(here, false);
+        (here, self.begin_with_own(number))
+    }
+
+    /// Begins an entry with the CPU's own lock; true if its thread was taken from it meanwhile.
+    fn begin_with_own(&self, number: usize) -> bool {
         let (here, abandoned) = self.lock(number);
         let halted = self.machine.halted.get();
         if !abandoned || here.is_idle() {
@@ -39,22 +47,27 @@ impl World {
             }
         }
         self.machine.halted.set(halted & !(1 << number));
-        (here, abandoned)
+        abandoned
     }
 
     pub(super) fn end(&self, here: &Cpu) {
         self.kernel.schedule(here);
         self.leave(here);
+        self.give(here, None);
     }
 
     /// The CPU looks at its queues (an IPI).
     pub fn look(&self, cpu: usize) {
         let asked = (self.machine.pokes.get() | self.machine.halted.get()) & 1 << cpu != 0;
-        let (here, _) = self.begin(cpu);
+        let here = &self.cpus[cpu];
+        let others = self.take(here, true);
+        self.begin_with_own(cpu);
         if asked {
             self.kernel.arm(here);
         }
-        self.end(here);
+        self.kernel.schedule(here);
+        self.leave(here);
+        self.give(here, others);
     }
 
     /// Every CPU that was asked to look does so.
@@ -74,9 +87,18 @@ impl World {
 
     /// The timer of `cpu` strikes.
     pub fn tick(&self, cpu: usize) {
-        let (here, _) = self.begin(cpu);
+        let here = &self.cpus[cpu];
+        let others = self.take(here, true);
+        self.begin_with_own(cpu);
         self.machine.timers[cpu].set(u64::MAX);
-        self.kernel.tick(here);
+        if self.kernel.tick(here) {
+            self.kernel.schedule(here);
+            self.leave(here);
+            return self.give(here, others);
+        }
+        self.give(here, others);
+        self.begin(cpu);
+        assert!(self.kernel.tick(here), "all locks are enough");
         self.end(here);
     }
 
@@ -118,13 +140,17 @@ impl World {
         here.thread().note_exception(what);
     }
 
-    /// The second half: the CPU has the lock.
+    /// The second half: the CPU has the locks.
     pub fn enter_with_exception(&self, cpu: usize) {
-        let (here, abandoned) = self.begin(cpu);
+        let here = &self.cpus[cpu];
+        let others = self.take(here, self.kernel.fault_is_covered(here, here.thread()));
+        let abandoned = self.begin_with_own(cpu);
         if !abandoned {
             self.kernel.fault(here);
         }
-        self.end(here);
+        self.kernel.schedule(here);
+        self.leave(here);
+        self.give(here, others);
     }
 
     /// The current thread of `cpu` makes the system call that is in its registers. True: it gave way, and the
@@ -143,6 +169,7 @@ impl World {
         if self.fast.get() && crate::fastpath::take(self, here) {
             return false;
         }
+        let others = self.take(here, self.kernel.call_is_covered(here));
         self.lock(cpu);
         let gave_way = self.kernel.syscall(here);
         if gave_way {
@@ -152,9 +179,11 @@ impl World {
             }
             here.root.set(self.kernel.root.get());
             self.machine.load_root_on(cpu, self.kernel.root.get());
+            self.give(here, others);
             self.look(cpu);
         } else {
             self.leave(here);
+            self.give(here, others);
         }
         gave_way
     }

@@ -4,6 +4,7 @@
 
 mod calls;
 mod entries;
+mod others;
 mod reach;
 
 use std::cell::Cell;
@@ -92,6 +93,8 @@ pub struct World {
     next_slot: Cell<u32>,
     /// Whether the fast path is tried first.
     pub fast: Cell<bool>,
+    /// Whether what belongs to other CPUs is compared around operations under one CPU's lock.
+    pub watched: Cell<bool>,
 }
 
 impl World {
@@ -206,6 +209,7 @@ impl World {
             cnode: cnode_at,
             next_slot: Cell::new(root::FREE),
             fast: Cell::new(false),
+            watched: Cell::new(true),
         };
         kernel.ready(&cpus[0], tcb);
         world.look(0);
