@@ -45,6 +45,15 @@
 .endif
 .endm
 
+// The address of a function in rcx: the one for a machine with locks, or for one with one CPU.
+.macro ADDRESS locks, with, alone
+.if \locks
+    lea rcx, [rip + \with]
+.else
+    lea rcx, [rip + \alone]
+.endif
+.endm
+
 // Saves what the call convention keeps. Out: rcx, r11, rbx, rbp free.
 .macro SAVE_CALLER cpu
     mov [rsp + {RIP}], rcx
@@ -234,13 +243,13 @@ contended_\s:
 yield_\s:
     SAVE_CALLER cpu_\s
     TAKE_LOCK \n, \locks, contended_\s
-    lea rcx, [rip + {yield_call}]
+    ADDRESS \locks, {yield_call}, {yield_alone}
     jmp quick_\s
 
 signal_\s:
     SAVE_CALLER cpu_\s
     TAKE_LOCK \n, \locks, contended_\s
-    lea rcx, [rip + {signal_call}]
+    ADDRESS \locks, {signal_call}, {signal_alone}
     jmp registers_\s
 
 wait_\s:
@@ -248,7 +257,7 @@ wait_\s:
     jnz to_slow_\s
     SAVE_CALLER cpu_\s
     TAKE_LOCK \n, \locks, contended_\s
-    lea rcx, [rip + {wait_call}]
+    ADDRESS \locks, {wait_call}, {wait_alone}
 
 registers_\s:
 .if \locks

@@ -59,9 +59,12 @@ global_asm!(
     SIGNAL = const Syscall::signal.number(),
     WAIT = const Syscall::wait.number(),
     YIELD = const Syscall::yield_now.number(),
-    signal_call = sym signal_call,
-    wait_call = sym wait_call,
-    yield_call = sym yield_call,
+    signal_call = sym signal_call::<true>,
+    wait_call = sym wait_call::<true>,
+    yield_call = sym yield_call::<true>,
+    signal_alone = sym signal_call::<false>,
+    wait_alone = sym wait_call::<false>,
+    yield_alone = sym yield_call::<false>,
     USER_RSP = const offset_of!(Cpu, user_rsp),
     TOP = const offset_of!(Cpu, top),
     CR3 = const offset_of!(Tcb, cr3),
@@ -142,16 +145,17 @@ pub struct Resume {
 #[inline(always)]
 fn leave(here: &Cpu) -> Resume {
     hardware::note_leaving(here);
-    leave_from(here, here.root.get())
+    let resume = leave_from(here, here.root.get());
+    remote::give(here);
+    resume
 }
 
-/// The same where the address space with root table `root` is the one loaded.
+/// The same where the address space with root table `root` is the one loaded, and locks are still to be given back.
 #[inline(always)]
 fn leave_from(here: &Cpu, root: u64) -> Resume {
     let next = here.thread();
     load_other(next, root);
     let tcb = if here.is_idle() { 0 } else { next.address() };
-    remote::give(here);
     Resume { tcb, cpu: here }
 }
 
@@ -182,32 +186,38 @@ fn perform(here: &'static Cpu) -> Resume {
     leave(here)
 }
 
-/// signal; the CPU holds its lock. (Unless it is alone, the assembly has saved the registers.)
-extern "C" fn signal_call(here: &'static Cpu, cptr: u64) -> Resume {
-    if !KERNEL.bits_are_covered(here, cptr) {
-        return syscall_slow(here);
-    }
-    let root = here.thread().cr3.get();
-    KERNEL.signal_call(here, cptr);
-    leave_from(here, root)
+/// signal; with `LOCKS` the CPU holds its lock, and the assembly has saved the registers; without, it is alone.
+extern "C" fn signal_call<const LOCKS: bool>(here: &'static Cpu, cptr: u64) -> Resume {
+    short_call::<LOCKS>(here, cptr, || KERNEL.signal_call(here, cptr))
 }
 
 /// wait without a deadline, likewise.
-extern "C" fn wait_call(here: &'static Cpu, cptr: u64) -> Resume {
-    if !KERNEL.bits_are_covered(here, cptr) {
+extern "C" fn wait_call<const LOCKS: bool>(here: &'static Cpu, cptr: u64) -> Resume {
+    short_call::<LOCKS>(here, cptr, || KERNEL.wait_call(here, cptr))
+}
+
+#[inline(always)]
+fn short_call<const LOCKS: bool>(here: &'static Cpu, cptr: u64, act: impl Fn()) -> Resume {
+    if LOCKS && !KERNEL.bits_are_covered(here, cptr) {
         return syscall_slow(here);
     }
     let root = here.thread().cr3.get();
-    KERNEL.wait_call(here, cptr);
-    leave_from(here, root)
+    act();
+    let resume = leave_from(here, root);
+    if LOCKS {
+        remote::give(here);
+    }
+    resume
 }
 
 /// yield, likewise.
-extern "C" fn yield_call(here: &'static Cpu) -> Resume {
+extern "C" fn yield_call<const LOCKS: bool>(here: &'static Cpu) -> Resume {
     let root = here.thread().cr3.get();
     let next = KERNEL.yield_call(here);
     load_other(next, root);
-    remote::give(here);
+    if LOCKS {
+        remote::give(here);
+    }
     Resume { tcb: next.address(), cpu: here }
 }
 

@@ -52,6 +52,12 @@ static LATEST: AtomicU64 = AtomicU64::new(0);
 /// Ticks by which a CPU's time may be behind what another one was told.
 const SLACK: u64 = 1 << 14;
 
+/// The time where this CPU's is behind, or far before, what was told.
+#[cold]
+fn later(now: u64) -> u64 {
+    now.max(LATEST.fetch_max(now, Ordering::Relaxed))
+}
+
 /// Longest time in the kernel and where, and whether it is measured.
 static LONGEST: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 static MEASURING: Locked<Cell<bool>> = Locked(Cell::new(false));
@@ -142,12 +148,9 @@ fn write<T: PortWrite>(port: u16, value: T) {
 
 impl Machine for Hardware {
     fn now(&self) -> u64 {
-        let latest = LATEST.load(Ordering::Relaxed);
-        let now = cpu::tsc().max(latest);
-        if now.wrapping_sub(latest) > SLACK {
-            LATEST.fetch_max(now, Ordering::Relaxed);
-        }
-        now
+        let (latest, now) = (LATEST.load(Ordering::Relaxed), cpu::tsc());
+        // (It wraps where this CPU is behind.)
+        if now.wrapping_sub(latest) > SLACK { later(now) } else { now }
     }
 
     fn set_timer(&self, at: u64) {

@@ -59,11 +59,14 @@ pub fn give(here: &Cpu) {
     match here.held.get() {
         Held::Alone => {}
         Held::Own => kernel_locks.give_own(here.number.get()),
-        Held::All => {
-            here.held.set(Held::Own);
-            kernel_locks.give_all(KERNEL.cpu_count());
-        }
+        Held::All => give_all(here),
     }
+}
+
+#[cold]
+fn give_all(here: &Cpu) {
+    here.held.set(Held::Own);
+    kernel_locks.give_all(KERNEL.cpu_count());
 }
 
 /// Mail from an earlier holder of all locks has been answered, or that one would not have given them back. If it was a
