@@ -54,6 +54,12 @@ pub struct Gate<W> {
     wanted: W,
 }
 
+impl Gate<AtomicU32> {
+    const fn free() -> Self {
+        Gate { held: AtomicU32::new(0), waits: AtomicU32::new(0), wanted: AtomicU32::new(0) }
+    }
+}
+
 /// All locks. The first bytes are the gates, 64 for each CPU.
 #[derive(Debug)]
 #[repr(C)]
@@ -72,15 +78,15 @@ pub struct Locks<W, const N: usize> {
 /// Turns of others, for each CPU, before a CPU is the next to take all locks.
 const TURNS: u32 = 2;
 
+#[allow(clippy::new_without_default, reason = "made once, as a static")]
 impl<const N: usize> Locks<AtomicU32, N> {
     /// Returns locks that no CPU holds.
     pub const fn new() -> Self {
-        const FREE: AtomicU32 = AtomicU32::new(0);
         Locks {
-            gates: [const { Gate { held: FREE, waits: FREE, wanted: FREE } }; N],
-            general: FREE,
-            next: FREE,
-            turns: FREE,
+            gates: [const { Gate::free() }; N],
+            general: AtomicU32::new(0),
+            next: AtomicU32::new(0),
+            turns: AtomicU32::new(0),
             patience: 1_000,
         }
     }
@@ -164,6 +170,7 @@ pub struct Mailbox<W> {
 /// A request of the sender's own kind; others are numbered from 2.
 pub const HALT: u32 = 1;
 
+#[allow(clippy::new_without_default, reason = "made once for each CPU, as a static")]
 impl Mailbox<AtomicU32> {
     /// Returns an empty mailbox.
     pub const fn new() -> Self {
