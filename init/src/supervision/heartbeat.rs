@@ -2,20 +2,31 @@
 //!
 //! Once in every period init asks, by a word of the component's orders and its bell, unless the component has begun to
 //! handle something since the last look: then it lives, and is not disturbed. A component that has neither answered nor
-//! begun anything at two looks in a row hangs. Some looks find nothing: at a component that was ready to run but hardly
-//! got to (it was starved), and at one that waits for the answer of another one (that one is looked at itself). Until a
-//! component says that it is ready, it has as many looks as [`STARTUP`] has room for, and two in any case.
+//! begun anything at the next look is a suspect, and init looks at it every [`CLOSE`] microseconds. It hangs when
+//! [`MOST_MISSED`] looks have found it without a sign of life. Until a component says that it is ready, it has as many
+//! looks as [`STARTUP`] has room for before it is a suspect.
+//!
+//! Many looks, and not a long time, because time proves little: where the machine is a guest, its host may stop it for
+//! any time, which the component that ran just then is charged for. However long such a pause is, it lies between two
+//! looks, and counts as one of them. Between any two, init itself has run and has given up the processor.
+//!
+//! Some looks find nothing: at a component that was ready to run but hardly got to (it was starved), and at one that
+//! waits for the answer of another one (that one is looked at itself).
 
 /// Microseconds that a component has until it must be ready.
 pub const STARTUP: u64 = 1_000_000;
+/// Microseconds between looks at a suspect.
+pub const CLOSE: u64 = 2_000;
 /// Looks in a row without a sign of life after which a component hangs.
-const MOST_MISSED: u32 = 2;
+pub(super) const MOST_MISSED: u32 = 11;
 
 /// The heartbeats of one life. The default has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heartbeat {
     /// TSC ticks between looks.
     period: u64,
+    /// TSC ticks between looks at a suspect.
+    close: u64,
     /// The next look; 0 for never.
     due: u64,
     /// Looks until it must be ready.
@@ -24,6 +35,7 @@ pub struct Heartbeat {
     asked: u64,
     /// Messages it had begun at the last look.
     messages: u64,
+    /// Looks in a row that found no sign of life.
     missed: u32,
 }
 
@@ -54,12 +66,13 @@ pub enum Look {
 }
 
 impl Heartbeat {
-    /// Of a life that begins `now`, looked at every `period` ticks, if at all.
-    pub fn new(period: Option<u64>, startup: u64, now: u64) -> Heartbeat {
-        let period = period.unwrap_or(0);
+    /// Returns the heartbeats of a life that begins `now`. `ticks` converts microseconds; `period` is none if init does
+    /// not look at the component.
+    pub fn new(period: Option<u64>, ticks: impl Fn(u64) -> u64, now: u64) -> Heartbeat {
+        let period = period.map_or(0, &ticks);
         // The first look may come at once, so it is one more than what fits; a long period has a second one in any case.
-        let startup = startup.checked_div(period).unwrap_or(0).max(1) + 1;
-        let mut heartbeat = Heartbeat { period, startup, ..Heartbeat::default() };
+        let startup = ticks(STARTUP).checked_div(period).unwrap_or(0).max(1) + 1;
+        let mut heartbeat = Heartbeat { period, close: ticks(CLOSE), startup, ..Heartbeat::default() };
         heartbeat.plan(now);
         heartbeat
     }
@@ -84,7 +97,7 @@ impl Heartbeat {
         }
         if !signs.ready {
             self.startup = self.startup.saturating_sub(u64::from(signs.had_its_turn));
-            return if self.startup == 0 { Look::Hangs } else { Look::Lives };
+            return if self.startup == 0 { self.miss(now, signs, Look::Lives) } else { Look::Lives };
         }
         if signs.messages != core::mem::replace(&mut self.messages, signs.messages) {
             self.missed = 0;
@@ -95,8 +108,18 @@ impl Heartbeat {
             self.asked += 1;
             return Look::Ask(self.asked);
         }
-        self.missed += u32::from(signs.had_its_turn);
-        if self.missed >= MOST_MISSED { Look::Hangs } else { Look::Ask(self.asked) }
+        self.miss(now, signs, Look::Ask(self.asked))
+    }
+
+    /// Counts a look that found no sign of life, if the component could have given one. `before_that` is what it leads to
+    /// while there were too few.
+    fn miss(&mut self, now: u64, signs: Signs, before_that: Look) -> Look {
+        if !signs.had_its_turn {
+            return before_that;
+        }
+        self.missed += 1;
+        self.due = now + self.close;
+        if self.missed >= MOST_MISSED { Look::Hangs } else { before_that }
     }
 }
 
@@ -106,20 +129,37 @@ mod tests {
 
     const READY: Signs =
         Signs { ready: true, beat: 0, messages: 0, had_its_turn: true, waits_for_other: false };
+    const STARVED: Signs = Signs { had_its_turn: false, ..READY };
+    /// A tick is a microsecond.
+    const PERIOD: u64 = 20_000;
+
+    fn of(period: Option<u64>) -> Heartbeat {
+        Heartbeat::new(period, |microseconds| microseconds, 1_003)
+    }
 
     fn heartbeat() -> Heartbeat {
-        Heartbeat::new(Some(10), 100, 1003)
+        of(Some(PERIOD))
+    }
+
+    /// Looks when a look is due.
+    fn look(heartbeat: &mut Heartbeat, signs: Signs) -> Look {
+        heartbeat.look(heartbeat.due().expect("a next look"), signs)
+    }
+
+    /// Looks until the component hangs; returns how often that was.
+    fn looks_until_it_hangs(heartbeat: &mut Heartbeat, signs: Signs) -> u32 {
+        (1..100).find(|_| look(heartbeat, signs) == Look::Hangs).expect("a hang")
     }
 
     #[test]
     fn looks_are_at_multiples_of_the_period() {
         let mut heartbeat = heartbeat();
-        assert_eq!(heartbeat.due(), Some(1010));
-        heartbeat.look(1010, READY);
-        assert_eq!(heartbeat.due(), Some(1020));
-        heartbeat.look(1055, READY);
-        assert_eq!(heartbeat.due(), Some(1060));
-        assert_eq!(Heartbeat::new(None, 100, 1003).due(), None);
+        assert_eq!(heartbeat.due(), Some(20_000));
+        heartbeat.look(20_000, READY);
+        assert_eq!(heartbeat.due(), Some(40_000));
+        heartbeat.look(115_000, Signs { beat: 1, ..READY });
+        assert_eq!(heartbeat.due(), Some(120_000));
+        assert_eq!(of(None).due(), None);
         assert_eq!(Heartbeat::default().due(), None);
     }
 
@@ -128,87 +168,135 @@ mod tests {
         let mut heartbeat = heartbeat();
         for asked in 1..100 {
             let signs = Signs { beat: asked - 1, ..READY };
-            assert_eq!(heartbeat.look(1000 + asked * 10, signs), Look::Ask(asked));
+            assert_eq!(look(&mut heartbeat, signs), Look::Ask(asked));
         }
+        assert_eq!(heartbeat.due(), Some(100 * PERIOD));
     }
 
     #[test]
     fn one_that_works_is_not_disturbed() {
         let mut heartbeat = heartbeat();
         for messages in 1..100 {
-            assert_eq!(heartbeat.look(2000, Signs { messages, ..READY }), Look::Lives);
+            assert_eq!(look(&mut heartbeat, Signs { messages, ..READY }), Look::Lives);
         }
     }
 
     #[test]
-    fn one_that_neither_answers_nor_works_hangs_at_the_second_look() {
+    fn one_that_neither_answers_nor_works_hangs_after_many_close_looks() {
         let mut heartbeat = heartbeat();
-        assert_eq!(heartbeat.look(1010, READY), Look::Ask(1));
-        assert_eq!(heartbeat.look(1020, READY), Look::Ask(1));
-        assert_eq!(heartbeat.look(1030, READY), Look::Hangs);
+        assert_eq!(look(&mut heartbeat, READY), Look::Ask(1));
+        for close in 0..u64::from(MOST_MISSED) - 1 {
+            assert_eq!(heartbeat.due(), Some(2 * PERIOD + close * CLOSE));
+            assert_eq!(look(&mut heartbeat, READY), Look::Ask(1));
+        }
+        assert_eq!(look(&mut heartbeat, READY), Look::Hangs);
+    }
+
+    #[test]
+    fn it_is_found_within_three_periods_of_20_ms() {
+        let mut heartbeat = heartbeat();
+        let looks = looks_until_it_hangs(&mut heartbeat, READY);
+        // The first one asked.
+        assert_eq!(looks, MOST_MISSED + 1);
+        let last = heartbeat.due().expect("a next look") - CLOSE;
+        assert!(last <= 3 * PERIOD, "{last}");
+    }
+
+    #[test]
+    fn a_pause_of_the_machine_counts_as_one_look_however_long_it_is() {
+        let mut heartbeat = heartbeat();
+        assert_eq!(look(&mut heartbeat, READY), Look::Ask(1));
+        let mut now = 2 * PERIOD;
+        // The component ran when the machine was stopped, and is charged for all of it, again and again.
+        for _ in 1..MOST_MISSED {
+            now += 500_000;
+            assert_eq!(heartbeat.look(now, READY), Look::Ask(1));
+        }
+        // Then it gets to answer.
+        assert_eq!(heartbeat.look(now + CLOSE, Signs { beat: 1, ..READY }), Look::Ask(2));
+        // And from there it has as many looks again.
+        assert_eq!(looks_until_it_hangs(&mut heartbeat, Signs { beat: 1, ..READY }), MOST_MISSED);
     }
 
     #[test]
     fn one_that_does_not_get_to_run_does_not_hang() {
         let mut heartbeat = heartbeat();
-        let starved = Signs { had_its_turn: false, ..READY };
-        assert_eq!(heartbeat.look(1010, READY), Look::Ask(1));
-        for _ in 0..10 {
-            assert_eq!(heartbeat.look(1020, starved), Look::Ask(1));
+        assert_eq!(look(&mut heartbeat, READY), Look::Ask(1));
+        for at in 2..1000 {
+            assert_eq!(heartbeat.due(), Some(at * PERIOD), "a starved one is not looked at more closely");
+            assert_eq!(look(&mut heartbeat, STARVED), Look::Ask(1));
         }
-        assert_eq!(heartbeat.look(1030, READY), Look::Ask(1));
-        assert_eq!(heartbeat.look(1040, starved), Look::Ask(1));
-        assert_eq!(heartbeat.look(1050, READY), Look::Hangs);
+        // What it was seen to do with time it had adds up.
+        for _ in 1..MOST_MISSED {
+            assert_eq!(look(&mut heartbeat, READY), Look::Ask(1));
+            assert_eq!(look(&mut heartbeat, STARVED), Look::Ask(1));
+        }
+        assert_eq!(look(&mut heartbeat, READY), Look::Hangs);
     }
 
     #[test]
     fn a_late_answer_and_late_work_count() {
-        let mut heartbeat = heartbeat();
-        assert_eq!(heartbeat.look(1010, READY), Look::Ask(1));
-        assert_eq!(heartbeat.look(1020, READY), Look::Ask(1));
-        assert_eq!(heartbeat.look(1030, Signs { beat: 1, ..READY }), Look::Ask(2));
-        assert_eq!(heartbeat.look(1040, Signs { beat: 1, ..READY }), Look::Ask(2));
-        assert_eq!(heartbeat.look(1050, Signs { beat: 1, messages: 5, ..READY }), Look::Lives);
-        assert_eq!(heartbeat.look(1060, Signs { beat: 1, messages: 5, ..READY }), Look::Ask(2));
-        assert_eq!(heartbeat.look(1070, Signs { beat: 1, messages: 5, ..READY }), Look::Hangs);
+        for sign in [Signs { beat: 1, ..READY }, Signs { messages: 5, ..READY }] {
+            let mut heartbeat = heartbeat();
+            assert_eq!(look(&mut heartbeat, READY), Look::Ask(1));
+            for _ in 1..MOST_MISSED {
+                assert_eq!(look(&mut heartbeat, READY), Look::Ask(1));
+            }
+            assert_ne!(look(&mut heartbeat, sign), Look::Hangs);
+            assert_eq!(heartbeat.due().map(|due| due % PERIOD), Some(0), "no longer a suspect");
+            assert_eq!(looks_until_it_hangs(&mut heartbeat, sign), MOST_MISSED);
+        }
     }
 
     #[test]
     fn one_that_never_gets_ready_hangs() {
         let mut heartbeat = heartbeat();
         let signs = Signs { ready: false, ..READY };
-        for _ in 0..10 {
-            assert_eq!(heartbeat.look(1010, signs), Look::Lives);
-            assert_eq!(heartbeat.look(9999, Signs { had_its_turn: false, ..signs }), Look::Lives);
+        for _ in 0..STARTUP / PERIOD {
+            assert_eq!(look(&mut heartbeat, signs), Look::Lives);
+            assert_eq!(look(&mut heartbeat, Signs { had_its_turn: false, ..signs }), Look::Lives);
         }
-        assert_eq!(heartbeat.look(1020, signs), Look::Hangs);
+        assert_eq!(looks_until_it_hangs(&mut heartbeat, signs), MOST_MISSED);
+    }
+
+    #[test]
+    fn one_that_gets_ready_late_begins_without_missed_looks() {
+        let mut heartbeat = heartbeat();
+        let signs = Signs { ready: false, ..READY };
+        for _ in 0..STARTUP / PERIOD + u64::from(MOST_MISSED) - 1 {
+            assert_eq!(look(&mut heartbeat, signs), Look::Lives);
+        }
+        assert_eq!(look(&mut heartbeat, READY), Look::Ask(1));
+        assert_eq!(looks_until_it_hangs(&mut heartbeat, READY), MOST_MISSED);
     }
 
     #[test]
     fn a_period_longer_than_the_grace_has_a_second_look() {
-        let mut heartbeat = Heartbeat::new(Some(500), 100, 999);
+        let period = 5 * STARTUP;
         let signs = Signs { ready: false, ..READY };
         // The first look is one tick after the start.
-        assert_eq!(heartbeat.due(), Some(1000));
-        assert_eq!(heartbeat.look(1000, signs), Look::Lives);
-        assert_eq!(heartbeat.look(1500, READY), Look::Ask(1));
-        let mut heartbeat = Heartbeat::new(Some(500), 100, 999);
-        assert_eq!(heartbeat.look(1000, signs), Look::Lives);
-        assert_eq!(heartbeat.look(1500, signs), Look::Hangs);
+        let begin = || Heartbeat::new(Some(period), |microseconds| microseconds, period - 1);
+        let mut heartbeat = begin();
+        assert_eq!(heartbeat.due(), Some(period));
+        assert_eq!(look(&mut heartbeat, signs), Look::Lives);
+        assert_eq!(heartbeat.due(), Some(2 * period));
+        assert_eq!(look(&mut heartbeat, READY), Look::Ask(1));
+        let mut heartbeat = begin();
+        assert_eq!(look(&mut heartbeat, signs), Look::Lives);
+        assert_eq!(looks_until_it_hangs(&mut heartbeat, signs), MOST_MISSED);
     }
 
     #[test]
     fn one_that_waits_for_another_misses_nothing() {
         let mut heartbeat = heartbeat();
         let waits = Signs { waits_for_other: true, ..READY };
-        assert_eq!(heartbeat.look(1010, READY), Look::Ask(1));
-        assert_eq!(heartbeat.look(1020, READY), Look::Ask(1));
+        assert_eq!(look(&mut heartbeat, READY), Look::Ask(1));
+        assert_eq!(look(&mut heartbeat, READY), Look::Ask(1));
         for _ in 0..100 {
-            assert_eq!(heartbeat.look(1030, waits), Look::Lives);
-            assert_eq!(heartbeat.look(1030, Signs { ready: false, ..waits }), Look::Lives);
+            assert_eq!(look(&mut heartbeat, waits), Look::Lives);
+            assert_eq!(look(&mut heartbeat, Signs { ready: false, ..waits }), Look::Lives);
         }
-        // From there it has two looks again.
-        assert_eq!(heartbeat.look(1040, READY), Look::Ask(1));
-        assert_eq!(heartbeat.look(1050, READY), Look::Hangs);
+        // From there it has all its looks again.
+        assert_eq!(looks_until_it_hangs(&mut heartbeat, READY), MOST_MISSED);
     }
 }

@@ -277,8 +277,7 @@ impl Life {
     fn begun(&mut self, now: u64) {
         self.state = State::Runs;
         self.started = now;
-        let period = self.role.heartbeat.map(|time| self.clock.ticks(time));
-        self.heartbeat = Heartbeat::new(period, self.clock.ticks(super::heartbeat::STARTUP), now);
+        self.heartbeat = Heartbeat::new(self.role.heartbeat, |time| self.clock.ticks(time), now);
     }
 
     fn not_built(&mut self, act: &mut impl FnMut(Action)) {

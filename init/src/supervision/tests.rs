@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use proto::control::{Cause, State};
 
 use super::devices::{self, Answer, Device};
-use super::heartbeat::Signs;
+use super::heartbeat::{self, Signs};
 use super::life::{Action, Clock, Event, Life, Role, Why};
 
 /// A tick is a microsecond.
@@ -29,7 +29,7 @@ enum Outside {
     Fault,
     Exit,
     Report,
-    TwoMissedLooks,
+    MissedLooks,
     Kill,
     Restart,
     Reset,
@@ -45,7 +45,7 @@ const OUTSIDE: [Outside; 15] = [
     Outside::Fault,
     Outside::Exit,
     Outside::Report,
-    Outside::TwoMissedLooks,
+    Outside::MissedLooks,
     Outside::Kill,
     Outside::Restart,
     Outside::Reset,
@@ -233,8 +233,8 @@ impl World {
             }
             Outside::Fault | Outside::Exit => self.tell(Event::Died(Why::Fault)),
             Outside::Report => self.tell(Event::Reported),
-            Outside::TwoMissedLooks => {
-                for _ in 0..3 {
+            Outside::MissedLooks => {
+                for _ in 0..heartbeat::MOST_MISSED + 1 {
                     self.tell(Event::Look(HUNG));
                 }
             }

@@ -6,11 +6,11 @@ use rt::clock;
 
 use super::{System, number_of};
 use crate::build::durable::Kept;
-use crate::supervision::heartbeat::Signs;
+use crate::supervision::heartbeat::{CLOSE, Signs};
 use crate::supervision::life::Event;
 
-/// Microseconds of processor time that are ample for an answer. A component that ran for less than this was starved.
-const TURN: u64 = 2_000;
+/// Microseconds of processor time in which a component can answer. A component that ran for less than this was starved.
+const TURN: u64 = CLOSE / 2;
 /// A thread's state, in the words of `Tcb.status`: it waits for something.
 const BLOCKED: u64 = 2;
 

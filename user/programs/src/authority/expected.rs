@@ -91,7 +91,7 @@ impl fmt::Display for Expected {
 /// What the component at `place` is to hold in its life `life`, if init knows it by `number`.
 pub fn of(manifest: &Manifest, wires: &[Wire], place: usize, number: u64, life: u64) -> Vec<Expected> {
     let entry = &manifest.components[place];
-    let mut all = own(number);
+    let mut all = own(entry, number);
     rights(entry, &mut all);
     let client = match entry.is_supervised() {
         true => Principal::of_component(place as u16, life as u32).badge(),
@@ -117,15 +117,26 @@ pub fn of(manifest: &Manifest, wires: &[Wire], place: usize, number: u64, life: 
 }
 
 /// What every component has over itself.
-fn own(number: u64) -> Vec<Expected> {
+fn own(entry: &Entry, number: u64) -> Vec<Expected> {
+    let cspace = if reaches_hardware(entry) { Rights::ALL } else { Rights::ALL.without(Rights::PHYSICAL) };
     Vec::from([
-        Expected::new(Kind::CNode, names::CNODE, Rights::ALL, 0),
+        Expected::new(Kind::CNode, names::CNODE, cspace, 0),
         Expected::new(Kind::VSpace, names::VSPACE, Rights::ALL, 0),
         Expected::new(Kind::Tcb, names::TCB, Rights::ALL, 0),
         Expected::new(Kind::Endpoint, names::INIT, CALL, number).object(Object::Init),
         Expected::new(Kind::Endpoint, names::FAULT, CALL, number | FAULT).object(Object::Init),
         Expected::new(Kind::Notification, names::READY, Rights::READ, 0),
     ])
+}
+
+/// Returns true if the component may be told physical addresses: it has a device, or a right over hardware.
+fn reaches_hardware(entry: &Entry) -> bool {
+    let over_hardware = |right: &Right| match right {
+        Right::IrqControl | Right::IoControl | Right::System | Right::DeviceMemory | Right::Pci => true,
+        Right::SchedControl | Right::IoPorts | Right::Inventory => false,
+        Right::Control | Right::Supervise | Right::Trace => false,
+    };
+    entry.device.is_some() || entry.holds.iter().any(over_hardware)
 }
 
 fn rights(entry: &Entry, all: &mut Vec<Expected>) {
