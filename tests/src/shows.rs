@@ -65,9 +65,7 @@ impl<'a> Show<'a> {
     fn run(&self) -> Outcome {
         let output = Command::new("sh").args(["-c", self.command]).current_dir(workspace::root()).output();
         let output = output.map_err(|error| format!("cannot start sh: {error}"))?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let run =
-            Run { status: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) };
+        let run = Run::from(output);
         run.ended_with(self.status)?;
         let has = |part: &&&str| run.stdout.contains(**part) || run.stderr.contains(**part);
         if let Some(part) = self.says.iter().find(|part| !has(part)) {
