@@ -110,7 +110,8 @@ fn long_folder(tool: &Tool) -> Outcome {
     let root = tempfile::tempdir().map_err(told)?;
     let folder = root.path().join("long".repeat(40));
     std::fs::create_dir(&folder).map_err(told)?;
-    let output = tool.command(["exec", "--", "echo", "there"]).env("TMPDIR", &folder).output().map_err(told)?;
+    let output =
+        tool.command(["exec", "--", "echo", "there"]).env("TMPDIR", &folder).output().map_err(told)?;
     let run = Run::from(output);
     run.ended_with(0)?;
     run.printed("there\n")?;

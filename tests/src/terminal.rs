@@ -20,9 +20,13 @@ const PROMPT: &[u8] = b"skink> ";
 /// What is promised of it.
 pub const TESTS: &[Test] = &[
     Test::case("run/the_guest_greets_and_ctrl_a_x_leaves_as_the_tool_says", ctrl_a_x_leaves),
-    Test::case("run/the_terminal_is_as_before_when_the_tool_is_terminated", |tool| ended_by(tool, Signal::TERM)),
+    Test::case("run/the_terminal_is_as_before_when_the_tool_is_terminated", |tool| {
+        ended_by(tool, Signal::TERM)
+    }),
     Test::case("run/the_terminal_is_as_before_when_the_tool_is_hung_up", |tool| ended_by(tool, Signal::HUP)),
-    Test::case("run/the_terminal_is_as_before_when_the_tool_is_interrupted", |tool| ended_by(tool, Signal::INT)),
+    Test::case("run/the_terminal_is_as_before_when_the_tool_is_interrupted", |tool| {
+        ended_by(tool, Signal::INT)
+    }),
 ];
 
 fn ctrl_a_x_leaves(tool: &Tool) -> Outcome {

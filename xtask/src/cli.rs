@@ -214,8 +214,7 @@ fn bytes(text: &str, plain: u32) -> Option<u64> {
 }
 
 /// Words of the kernel's command line that the kernel or init acts on; no other is read by anything.
-const BOOT_WORDS: [&str; 6] =
-    ["channel=only", "check=wx", "init=fault", "iommu=off", "nofast", "panic=test"];
+const BOOT_WORDS: [&str; 6] = ["channel=only", "check=wx", "init=fault", "iommu=off", "nofast", "panic=test"];
 
 /// The words for the kernel's command line, each of which must be one that the guest knows.
 fn boot_words(text: &str) -> Result<String, String> {
@@ -289,15 +288,20 @@ mod tests {
     #[test]
     fn the_guest_reads_every_boot_word_and_no_other_is_passed_on() {
         let root = crate::workspace::root();
-        let sources =
-            ["microkernel/src/main.rs", "microkernel/src/machine/boot.rs", "init/src/console/mod.rs", "init/src/guardian.rs"]
-                .map(|file| std::fs::read_to_string(root.join(file)).expect("a source file"))
-                .concat();
+        let sources = [
+            "microkernel/src/main.rs",
+            "microkernel/src/machine/boot.rs",
+            "init/src/console/mod.rs",
+            "init/src/guardian.rs",
+        ]
+        .map(|file| std::fs::read_to_string(root.join(file)).expect("a source file"))
+        .concat();
         for word in BOOT_WORDS {
             assert!(sources.contains(&format!("\"{word}\"")), "nothing reads {word}");
         }
         let asked = sources.split("option(\"").chain(sources.split("asked_for(\"")).skip(1);
-        let words: Vec<_> = asked.filter_map(|behind| behind.split_once("\")")).map(|(word, _)| word).collect();
+        let words: Vec<_> =
+            asked.filter_map(|behind| behind.split_once("\")")).map(|(word, _)| word).collect();
         for word in words.iter().filter(|word| word.len() < 20) {
             assert!(BOOT_WORDS.contains(word), "{word} cannot be asked for");
         }

@@ -5,9 +5,9 @@ use std::time::Instant;
 use anyhow::Result;
 use proto::host::EXIT_SHUTDOWN;
 
+use crate::cleanup::CtrlC;
 use crate::cli::{self, RunOptions};
 use crate::exec::after_the_end;
-use crate::cleanup::CtrlC;
 use crate::guest::Guest;
 use crate::machine::Machine;
 use crate::qemu::Console;

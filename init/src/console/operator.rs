@@ -201,7 +201,8 @@ impl Consoles {
     /// A program has ended: if it was the one in the foreground, what it has not read of what was typed is for the
     /// prompt, before the line that is being typed.
     pub(super) fn typed_ahead(&mut self, number: u32, unread: VecDeque<u8>) {
-        let Some(terminal) = self.terminal.as_mut().filter(|terminal| terminal.foreground == Some(number)) else {
+        let Some(terminal) = self.terminal.as_mut().filter(|terminal| terminal.foreground == Some(number))
+        else {
             return;
         };
         let mut keys = unread;

@@ -168,10 +168,14 @@ impl<'a> Given<'a> {
             }
             When::AtMessage(Range { first: 0, .. }) => return Err("--at-message counts from 1 on".into()),
             When::AtMessage(range) if range.drawn(self.sample) > MOST_PLACES => {
-                return Err(format!("--at-message: that is more than {MOST_PLACES} places; draw some: --sample N"));
+                return Err(format!(
+                    "--at-message: that is more than {MOST_PLACES} places; draw some: --sample N"
+                ));
             }
             When::AtInstruction(range) if range.last.is_some() && range.drawn(self.sample) > MOST_PLACES => {
-                return Err(format!("--at-instruction: that is more than {MOST_PLACES} places; draw some: --sample N"));
+                return Err(format!(
+                    "--at-instruction: that is more than {MOST_PLACES} places; draw some: --sample N"
+                ));
             }
             When::AtInstruction(_) if self.mode.is_some_and(|mode| mode != Mode::Always(Injection::Kill)) => {
                 return Err(
