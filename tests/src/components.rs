@@ -100,7 +100,10 @@ fn only_once(tool: &Tool) -> Outcome {
 }
 
 fn bad_manifest(tool: &Tool) -> Outcome {
-    let run = under(tool, "component a\n\n memory 3M\n", &["true"])?;
+    // The tool refuses to boot with one, so it is smuggled in.
+    let file = file("component a\n\n memory 3M\n")?;
+    let added = format!("{}:manifest", file.path().display());
+    let run = tool.run(["exec", "--verbose", "--add", &added, "--", "true"])?;
     run.complained_of(&["init: panic", "the manifest: line 3: 3145728 is not a power of two"])
 }
 

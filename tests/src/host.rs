@@ -1,6 +1,6 @@
 //! The host crates' own tests: unit and property tests, with the logic of kernel and servers among them.
 
-use xtask::hosttools;
+use xtask::{hosttools, workspace};
 
 use crate::harness::{Suite, Test};
 use crate::lines::{self, Line};
@@ -66,7 +66,8 @@ fn with_e2fsprogs(name: &str, targets: &[&str], tool: &Tool, filter: Option<&str
 /// Runs the tests of one package with a cargo of its own and counts each.
 fn package(name: &str, targets: &[&str], tool: &Tool, filter: Option<&str>, suite: &mut Suite) {
     let mut cargo = tool.cargo();
-    cargo.args(["test", "--quiet", "--no-fail-fast", "--target-dir", "target", "-p", name]).args(targets);
+    cargo.args(["test", "--quiet", "--no-fail-fast", "-p", name]).args(targets);
+    cargo.arg("--target-dir").arg(workspace::target());
     // The pretty format has a line for each test, which --quiet, meant for cargo, would take away.
     cargo.args(["--", "--format", "pretty"]).args(filter);
     let (mut output, mut failed, mut ignored) = (String::new(), Vec::new(), Vec::new());

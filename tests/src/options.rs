@@ -1,7 +1,7 @@
 //! Wrong options: each is refused with a line that says what to do.
 
 use crate::harness::{Outcome, Test};
-use crate::tool::Tool;
+use crate::tool::{Run, Tool};
 
 /// The tool's own failure, a wrong command line among them: any other status may be a guest program's.
 const FAILED: i32 = 125;
@@ -44,6 +44,18 @@ pub const TESTS: &[Test] = &[
     Test::case("options/a_missing_manifest_is_named", |tool| {
         refused(tool, &["exec", "--manifest", "/no/such/file", "--", "true"], FAILED, &["/no/such/file"])
     }),
+    Test::case("options/an_unsound_manifest_is_refused_before_boot", |tool| {
+        let manifest = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
+        std::fs::write(&manifest, "component a\n memory 3M\n").map_err(|error| error.to_string())?;
+        let path = manifest.path().display().to_string();
+        refused(tool, &["exec", "--manifest", &path, "--", "true"], FAILED, &[&path, "line 2: 3145728"])
+    }),
+    Test::case("options/a_device_that_never_ends_is_not_added", |tool| {
+        refused(tool, &["exec", "--add", "/dev/zero", "--", "true"], FAILED, &["--add /dev/zero", "neither"])
+    }),
+    Test::case("options/a_boot_word_that_the_guest_does_not_know_is_refused", |tool| {
+        refused(tool, &["exec", "--append", "chekc=wx", "--", "true"], FAILED, &["chekc=wx", "check=wx"])
+    }),
     Test::case("options/a_disk_without_a_device_is_refused", |tool| {
         refused(tool, &["exec", "--disk", "d", "--no-devices", "--", "true"], FAILED, &["--no-devices"])
     }),
@@ -54,6 +66,16 @@ pub const TESTS: &[Test] = &[
         refused(tool, &["exec", "--cpu", "no-such-cpu", "--", "true"], FAILED, &["no-such-cpu"])
     }),
     Test::case("options/a_benchmark_that_is_not_there_is_named", unknown_benchmark),
+    Test::case("options/sizes_have_units_in_either_case", |tool| {
+        tool.run(["exec", "--memory", "1g", "--scratch", "2g", "--", "disk", "info"])?.ended_with(0)
+    }),
+    Test::case("options/a_sweep_over_all_numbers_asks_for_a_sample", |tool| {
+        let sweep = ["--at-message", "1-18446744073709551615"];
+        let run = tool.run([&["exec", "--", "storm", "--work", "ledger"], &sweep[..]].concat())?;
+        run.ended_with(1)?;
+        run.complained_of(&["--sample"])
+    }),
+    Test::case("options/a_long_folder_for_temporary_files_will_do", long_folder),
 ];
 
 fn refused(tool: &Tool, arguments: &[&str], status: i32, said: &[&str]) -> Outcome {
@@ -80,4 +102,21 @@ fn unknown_benchmark(tool: &Tool) -> Outcome {
         return Err(run.told("it should have failed"));
     }
     run.complained_of(&["no-such-benchmark"])
+}
+
+/// The address of a socket has room for 107 bytes of path.
+fn long_folder(tool: &Tool) -> Outcome {
+    let told = |error: std::io::Error| error.to_string();
+    let root = tempfile::tempdir().map_err(told)?;
+    let folder = root.path().join("long".repeat(40));
+    std::fs::create_dir(&folder).map_err(told)?;
+    let output =
+        tool.command(["exec", "--", "echo", "there"]).env("TMPDIR", &folder).output().map_err(told)?;
+    let run = Run::from(output);
+    run.ended_with(0)?;
+    run.printed("there\n")?;
+    match std::fs::read_dir(&folder).map_err(told)?.next() {
+        None => Ok(()),
+        Some(left) => Err(run.told(&format!("it left {left:?} behind"))),
+    }
 }

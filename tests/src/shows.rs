@@ -27,6 +27,8 @@ struct Show<'a> {
     does_not_say: Vec<&'a str>,
     /// The test that runs it instead.
     by: Option<&'a str>,
+    /// Why no test runs it.
+    not: Option<&'a str>,
 }
 
 impl<'a> Show<'a> {
@@ -49,6 +51,7 @@ impl<'a> Show<'a> {
                 ">" => show.says.push(rest),
                 "!" => show.does_not_say.push(rest),
                 "by" => show.by = Some(rest),
+                "not" => show.not = Some(rest),
                 _ => return Err(wrong()),
             }
         }
@@ -65,9 +68,7 @@ impl<'a> Show<'a> {
     fn run(&self) -> Outcome {
         let output = Command::new("sh").args(["-c", self.command]).current_dir(workspace::root()).output();
         let output = output.map_err(|error| format!("cannot start sh: {error}"))?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let run =
-            Run { status: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) };
+        let run = Run::from(output);
         run.ended_with(self.status)?;
         let has = |part: &&&str| run.stdout.contains(**part) || run.stderr.contains(**part);
         if let Some(part) = self.says.iter().find(|part| !has(part)) {
@@ -91,8 +92,12 @@ fn all(_: &Tool, filter: Option<&str>, suite: &mut Suite) {
     });
     suite.record("have_every_documented_command", documented);
     let wanted = |show: &&Show| filter.is_none_or(|filter| show.command.contains(filter));
-    for show in shows.iter().filter(|show| show.by.is_none()).filter(wanted) {
-        suite.record(show.command, show.run());
+    for show in shows.iter().filter(wanted) {
+        match (show.by, show.not) {
+            (None, None) => suite.record(show.command, show.run()),
+            (Some(by), _) => println!("shows: {}: see {by}", show.command),
+            (None, Some(why)) => println!("shows: {}: not run: {why}", show.command),
+        }
     }
 }
 
@@ -212,6 +217,31 @@ mod tests {
         for show in shows() {
             let Some(by) = show.by else { continue };
             assert!(tests.iter().any(|test| test.name.starts_with(by)), "{}: no test {by}", show.command);
+        }
+    }
+
+    /// Only long measurements and tests may go unrun, and what they name must exist.
+    #[test]
+    fn what_no_test_runs_is_a_benchmark_or_a_release_build_that_is_there() {
+        let folder = |package: &str| match package {
+            "ext4" => workspace::root().join("servers/fs/ext4"),
+            other => panic!("where is {other}?"),
+        };
+        for show in shows().iter().filter(|show| show.not.is_some()) {
+            let words: Vec<&str> = show.command.split(' ').collect();
+            let there = match words[..] {
+                ["cargo", "bench", "-p", package, "--bench", name] => {
+                    folder(package).join("benches").join(name)
+                }
+                ["cargo", "test", "--release", "-p", package] => folder(package).join("tests"),
+                _ => panic!("{} can be run", show.command),
+            };
+            assert!(
+                there.exists() || there.with_extension("rs").exists(),
+                "{} is not there",
+                there.display()
+            );
+            assert!(show.by.is_none(), "{} is run by a test", show.command);
         }
     }
 

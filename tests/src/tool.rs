@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,7 @@ pub struct Run {
 impl Tool {
     /// Builds the tool as `cargo run` does.
     pub fn built(long: bool) -> Result<Self, String> {
-        let target = workspace::root().join("target");
+        let target = workspace::target();
         let mut cargo = programs::cargo();
         cargo.args(["build", "--quiet", "-p", "xtask", "--target-dir"]).arg(&target);
         match cargo.status() {
@@ -124,6 +124,13 @@ fn read_to_end(source: Option<impl Read + Send + 'static>) -> JoinHandle<String>
         let _ = source.map(|mut source| source.read_to_end(&mut bytes));
         String::from_utf8_lossy(&bytes).into_owned()
     })
+}
+
+impl From<Output> for Run {
+    fn from(output: Output) -> Run {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Run { status: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
 }
 
 impl Run {

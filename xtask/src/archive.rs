@@ -6,10 +6,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use init::manifest::Manifest;
 
 use crate::cli::GuestOptions;
 use crate::programs::Programs;
-use crate::{cpio, elf, symbol_table, workspace};
+use crate::{cpio, elf, placed, symbol_table, workspace};
 
 /// One entry to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,8 +54,9 @@ pub fn make(programs: &Programs, options: &GuestOptions, scratch: &Path) -> Resu
         added(add, &mut entries)?;
     }
     if let Some(manifest) = &options.manifest {
-        entries.push(Entry { name: "manifest".into(), source: manifest.clone(), kind: Kind::File });
+        entries.push(sound_manifest(manifest)?);
     }
+    fits(&entries, options.memory)?;
     fs::write(&path, written(&entries)?).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
 }
@@ -70,6 +72,37 @@ fn of_programs(programs: &Programs) -> Vec<Entry> {
         [entry("bin", Kind::Program), entry("sym", Kind::Symbols)]
     });
     std::iter::once(init).chain(others).collect()
+}
+
+/// The entry of a manifest that init can read.
+fn sound_manifest(path: &Path) -> Result<Entry> {
+    let what = || format!("--manifest {}", path.display());
+    kind_of(path).with_context(what)?;
+    let text = fs::read_to_string(path).with_context(what)?;
+    if let Err(complaint) = Manifest::parse(&text) {
+        bail!("{}: {complaint}", what());
+    }
+    Ok(Entry { name: "manifest".into(), source: path.to_owned(), kind: Kind::File })
+}
+
+/// Refuses files that the guest has no room for, before they are read.
+fn fits(entries: &[Entry], memory_mib: u32) -> Result<()> {
+    let mut left = placed::room(memory_mib);
+    for Entry { source, .. } in entries.iter().filter(|entry| entry.kind == Kind::File) {
+        let size = fs::metadata(source).with_context(|| format!("cannot read {}", source.display()))?.len();
+        left = left.checked_sub(size).with_context(|| placed::too_large(source, memory_mib))?;
+    }
+    Ok(())
+}
+
+/// Returns whether `path` is a file or a folder; nothing else goes into an archive, as a device may never end.
+fn kind_of(path: &Path) -> Result<Kind> {
+    let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+    match metadata.file_type() {
+        kind if kind.is_dir() => Ok(Kind::Folder),
+        kind if kind.is_file() => Ok(Kind::File),
+        _ => bail!("{} is neither a file nor a folder", path.display()),
+    }
 }
 
 /// Adds what an `--add HOST[:GUEST]` names.
@@ -93,8 +126,7 @@ fn added_tree(host: &Path, name: &str, entries: &mut Vec<Entry>) -> Result<()> {
         bail!("the boot archive has a {name} already: give it another name with HOST:GUEST");
     }
     let cannot_read = || format!("cannot read {}", host.display());
-    let metadata = fs::metadata(host).with_context(cannot_read)?;
-    let kind = if metadata.is_dir() { Kind::Folder } else { Kind::File };
+    let kind = kind_of(host)?;
     entries.push(Entry { name: name.into(), source: host.into(), kind });
     if kind == Kind::Folder {
         let mut inside = fs::read_dir(host)
@@ -200,6 +232,35 @@ mod tests {
         assert!(names("/no/such/file").is_err());
         assert!(names("/:..").is_err());
         assert!(names("/").is_err());
+    }
+
+    #[test]
+    fn what_is_neither_file_nor_folder_is_refused() {
+        let complaint = format!("{:#}", names("/dev/zero").expect_err("no end"));
+        assert!(complaint.contains("--add /dev/zero") && complaint.contains("neither"), "{complaint}");
+        assert!(sound_manifest(Path::new("/dev/zero")).is_err());
+    }
+
+    #[test]
+    fn what_the_guest_has_no_room_for_is_refused_unread() {
+        let folder = folder();
+        let source = folder.path().join("data/a");
+        let entries = [Entry { name: "a".into(), source: source.clone(), kind: Kind::File }];
+        assert!(fits(&entries, 32).is_ok());
+        fs::File::options().write(true).open(&source).and_then(|file| file.set_len(1 << 40)).expect("sparse");
+        let complaint = format!("{:#}", fits(&entries, 512).expect_err("too large"));
+        assert!(complaint.contains("--memory"), "{complaint}");
+    }
+
+    #[test]
+    fn a_manifest_that_init_would_refuse_is_refused_with_its_line() {
+        let folder = folder();
+        let manifest = folder.path().join("manifest");
+        fs::write(&manifest, "component a\n memory 3M\n").expect("written");
+        let complaint = format!("{:#}", sound_manifest(&manifest).expect_err("unsound"));
+        assert!(complaint.contains("line 2: 3145728 is not a power of two"), "{complaint}");
+        fs::write(&manifest, init::manifest::BUILT_IN).expect("written");
+        sound_manifest(&manifest).expect("init's own");
     }
 
     #[test]

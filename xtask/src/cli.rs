@@ -106,9 +106,8 @@ pub struct GuestOptions {
     /// CPUs of the guest, 1 to 8 [default: 2 for run, otherwise 1]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u8>::new().range(1..=8))]
     pub smp: Option<u8>,
-    /// Memory of the guest in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 512,
-          value_parser = RangedU64ValueParser::<u32>::new().range(32..=1_048_576))]
+    /// Memory of the guest: MiB, or a size such as 2G
+    #[arg(long, value_name = "SIZE", default_value = "512", value_parser = memory)]
     pub memory: u32,
     /// How QEMU runs the guest; auto is KVM where it works on hardware, else TCG
     #[arg(long, value_enum, value_name = "auto|tcg|kvm", hide_possible_values = true,
@@ -150,8 +149,8 @@ pub struct GuestOptions {
     /// Write the guest's log to FILE, as it comes by the console's port for it
     #[arg(long, value_name = "FILE", conflicts_with = "no_devices")]
     pub log: Option<PathBuf>,
-    /// Text for the kernel's command line
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    /// Words for the kernel's command line
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = boot_words)]
     pub append: String,
 }
 
@@ -189,19 +188,39 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("give {} seconds at most", LONGEST.as_secs()))
 }
 
-/// Reads the size of a disk in bytes: whole sectors, with K, M or G where that is shorter.
+/// The size of a disk in bytes: whole sectors.
 fn disk_size(text: &str) -> Result<u64, String> {
     const SECTOR: u64 = 512;
-    let (digits, shift) = match text.as_bytes().last() {
-        Some(b'K') => (&text[..text.len() - 1], 10),
-        Some(b'M') => (&text[..text.len() - 1], 20),
-        Some(b'G') => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    let size = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
-    match size {
+    match bytes(text, 0) {
         Some(size) if size > 0 && size.is_multiple_of(SECTOR) => Ok(size),
         _ => Err("give a size such as 64M: whole sectors of 512 bytes, with K, M or G".to_owned()),
+    }
+}
+
+/// The size of the guest's memory in MiB. A number alone is one of MiB, as QEMU's `-m` has it.
+fn memory(text: &str) -> Result<u32, String> {
+    const MIB: u64 = 1 << 20;
+    let size = bytes(text, 20).filter(|size| size.is_multiple_of(MIB)).map(|size| size / MIB);
+    let fits = size.and_then(|size| u32::try_from(size).ok()).filter(|size| (32..=1 << 20).contains(size));
+    fits.ok_or_else(|| "give MiB, or a size such as 2G: 32M at least, 1024G at most".to_owned())
+}
+
+/// Reads a size in bytes, with K, M or G (or k, m, g); a number alone is shifted left by `plain`.
+fn bytes(text: &str, plain: u32) -> Option<u64> {
+    let units = [(['K', 'k'], 10), (['M', 'm'], 20), (['G', 'g'], 30)];
+    let unit = units.into_iter().find_map(|(letters, shift)| Some((text.strip_suffix(letters)?, shift)));
+    let (digits, shift) = unit.unwrap_or((text, plain));
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+/// Words of the kernel's command line that the kernel or init acts on; no other is read by anything.
+const BOOT_WORDS: [&str; 6] = ["channel=only", "check=wx", "init=fault", "iommu=off", "nofast", "panic=test"];
+
+/// The words for the kernel's command line, each of which must be one that the guest knows.
+fn boot_words(text: &str) -> Result<String, String> {
+    match text.split_whitespace().find(|word| !BOOT_WORDS.contains(word)) {
+        None => Ok(text.to_owned()),
+        Some(word) => Err(format!("the guest knows no {word}; there are: {}", BOOT_WORDS.join(" "))),
     }
 }
 
@@ -251,9 +270,43 @@ mod tests {
     fn a_disk_has_whole_sectors() {
         assert_eq!(disk_size("64M"), Ok(64 << 20));
         assert_eq!(disk_size("512"), Ok(512));
+        assert_eq!(disk_size("2g"), Ok(2 << 30));
         for wrong in ["0", "", "M", "100", "-1K", "1T", "99999999999G"] {
             assert!(disk_size(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn memory_is_counted_in_mib_or_has_a_unit() {
+        assert_eq!([memory("512"), memory("64g"), memory("1G")], [Ok(512), Ok(64 << 10), Ok(1024)]);
+        assert_eq!(memory("1048576"), Ok(1 << 20));
+        for wrong in ["", "0", "31", "31M", "1025G", "1048577", "32769K", "17592186044416", "x", "1T"] {
+            assert!(memory(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_guest_reads_every_boot_word_and_no_other_is_passed_on() {
+        let root = crate::workspace::root();
+        let sources = [
+            "microkernel/src/main.rs",
+            "microkernel/src/machine/boot.rs",
+            "init/src/console/mod.rs",
+            "init/src/guardian.rs",
+        ]
+        .map(|file| std::fs::read_to_string(root.join(file)).expect("a source file"))
+        .concat();
+        for word in BOOT_WORDS {
+            assert!(sources.contains(&format!("\"{word}\"")), "nothing reads {word}");
+        }
+        let asked = sources.split("option(\"").chain(sources.split("asked_for(\"")).skip(1);
+        let words: Vec<_> =
+            asked.filter_map(|behind| behind.split_once("\")")).map(|(word, _)| word).collect();
+        for word in words.iter().filter(|word| word.len() < 20) {
+            assert!(BOOT_WORDS.contains(word), "{word} cannot be asked for");
+        }
+        assert_eq!(boot_words("nofast  check=wx"), Ok("nofast  check=wx".to_owned()));
+        assert!(boot_words("nofast chekc=wx").is_err_and(|told| told.contains("chekc=wx")));
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::cleanup::CtrlC;
 use crate::cli::GuestOptions;
-use crate::guest::{CtrlC, Guest};
+use crate::guest::Guest;
 use crate::machine::{Machine, quoted};
 use crate::qemu::Console;
 use crate::session::{Crash, Event, Session};

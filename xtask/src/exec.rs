@@ -6,8 +6,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use proto::host::{EXIT_PANIC, VERSION};
 
+use crate::cleanup::CtrlC;
 use crate::cli::{self, ExecOptions, GuestOptions, Limit};
-use crate::guest::{CtrlC, Guest};
+use crate::guest::Guest;
 use crate::machine::Machine;
 use crate::qemu::{Console, Ending};
 use crate::report;

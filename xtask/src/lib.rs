@@ -6,6 +6,7 @@
 
 pub mod archive;
 pub mod bench;
+pub mod cleanup;
 pub mod cli;
 pub mod cpio;
 pub mod debug;
@@ -25,6 +26,8 @@ pub mod reference;
 pub mod report;
 pub mod run;
 pub mod session;
+pub mod short_path;
 pub mod symbol_table;
 pub mod symbols;
+pub mod terminal;
 pub mod workspace;

@@ -18,6 +18,21 @@ const LOW_MEMORY: u64 = 2 << 30;
 /// What is left to firmware at the top of that memory, and to init.
 const LEFT: u64 = 8 << 20;
 
+/// Bytes that a guest of `memory_mib` MiB has room for.
+pub fn room(memory_mib: u32) -> u64 {
+    (u64::from(memory_mib) << 20).min(LOW_MEMORY) - START - LEFT
+}
+
+/// The complaint about a file that makes the archive too large.
+pub fn too_large(path: &Path, memory_mib: u32) -> String {
+    format!(
+        "{} makes the boot archive too large: this guest has room for {} MiB (2036 MiB at most); \
+         raise --memory or --add less",
+        path.display(),
+        room(memory_mib) >> 20
+    )
+}
+
 /// A boot archive, and where it goes.
 #[derive(Debug)]
 pub struct Placed<'a> {
@@ -30,14 +45,8 @@ impl<'a> Placed<'a> {
     pub fn new(path: &'a Path, memory_mib: u32) -> Result<Self> {
         let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
         let size = metadata.len();
-        let room = (u64::from(memory_mib) << 20).min(LOW_MEMORY) - START - LEFT;
-        if size > room {
-            bail!(
-                "the boot archive has {} MiB, and this guest has room for {} MiB (2036 MiB at most): \
-                 raise --memory or --add less",
-                size.div_ceil(1 << 20),
-                room >> 20
-            );
+        if size > room(memory_mib) {
+            bail!(too_large(path, memory_mib));
         }
         Ok(Placed { path, size })
     }
@@ -77,7 +86,7 @@ mod tests {
         assert!(Placed::new(file.path(), 32).is_ok());
         let file = archive((20 << 20) + 1);
         let error = Placed::new(file.path(), 32).expect_err("too large").to_string();
-        assert!(error.contains("21 MiB") && error.contains("--memory"), "{error}");
+        assert!(error.contains("20 MiB") && error.contains("--memory"), "{error}");
         let file = archive(3 << 30);
         assert!(Placed::new(file.path(), 1 << 20).is_err());
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::cleanup::Cleanup;
 use crate::devices::{Devices, sockets};
 use crate::hosttools;
 use crate::machine::{Machine, quoted};
@@ -47,6 +48,8 @@ pub struct Boot<'a> {
     pub console: Console,
     /// Further arguments for QEMU.
     pub extra: &'a [String],
+    /// What is done when a signal ends the tool.
+    pub cleanup: &'a Arc<Cleanup>,
 }
 
 /// The guest's console output so far.
@@ -123,6 +126,7 @@ impl Qemu {
         command.args(["-serial", "chardev:com1", "-serial", "chardev:com2"]).args(boot.extra);
         command.stderr(Stdio::piped());
         let mut child = command.spawn().context("cannot start QEMU")?;
+        boot.cleanup.qemu_runs(child.id());
         let complaints = child.stderr.take().map(kept_text);
         let connect = |child: &mut Child| -> Result<_> {
             let deadline = Instant::now() + CONNECT_PATIENCE;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use proto::host::{self, BadFrame, FrameReader, MAX_CHUNK, MAX_FRAME, ToGuest, ToHost};
 
+use crate::cleanup::Cleanup;
 use crate::peer;
 use crate::port::{self, Port};
 use crate::qemu::{Boot, DeviceLines, Ending, Qemu};
@@ -22,6 +23,9 @@ pub const BOOT_PATIENCE: Duration = Duration::from_secs(60);
 const ENDING_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a guest that was told to shut down may take to do so.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Events that wait to be taken. Beyond them nothing more is read from the guest, which then waits with its output.
+const MOST_EVENTS: usize = 64;
 
 /// What comes from a guest. [`ToHost`], owned, and the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +119,7 @@ pub struct Session {
     qemu: Qemu,
     events: Receiver<Event>,
     way: Chosen,
+    cleanup: Arc<Cleanup>,
 }
 
 impl Session {
@@ -122,7 +127,7 @@ impl Session {
     /// by its own port.
     pub fn start(boot: &Boot, scratch: &std::path::Path, log: Option<File>) -> Result<Self> {
         let mut qemu = Qemu::start(boot, scratch)?;
-        let (sender, events) = channel();
+        let (sender, events) = sync_channel(MOST_EVENTS);
         let way = Chosen::default();
         if let Some(lines) = qemu.take_devices() {
             attend_devices(lines, &sender, &way, log)?;
@@ -130,18 +135,22 @@ impl Session {
         let (reading, writing) = (qemu.com2()?, qemu.com2()?);
         let hear = Hearer::new(sender, &way, Way::Com2(Mutex::new(writing)));
         thread::spawn(move || receive(reading, hear));
-        Ok(Session { qemu, events, way })
+        Ok(Session { qemu, events, way, cleanup: Arc::clone(boot.cleanup) })
     }
 
     /// The next event, or none if none comes before `deadline`.
     pub fn next(&self, deadline: Option<Instant>) -> Option<Event> {
-        let Some(deadline) = deadline else {
-            return Some(self.events.recv().unwrap_or(Event::Gone));
+        let received = match deadline {
+            None => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(deadline) => self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())),
         };
-        match self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        match received {
             Ok(event) => Some(event),
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some(Event::Gone),
+            Err(RecvTimeoutError::Disconnected) => {
+                self.cleanup.give_way();
+                Some(Event::Gone)
+            }
         }
     }
 
@@ -210,7 +219,7 @@ fn joined(command: &[String]) -> Result<String> {
 /// Attends to the host's ends of the guest's devices, on threads of their own.
 fn attend_devices(
     lines: DeviceLines,
-    events: &Sender<Event>,
+    events: &SyncSender<Event>,
     way: &Chosen,
     mut log: Option<File>,
 ) -> Result<()> {
@@ -237,14 +246,14 @@ fn attend_devices(
 /// Makes messages of what comes by one way.
 struct Hearer {
     reader: FrameReader,
-    events: Sender<Event>,
+    events: SyncSender<Event>,
     chosen: Chosen,
     /// Until the guest has said Hello by it.
     way: Option<Way>,
 }
 
 impl Hearer {
-    fn new(events: Sender<Event>, chosen: &Chosen, way: Way) -> Hearer {
+    fn new(events: SyncSender<Event>, chosen: &Chosen, way: Way) -> Hearer {
         Hearer { reader: FrameReader::new(), events, chosen: Arc::clone(chosen), way: Some(way) }
     }
 
@@ -297,6 +306,7 @@ fn forward(mut source: impl Read, write: impl Fn(&[u8]) -> bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn arguments_are_each_ended_by_nul() {
@@ -325,6 +335,34 @@ mod tests {
     }
 
     #[test]
+    fn no_more_is_read_from_a_guest_than_is_taken() {
+        let (ours, theirs) = UnixStream::pair().expect("sockets");
+        let (sender, events) = sync_channel(MOST_EVENTS);
+        let mut hear = Hearer::new(sender, &Chosen::default(), Way::Com2(Mutex::new(theirs)));
+        let mut frame = [0; MAX_FRAME];
+        let frame = host::encode(&ToHost::Stdout(b"y"), &mut frame).expect("fits").to_vec();
+        let read = Arc::new(AtomicUsize::new(0));
+        let reader = thread::spawn({
+            let read = Arc::clone(&read);
+            move || {
+                while hear.take(&frame) {
+                    read.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        });
+        for taken in 1..1000 {
+            assert!(events.recv().is_ok());
+            while read.load(Ordering::SeqCst) < taken {
+                thread::yield_now();
+            }
+            // The one that was taken may not have been counted yet, and one more may be on its way.
+            assert!(read.load(Ordering::SeqCst) <= taken + MOST_EVENTS + 1);
+        }
+        drop((events, ours));
+        reader.join().expect("it ends when nobody listens");
+    }
+
+    #[test]
     fn frames_become_events_until_the_line_ends() {
         let (ours, mut theirs) = UnixStream::pair().expect("sockets");
         let spare = ours.try_clone().expect("a socket");
@@ -333,7 +371,7 @@ mod tests {
         theirs.write_all(hello).expect("sent");
         theirs.write_all(&[200, 1, 0]).expect("sent");
         drop(theirs);
-        let (sender, events) = channel();
+        let (sender, events) = sync_channel(MOST_EVENTS);
         let way = Chosen::default();
         receive(ours, Hearer::new(sender, &way, Way::Com2(Mutex::new(spare))));
         assert!(way.get().is_some_and(|way| matches!(way, Way::Com2(_))));

@@ -1,12 +1,15 @@
 //! A line being typed: what the keys do to it, and what the terminal shows.
 
-/// The longest line.
-pub const MAX_LINE: usize = 250;
+/// Bytes of the longest line, as terminals have it (POSIX's MAX_CANON is 255 at least, Linux has 4095).
+pub const MAX_LINE: usize = 4095;
+
+/// The bytes of a line: text in UTF-8, if the terminal sends that.
+pub type Text = heapless::Vec<u8, MAX_LINE>;
 
 /// A line in the making.
 #[derive(Debug)]
 pub struct Line {
-    text: heapless::String<MAX_LINE>,
+    text: Text,
     keys: Keys,
 }
 
@@ -27,8 +30,8 @@ enum Keys {
 pub enum Typed {
     /// Show this.
     Show(&'static str),
-    /// Show this character.
-    Character(char),
+    /// Show this byte, which is a character or a part of one.
+    Echo(u8),
     /// The line is complete: take it by [`Line::take`].
     Complete,
     /// Ctrl-C.
@@ -45,7 +48,7 @@ const BELL: &str = "\x07";
 impl Line {
     /// An empty line.
     pub const fn new() -> Line {
-        Line { text: heapless::String::new(), keys: Keys::Plain }
+        Line { text: Text::new(), keys: Keys::Plain }
     }
 
     /// Takes a key.
@@ -62,9 +65,9 @@ impl Line {
                 Typed::Complete
             }
             (_, b'\n') => Typed::Complete,
-            (_, 0x08 | 0x7f) => match self.text.pop() {
-                Some(_) => Typed::Show(ERASE),
-                None => Typed::Show(BELL),
+            (_, 0x08 | 0x7f) => match self.erase() {
+                true => Typed::Show(ERASE),
+                false => Typed::Show(BELL),
             },
             (_, 0x03) => {
                 self.text.clear();
@@ -75,12 +78,25 @@ impl Line {
                 self.text.clear();
                 Typed::Show("\r\x1b[K")
             }
-            (_, 0x20..=0x7e) => match self.text.push(char::from(byte)) {
-                Ok(()) => Typed::Character(char::from(byte)),
+            (_, 0x20..=0x7e | 0x80..) => match self.text.push(byte) {
+                Ok(()) => Typed::Echo(byte),
                 Err(_) => Typed::Show(BELL),
             },
             _ => Typed::Nothing,
         }
+    }
+
+    /// Takes the last character away, with all its bytes (RFC 3629: all but the first are 0b10xx_xxxx). Returns false if
+    /// there is none.
+    fn erase(&mut self) -> bool {
+        let mut erased = false;
+        while let Some(byte) = self.text.pop() {
+            erased = true;
+            if byte >> 6 != 0b10 {
+                break;
+            }
+        }
+        erased
     }
 
     fn expect(&mut self, keys: Keys) -> Typed {
@@ -89,12 +105,12 @@ impl Line {
     }
 
     /// What has been typed so far.
-    pub fn text(&self) -> &str {
+    pub fn text(&self) -> &[u8] {
         &self.text
     }
 
     /// The line, which is empty again afterwards.
-    pub fn take(&mut self) -> heapless::String<MAX_LINE> {
+    pub fn take(&mut self) -> Text {
         core::mem::take(&mut self.text)
     }
 }
@@ -112,14 +128,18 @@ mod tests {
 
     use super::*;
 
+    fn text(bytes: &[u8]) -> String {
+        String::from_utf8(bytes.to_vec()).expect("whole characters")
+    }
+
     fn type_in(keys: &[u8]) -> (Vec<String>, String) {
         let (mut line, mut lines) = (Line::new(), Vec::new());
         for &key in keys {
             if line.key(key) == Typed::Complete {
-                lines.push(line.take().as_str().into());
+                lines.push(text(&line.take()));
             }
         }
-        (lines, line.text().into())
+        (lines, text(line.text()))
     }
 
     #[test]
@@ -154,10 +174,18 @@ mod tests {
     }
 
     #[test]
+    fn characters_beyond_ascii_are_kept_and_erased_whole() {
+        assert_eq!(type_in("grüße €𝄞\r".as_bytes()).0, ["grüße €𝄞"]);
+        assert_eq!(type_in("aü\x7f€𝄞\x7f\x7f\x7fb".as_bytes()).1, "b");
+        let mut line = Line::new();
+        assert_eq!(line.key(0xc3), Typed::Echo(0xc3));
+    }
+
+    #[test]
     fn a_line_has_an_end_and_no_byte_is_too_much() {
         let mut line = Line::new();
         for _ in 0..MAX_LINE {
-            assert_eq!(line.key(b'x'), Typed::Character('x'));
+            assert_eq!(line.key(b'x'), Typed::Echo(b'x'));
         }
         assert_eq!(line.key(b'x'), Typed::Show(BELL));
         for byte in 0..=255 {

@@ -4,6 +4,8 @@
 
 extern crate alloc;
 
+use alloc::collections::VecDeque;
+
 use abi::CPtr;
 use proto::component::Stream;
 use proto::host::{HOST_BY_PORT, HOST_PORT, LOG_PORT, ToHost};
@@ -155,6 +157,7 @@ impl Consoles {
             Notice::NotStarted { number, name, console, error } => {
                 log!("init: {name} is not started: {error}");
                 if console == Some(Console::Operator) {
+                    self.typed_ahead(number, VecDeque::new());
                     self.operators_program_ended(number, name, "is not started", false);
                 }
             }
@@ -162,7 +165,7 @@ impl Consoles {
     }
 
     fn ended(&mut self, system: &mut System, ended: Ended) {
-        let Ended { number, name, place, console, when, why, ending, restarts, mut printed } = ended;
+        let Ended { number, name, place, console, when, why, ending, restarts, mut printed, unread } = ended;
         printed.flush(name);
         let (status, how, by_itself) = (ending.status(), alloc::format!("{ending}"), ending.is_own());
         let record = match ending {
@@ -182,6 +185,7 @@ impl Consoles {
                 self.host_may_send(system);
             }
             Some(Console::Operator) => {
+                self.typed_ahead(number, unread);
                 self.operators_program_ended(number, name, &how, by_itself && status == 0);
             }
             // Whoever has it killed knows of it, and may do so often.

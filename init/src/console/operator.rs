@@ -2,6 +2,7 @@
 
 extern crate alloc;
 
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
@@ -11,13 +12,14 @@ use abi::object::FIRST_SLOT;
 
 use super::line::{Line, Typed};
 use super::serial::Serial;
-use super::{Consoles, MOST_AT_A_TIME};
+use super::{Consoles, INPUT_LIMIT, MOST_AT_A_TIME};
 use crate::log;
 use crate::machine;
 use crate::registry::{Component, Console};
 use crate::system::System;
 
 const PROMPT: &str = "skink> ";
+const BELL: &[u8] = b"\x07";
 
 const HELP: &str = "\
 NAME ARGS...  run a program; Ctrl-D ends its input, Ctrl-C ends it; with & at the end it runs beside
@@ -40,12 +42,23 @@ pub struct Terminal {
     foreground: Option<u32>,
     /// A command is being carried out: the prompt comes when it is done.
     busy: bool,
+    /// Keys that come before those of the line: typed while a program ran that did not read them.
+    ahead: VecDeque<u8>,
+    /// Lines for a program in the foreground that has not begun.
+    held: Vec<u8>,
 }
 
 impl Terminal {
     /// A terminal without a prompt yet.
     pub fn new(serial: Serial) -> Terminal {
-        Terminal { serial, line: Line::new(), foreground: None, busy: false }
+        Terminal {
+            serial,
+            line: Line::new(),
+            foreground: None,
+            busy: false,
+            ahead: VecDeque::new(),
+            held: Vec::new(),
+        }
     }
 
     /// Shows text, with the line ends of a terminal.
@@ -59,13 +72,23 @@ impl Terminal {
         }
     }
 
+    fn next_key(&mut self) -> Option<u8> {
+        self.ahead.pop_front().or_else(|| self.serial.uart.receive())
+    }
+
+    /// Forgets what was typed for programs.
+    fn forget_ahead(&mut self) {
+        self.ahead.clear();
+        self.held.clear();
+    }
+
     /// Shows the prompt and what was typed behind it, unless something else is to come first.
     fn prompt(&mut self) {
         if self.busy || self.foreground.is_some() {
             return;
         }
         self.show(PROMPT.as_bytes());
-        self.serial.uart.send(self.line.text().as_bytes());
+        self.serial.uart.send(self.line.text());
     }
 }
 
@@ -115,7 +138,7 @@ impl Consoles {
             terminal.serial.uart.interrupt();
         }
         for _ in 0..MOST_AT_A_TIME {
-            let key = self.terminal.as_mut().and_then(|terminal| terminal.serial.uart.receive());
+            let key = self.terminal.as_mut().and_then(Terminal::next_key);
             let Some(key) = key else { return };
             self.key(system, key);
         }
@@ -132,27 +155,62 @@ impl Consoles {
                     terminal.prompt();
                 }
             }
-            Typed::Character(c) => terminal.serial.uart.send(&[c as u8]),
+            Typed::Echo(byte) => terminal.serial.uart.send(&[byte]),
             Typed::Complete => {
                 terminal.show(b"\n");
-                let mut line: String = terminal.line.take().as_str().into();
-                if foreground.is_some() {
-                    line.push('\n');
-                    self.input(system, Console::Operator, foreground, Some(line.as_bytes()));
-                } else {
-                    self.command(system, &line);
+                let line = terminal.line.take();
+                match foreground {
+                    Some(number) => self.line_for(system, number, &line),
+                    None => self.command(system, &String::from_utf8_lossy(&line)),
                 }
             }
             Typed::Interrupt => {
                 terminal.show(b"^C\n");
+                terminal.forget_ahead();
                 match foreground {
-                    Some(number) => system.kill(number),
+                    Some(number) => {
+                        if let Some(component) = system.registry_mut().get_mut(u64::from(number)) {
+                            component.input.clear();
+                        }
+                        system.kill(number);
+                    }
                     None => terminal.prompt(),
                 }
             }
             Typed::End => self.input(system, Console::Operator, foreground, None),
             Typed::Nothing => {}
         }
+    }
+
+    /// Gives a line to the program in the foreground. It waits here until the program has begun.
+    fn line_for(&mut self, system: &mut System, number: u32, line: &[u8]) {
+        let Some(terminal) = &mut self.terminal else { return };
+        let program = system.registry().get(u64::from(number));
+        let unread = program.map_or(0, |program| program.input.len());
+        if terminal.held.len() + unread + line.len() >= INPUT_LIMIT {
+            return terminal.serial.uart.send(BELL);
+        }
+        terminal.held.extend_from_slice(line);
+        terminal.held.push(b'\n');
+        if program.is_some() {
+            let text = core::mem::take(&mut terminal.held);
+            self.input(system, Console::Operator, Some(number), Some(&text));
+        }
+    }
+
+    /// A program has ended: if it was the one in the foreground, what it has not read of what was typed is for the
+    /// prompt, before the line that is being typed.
+    pub(super) fn typed_ahead(&mut self, number: u32, unread: VecDeque<u8>) {
+        let Some(terminal) = self.terminal.as_mut().filter(|terminal| terminal.foreground == Some(number))
+        else {
+            return;
+        };
+        let mut keys = unread;
+        keys.extend(core::mem::take(&mut terminal.held));
+        keys.extend(terminal.line.take());
+        keys.append(&mut terminal.ahead);
+        terminal.ahead = keys;
+        self.has_more |= !terminal.ahead.is_empty();
     }
 
     fn command(&mut self, system: &mut System, line: &str) {

@@ -156,6 +156,8 @@ pub struct Ended {
     pub restarts: bool,
     /// What it had printed.
     pub printed: Printed,
+    /// The input that it has not read.
+    pub unread: VecDeque<u8>,
 }
 
 /// Why a program was not started.

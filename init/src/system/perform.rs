@@ -54,7 +54,8 @@ impl System {
 
     fn end_life(&mut self, seat: usize, why: Why) {
         let (when, number) = (clock::now(), number_of(seat));
-        let Some(Component { name, parts, console, place, entry, printed, .. }) = self.registry.take(number)
+        let Some(Component { name, parts, console, place, entry, printed, input, .. }) =
+            self.registry.take(number)
         else {
             return;
         };
@@ -86,6 +87,7 @@ impl System {
             ending,
             restarts,
             printed,
+            unread: input,
         })));
     }
 

@@ -92,6 +92,8 @@ const DEFAULT_BYTES: u64 = 16 << 20;
 const DEFAULT_TRANSFERS: u64 = 2_000;
 const DEFAULT_EVERY: u64 = 200;
 const DEFAULT_KILLS: u64 = 10;
+/// Places of a sweep that the memory of a program has room for.
+const MOST_PLACES: u64 = 100_000;
 
 impl<'a> Arguments<'a> {
     /// Reads the arguments, without the program's name. An error is for the user.
@@ -165,6 +167,16 @@ impl<'a> Given<'a> {
                 return Err("--at-message wants the range's end".into());
             }
             When::AtMessage(Range { first: 0, .. }) => return Err("--at-message counts from 1 on".into()),
+            When::AtMessage(range) if range.drawn(self.sample) > MOST_PLACES => {
+                return Err(format!(
+                    "--at-message: that is more than {MOST_PLACES} places; draw some: --sample N"
+                ));
+            }
+            When::AtInstruction(range) if range.last.is_some() && range.drawn(self.sample) > MOST_PLACES => {
+                return Err(format!(
+                    "--at-instruction: that is more than {MOST_PLACES} places; draw some: --sample N"
+                ));
+            }
             When::AtInstruction(_) if self.mode.is_some_and(|mode| mode != Mode::Always(Injection::Kill)) => {
                 return Err(
                     "--at-instruction can only kill: the victim itself does not know the place".into()
@@ -282,6 +294,9 @@ mod tests {
             ("--work block --every 5 --at-message 1", "exclude"),
             ("--work block --at-message 1-", "end"),
             ("--work block --at-message 0-5", "from 1 on"),
+            ("--work block --at-message 1-18446744073709551615", "--sample"),
+            ("--work block --at-message 1-18446744073709551615 --sample 100001", "--sample"),
+            ("--work block --at-instruction 0-18446744073709551615", "--sample"),
             ("--work block --at-instruction 0-5 --mode hang", "only kill"),
         ] {
             let complaint = read(line).expect_err(line);

@@ -27,6 +27,12 @@ impl Range {
         last.is_none_or(|last| last >= first).then_some(Range { first, last })
     }
 
+    /// How many places of a range with an end are drawn.
+    pub fn drawn(&self, sample: Option<u64>) -> u64 {
+        let all = self.last.unwrap_or(u64::MAX).saturating_sub(self.first).saturating_add(1);
+        sample.map_or(all, |sample| sample.min(all))
+    }
+
     /// Its numbers in their order, where it ends at `end` at the latest: all of them, or `sample` of them.
     pub fn places(&self, end: u64, sample: Option<u64>, seed: u64) -> Vec<u64> {
         let last = self.last.unwrap_or(end);
