@@ -32,6 +32,7 @@ mod resources;
 mod run;
 mod scheduling;
 mod smp;
+mod smp_table;
 mod stops;
 mod subject;
 mod system;
