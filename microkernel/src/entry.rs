@@ -19,7 +19,7 @@ use objects::tcb::{State, Tcb, VectorArea};
 use objects::{Cpu, Ref, Slot};
 use x86_64::registers::control::Cr2;
 
-use crate::hardware::{self, KERNEL};
+use crate::hardware::{self, KERNEL, Locked};
 use crate::machine::panic::{self, TrapFrame};
 use crate::machine::{apic, cpu};
 use crate::remote;
@@ -117,22 +117,8 @@ pub fn syscall_entry(number: usize, fast: bool) -> u64 {
     if fast { quick } else { slow }
 }
 
-/// An XSAVE image of the initial state: all components initial (XSTATE_BV is 0), but MXCSR, which XRSTOR takes
-/// from the image all the same (SDM vol. 1, 13.8.1).
-#[repr(C, align(64))]
-pub struct InitialVectors(pub [u64; 104]);
-
-const _: () = assert!(size_of::<InitialVectors>() == size_of::<VectorArea>());
-
-/// MXCSR's initial value: all exceptions masked, round to nearest.
-const INITIAL_MXCSR: u32 = 0x1f80;
-
-/// What threads start with, and all that one address space sees of another's.
-pub static INITIAL_VECTORS: InitialVectors = InitialVectors({
-    let mut image = [0; 104];
-    image[3] = INITIAL_MXCSR as u64;
-    image
-});
+/// What threads start with, and all that one address space sees of another's. (Nobody writes to it.)
+pub static INITIAL_VECTORS: Locked<VectorArea> = Locked(VectorArea::initial());
 
 /// What the assembly resumes: the thread (0: none), and the CPU.
 #[repr(C)]
@@ -236,7 +222,7 @@ fn wait_in_call(here: &Cpu, take: impl Fn(&Cpu)) -> bool {
     me.context.rip.set(rip.wrapping_sub(LENGTH));
     me.interrupted.set(false);
     take(here);
-    if remote::was_abandoned(here) {
+    if here.abandoned.take() {
         return false;
     }
     me.context.rip.set(rip);
@@ -286,7 +272,7 @@ extern "C" fn trap_user(here: &'static Cpu, vector: u64, error: u64) -> Resume {
 
 /// Begins an entry by a trap, the locks taken. Returns true if the thread that the CPU came in with was taken from it.
 fn enter(here: &Cpu) -> bool {
-    let abandoned = remote::was_abandoned(here);
+    let abandoned = here.abandoned.take();
     if !abandoned {
         KERNEL.enter(here);
     }
@@ -305,7 +291,7 @@ fn widen(here: &Cpu) {
 extern "C" fn trap_idle(here: &'static Cpu, vector: u64) -> Resume {
     remote::take_own(here);
     hardware::note_entering(here, vector);
-    remote::was_abandoned(here);
+    here.abandoned.take();
     KERNEL.enter(here);
     if vector != 0 {
         interrupt(here, vector);
@@ -351,7 +337,7 @@ fn give_way(here: &'static Cpu) -> Resume {
     if next != idle {
         // `schedule` has picked: back into the queue with it, so that an interrupt meets the CPU idle.
         KERNEL.enter(here);
-        KERNEL.give_way(here);
+        KERNEL.put_back(here, true);
     }
     here.root.set(KERNEL.root.get());
     hardware::load_root(KERNEL.root.get());

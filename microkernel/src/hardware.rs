@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use abi::trace::MAX_CPUS;
 use objects::machine::{Flush, IoFault};
 use objects::memory::{Memory, zeroed};
-use objects::{Cpu, Kernel, Machine, Ref, Tcb};
+use objects::{Cpu, Kernel, Machine, Ref};
 use x86_64::instructions::port::Port;
 use x86_64::structures::port::{PortRead, PortWrite};
 
@@ -18,7 +18,7 @@ use crate::remote;
 
 /// A static of the kernel whose parts only the holders of the locks that protect them touch ([`objects::local`]).
 #[repr(transparent)]
-pub struct Locked<T>(T);
+pub struct Locked<T>(pub T);
 
 // SAFETY: the entry paths take this CPU's lock before they reach it (crate::entry, asm/fastpath.s), and all locks for
 // what that one does not protect.
@@ -256,9 +256,5 @@ impl Machine for Hardware {
         MEASURING.set(true);
         let [longest, place] = &LONGEST;
         (longest.swap(0, Ordering::Relaxed), place.swap(0, Ordering::Relaxed))
-    }
-
-    fn init_vectors(&self, tcb: Ref<Tcb>) {
-        tcb.vectors.0.iter().zip(&entry::INITIAL_VECTORS.0).for_each(|(word, &value)| word.set(value));
     }
 }

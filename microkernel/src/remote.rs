@@ -110,8 +110,3 @@ pub fn flush(cpu: usize, flush: Flush) {
     }
     ask(cpu, FLUSH);
 }
-
-/// Returns true if the thread that this CPU came in with was taken from it while it waited.
-pub fn was_abandoned(here: &Cpu) -> bool {
-    here.abandoned.replace(false)
-}

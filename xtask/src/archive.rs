@@ -22,6 +22,8 @@ struct Entry {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
+    /// init, as the kernel loads it.
+    Init,
     /// A guest program, stripped.
     Program,
     /// The names of its functions.
@@ -62,7 +64,7 @@ pub fn make(programs: &Programs, options: &GuestOptions, scratch: &Path) -> Resu
 }
 
 fn of_programs(programs: &Programs) -> Vec<Entry> {
-    let init = Entry { name: "init".into(), source: programs.init.clone(), kind: Kind::Program };
+    let init = Entry { name: "init".into(), source: programs.init.clone(), kind: Kind::Init };
     let others = programs.programs.iter().flat_map(|program| {
         let entry = |folder, kind| Entry {
             name: format!("{folder}/{}", program.name),
@@ -150,6 +152,7 @@ fn written(entries: &[Entry]) -> Result<Vec<u8>> {
         let source = entry.source.display();
         let read = || fs::read(&entry.source).with_context(|| format!("cannot read {source}"));
         let (mode, data) = match entry.kind {
+            Kind::Init => (cpio::MODE_FILE, elf::image(&read()?).with_context(|| source.to_string())?),
             Kind::Program => {
                 (cpio::MODE_PROGRAM, elf::stripped(&read()?).with_context(|| source.to_string())?)
             }
@@ -174,7 +177,7 @@ fn file_mode(path: &Path) -> Result<u32> {
 
 /// What an archive of these entries depends on: as long as it is the same, so is the archive.
 fn stamp(entries: &[Entry]) -> Result<String> {
-    let mut stamp = format!("skink boot archive {}\n", env!("CARGO_PKG_VERSION"));
+    let mut stamp = format!("skink boot archive, init as an image, {}\n", env!("CARGO_PKG_VERSION"));
     for Entry { name, source, .. } in entries {
         let metadata = fs::metadata(source).with_context(|| format!("cannot read {}", source.display()))?;
         let modified = metadata.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());

@@ -3,6 +3,11 @@
 /// First word of [`BootInfo`].
 pub const MAGIC: u64 = u64::from_le_bytes(*b"SKINKBI1");
 
+/// First word of init's image, the first file of the boot archive. Words (little-endian) follow: the entry address,
+/// and how many segments there are. Each segment is four words and its data: its address (a page's), its pages, their
+/// [`MapFlags`](crate::MapFlags), and the bytes of data; the rest of its pages is zero.
+pub const IMAGE_MAGIC: u64 = u64::from_le_bytes(*b"SKINKIM1");
+
 /// Memory regions that can be described, at most.
 pub const MAX_UNTYPED: usize = 160;
 

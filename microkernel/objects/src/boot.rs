@@ -11,7 +11,7 @@ pub use firmware::Region;
 use crate::cpu::Cpu;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
-use crate::memory::{Ref, align_up};
+use crate::memory::{Ref, align_up, pages_to_bytes};
 use crate::sched_context::SchedContext;
 use crate::slot::{Capability, Flags, Slot};
 use crate::tcb::{Tcb, slots as thread_slots};
@@ -35,7 +35,7 @@ pub struct Handover<'a> {
     pub log: Region,
     /// See `log`.
     pub trace: Region,
-    /// init's program, ELF.
+    /// init's program, an image ([`boot::IMAGE_MAGIC`]).
     pub init: &'a [u8],
     /// What else init is told: everything but memory, archive Frames and counts.
     pub info: BootInfo,
@@ -46,7 +46,7 @@ pub struct Handover<'a> {
 pub enum BootError {
     /// There is not enough memory for init.
     OutOfMemory,
-    /// init's program is not an ELF file for this machine, or maps what it must not.
+    /// init's image is damaged, or maps what it must not.
     BadProgram,
 }
 
@@ -80,47 +80,11 @@ pub fn split(region: Region, mut each: impl FnMut(u64, u32)) {
     }
 }
 
-/// Loadable segment of an ELF program (System V ABI, chapter 5).
-struct Segment {
-    flags: MapFlags,
-    address: u64,
-    memory: u64,
-    file: (u64, u64),
-}
-
-/// A little-endian word of at most 8 bytes.
-fn word(bytes: &[u8], at: u64, size: usize) -> Booted<u64> {
-    let at = usize::try_from(at).map_err(|_| BootError::BadProgram)?;
-    let part = at.checked_add(size).and_then(|end| bytes.get(at..end)).ok_or(BootError::BadProgram)?;
-    Ok(part.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
-}
-
-/// Calls `each` with the loadable segments of `elf`; the entry address.
-fn segments(elf: &[u8], mut each: impl FnMut(Segment) -> Booted<()>) -> Booted<u64> {
-    const LOADABLE: u64 = 1;
-    const EXECUTABLE: u64 = 1;
-    const WRITABLE: u64 = 2;
-    // Magic, 64 bits, little endian; type EXEC, machine x86-64.
-    if word(elf, 0, 6)? != 0x0102_464c_457f || word(elf, 16, 4)? != 62 << 16 | 2 {
-        return Err(BootError::BadProgram);
-    }
-    let (table, size, count) = (word(elf, 32, 8)?, word(elf, 54, 2)?, word(elf, 56, 2)?);
-    for at in (0..count).map(|number| table.saturating_add(number.saturating_mul(size))) {
-        let field = |offset, size| word(elf, at.saturating_add(offset), size);
-        let (kind, access) = (field(0, 4)?, field(4, 4)?);
-        if kind == LOADABLE {
-            let may = |bit, flag| if access & bit != 0 { flag } else { MapFlags::READ };
-            each(Segment {
-                flags: may(WRITABLE, MapFlags::WRITE)
-                    .or(may(EXECUTABLE, MapFlags::EXECUTE))
-                    .or(MapFlags::READ),
-                address: field(16, 8)?,
-                memory: field(40, 8)?,
-                file: (field(8, 8)?, field(32, 8)?),
-            })?;
-        }
-    }
-    word(elf, 24, 8)
+/// Takes the next word off init's image.
+fn word(image: &mut &[u8]) -> Booted<u64> {
+    let (word, rest) = image.split_first_chunk().ok_or(BootError::BadProgram)?;
+    *image = rest;
+    Ok(u64::from_le_bytes(*word))
 }
 
 impl<M: Machine> Kernel<M> {
@@ -216,28 +180,25 @@ impl<M: Machine> Kernel<M> {
             .map_err(|_| BootError::BadProgram)
     }
 
-    /// Loads init's program: each segment into a Frame of its own.
-    fn boot_program(&self, new: &mut Making, vspace: Ref<Slot>, elf: &[u8]) -> Booted<u64> {
-        segments(elf, |segment| {
-            let first = segment.address & !(PAGE_SIZE - 1);
-            let end = segment.address.checked_add(segment.memory).ok_or(BootError::BadProgram)?;
-            let end = align_up(end, 12).filter(|&end| end < INIT_STACK_TOP).ok_or(BootError::BadProgram)?;
-            let pages = end.saturating_sub(first) / PAGE_SIZE;
-            if pages == 0 {
-                return Ok(());
-            }
-            let bits = pages.next_power_of_two().trailing_zeros().saturating_add(12);
+    /// Loads init's program ([`boot::IMAGE_MAGIC`]), each segment into a Frame of its own. Returns its entry address.
+    fn boot_program(&self, new: &mut Making, vspace: Ref<Slot>, mut image: &[u8]) -> Booted<u64> {
+        const BAD: BootError = BootError::BadProgram;
+        if word(&mut image)? != boot::IMAGE_MAGIC {
+            return Err(BAD);
+        }
+        let entry = word(&mut image)?;
+        for _ in 0..word(&mut image)? {
+            let (address, pages) = (word(&mut image)?, word(&mut image)?);
+            let (flags, size) = (MapFlags(word(&mut image)?), word(&mut image)?);
+            let (data, rest) = image.split_at_checked(size as usize).ok_or(BAD)?;
+            image = rest;
+            let bytes = pages_to_bytes(pages).filter(|&bytes| size <= bytes).ok_or(BAD)?;
+            let bits = bytes.next_power_of_two().trailing_zeros().max(12);
             let frame = self.boot_object(new, None, Kind::Frame, bits)?;
-            let (offset, size) = segment.file;
-            let data = usize::try_from(offset)
-                .ok()
-                .and_then(|start| Some(start..start.checked_add(usize::try_from(size).ok()?)?))
-                .and_then(|range| elf.get(range))
-                .filter(|_| size <= segment.memory)
-                .ok_or(BootError::BadProgram)?;
-            self.memory.write(frame.object.get().saturating_add(segment.address.saturating_sub(first)), data);
-            self.map_whole(vspace, frame, first, pages, segment.flags).map_err(|_| BootError::BadProgram)
-        })
+            self.memory.write(frame.object.get(), data);
+            self.map_whole(vspace, frame, address, pages, flags).map_err(|_| BAD)?;
+        }
+        Ok(entry)
     }
 
     fn boot_thread(&self, here: &Cpu, objects: [Ref<Slot>; 5], entry: u64) -> Booted<()> {

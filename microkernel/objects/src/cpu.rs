@@ -172,23 +172,15 @@ impl Cpu {
         }
     }
 
-    /// The waits that end first, of each priority that has any, the highest first. (Waits of the priority that was
-    /// told last may be taken out meanwhile.)
-    pub fn first_timers(&self) -> impl Iterator<Item = (u8, Ref<Tcb>, u64)> {
-        let words = (0..8u8).zip(&self.timed).rev();
-        let priorities = words.flat_map(|(word, bits)| {
-            let below =
-                |end: u32| bits.get() & 1u32.checked_shl(end).map_or(u32::MAX, |bit| bit.wrapping_sub(1));
-            let highest = move |set: u32| (set != 0).then(|| set.ilog2());
-            core::iter::successors(highest(bits.get()), move |&last| highest(below(last)))
-                .map(move |bit| word << 5 | bit as u8)
-        });
-        priorities.filter_map(|priority| self.first_timer(priority).map(|(tcb, at)| (priority, tcb, at)))
+    /// The priorities that have waits that end at a time, and a few that have none, the highest first.
+    pub fn timed_priorities(&self) -> impl Iterator<Item = u8> {
+        let words = (0..8u8).zip(&self.timed).rev().filter(|(_, bits)| bits.get() != 0);
+        words.flat_map(|(word, _)| (0..32).rev().map(move |bit| word << 5 | bit))
     }
 
-    /// The wait of this priority that ends first.
+    /// The wait of this priority that ends first, and when.
     pub fn first_timer(&self, priority: u8) -> Option<(Ref<Tcb>, u64)> {
-        timer::next(self.heap(priority))
+        self.heap(priority).get().map(|tcb| (tcb, tcb.timer.at.get()))
     }
 
     #[inline(always)]

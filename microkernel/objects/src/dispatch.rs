@@ -26,14 +26,6 @@ struct Row<M: Machine> {
     method: MethodFn<M>,
 }
 
-impl<M: Machine> Clone for Row<M> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<M: Machine> Copy for Row<M> {}
-
 const ANY: Rights = Rights::NONE;
 const READ: Rights = Rights::READ;
 const WRITE: Rights = Rights::WRITE;
@@ -91,7 +83,7 @@ impl<M: Machine> Kernel<M> {
                 Stop::Refused(error) => me.finish(error as u64),
                 Stop::Preempted => {
                     me.context.rip.set(me.context.rip.get().wrapping_sub(SYSCALL_LENGTH));
-                    self.give_way(here);
+                    self.put_back(here, true);
                 }
                 Stop::Blocked | Stop::Switched => {}
             },
@@ -260,13 +252,13 @@ impl<M: Machine> Kernel<M> {
 
     /// The same by kind and number, 16 of each: looked up without a search.
     #[allow(clippy::indexing_slicing, reason = "done by the compiler, which says so where it fails")]
-    const TABLE: [Option<Row<M>>; 512] = {
-        let mut table: [Option<Row<M>>; 512] = [const { None }; 512];
-        let mut rest: &[Row<M>] = &Self::ROWS;
+    const TABLE: [Option<&'static Row<M>>; 512] = {
+        let mut table = [None; 512];
+        let mut rest: &'static [Row<M>] = &Self::ROWS;
         while let [row, others @ ..] = rest {
             let place = place(row.number as u64);
             assert!(table[place].is_none(), "two methods have one number");
-            table[place] = Some(*row);
+            table[place] = Some(row);
             rest = others;
         }
         table
@@ -275,8 +267,8 @@ impl<M: Machine> Kernel<M> {
     /// The row of the method with this number. (No two numbers have one place.)
     #[inline(always)]
     fn method(number: u64) -> Option<&'static Row<M>> {
-        let table: &'static [Option<Row<M>>; 512] = const { &Self::TABLE };
-        table.get(place(number))?.as_ref()
+        let table = const { &Self::TABLE };
+        *table.get(place(number))?
     }
 
     /// Whether a method of this number exists (for the test that holds this table against the interface's).

@@ -71,6 +71,9 @@ impl Endpoint {
     }
 }
 
+/// Work units of taking a thread out of a heap of hundreds, besides those of the step.
+const HEAP_UNITS: u32 = 20;
+
 /// How a message is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sending {
@@ -252,6 +255,9 @@ impl<M: Machine> Kernel<M> {
         slot.mark(Flags::DYING);
         let Ok(endpoint) = self.endpoint_in(slot) else { return false };
         let Some(tcb) = endpoint.receivers.head.get().or(endpoint.senders.get()) else { return false };
+        if tcb.waits_to_send() {
+            self.spent(HEAP_UNITS);
+        }
         self.cancel(here, tcb);
         true
     }

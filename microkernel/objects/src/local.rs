@@ -83,18 +83,20 @@ fn covers_thread(here: &Cpu, tcb: Ref<Tcb>) -> bool {
     here.held.get() != Held::Own || tcb.cpu() == here.number.get()
 }
 
+/// The home of the object in whose queue `tcb` waits.
+fn home_of(tcb: Ref<Tcb>) -> Option<&'static HomeCpu> {
+    let on = tcb.blocked_on.get();
+    if tcb.state.get() == State::Receiving || tcb.waits_to_send() {
+        return Ref::<Endpoint>::at(on).map(|on| &on.get().home);
+    }
+    let on = Ref::<Notification>::at(on).filter(|_| tcb.state.get() == State::Waiting);
+    on.map(|on| &on.get().home)
+}
+
 impl<M: Machine> Kernel<M> {
     /// A thread in the queue of an object goes to another CPU: all locks protect that object from now on.
     pub(crate) fn leave_home(&self, tcb: Ref<Tcb>) {
-        let on = tcb.blocked_on.get();
-        let home = match tcb.state.get() {
-            State::Sending | State::Calling | State::Faulting | State::Receiving => {
-                Ref::<Endpoint>::at(on).map(|on| &on.get().home)
-            }
-            State::Waiting => Ref::<Notification>::at(on).map(|on| &on.get().home),
-            _ => None,
-        };
-        if let Some(home) = home {
+        if let Some(home) = home_of(tcb) {
             home.set(HomeCpu::SHARED);
         }
     }
@@ -179,12 +181,7 @@ impl<M: Machine> Kernel<M> {
 
     /// The same for ending the wait of `tcb`, which is on this CPU.
     fn wait_is_covered(&self, here: &Cpu, tcb: Ref<Tcb>) -> bool {
-        let on = tcb.blocked_on.get();
-        match tcb.state.get() {
-            State::Receiving => Ref::<Endpoint>::at(on).is_none_or(|on| covers(here, &on.home)),
-            State::Waiting => Ref::<Notification>::at(on).is_none_or(|on| covers(here, &on.home)),
-            _ => true,
-        }
+        home_of(tcb).is_none_or(|home| covers(here, home))
     }
 
     /// The same for the end of a wait or throttling of `tcb`, whose time has come. (Then an exception that is pending

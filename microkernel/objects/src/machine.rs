@@ -1,8 +1,5 @@
 //! What the logic asks of the machine.
 
-use crate::memory::Ref;
-use crate::tcb::Tcb;
-
 /// Pages whose translations must go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flush {
@@ -77,6 +74,4 @@ pub trait Machine: 'static {
     fn fast_path(&self, on: bool);
     /// The longest time in the kernel since the last call, and where.
     fn latency(&self) -> (u64, u64);
-    /// Copies the vector state that a thread starts with in an address space into its save area.
-    fn init_vectors(&self, tcb: Ref<Tcb>);
 }

@@ -363,16 +363,12 @@ impl<M: Machine> Kernel<M> {
 
     #[inline(always)]
     fn take_record(&self, space: Ref<Space>) -> Result<Ref<Record>, Error> {
-        if let Some(record) = space.free_records.get() {
-            space.free_records.set(record.next.get());
-            return Ok(record);
+        if space.free_records.get().is_none() {
+            self.make_records(space)?;
         }
-        self.make_records(space)?;
-        space
-            .free_records
-            .get()
-            .inspect(|record| space.free_records.set(record.next.get()))
-            .ok_or(Error::OutOfTables)
+        let record = space.free_records.get().ok_or(Error::OutOfTables)?;
+        space.free_records.set(record.next.get());
+        Ok(record)
     }
 
     /// Turns a pair into free records.

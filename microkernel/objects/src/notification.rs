@@ -42,9 +42,7 @@ impl Notification {
             self.home.set(cpu as u8);
         }
     }
-}
 
-impl Notification {
     /// Takes the bits: the thread bound to it has none to look for any more.
     #[inline(always)]
     pub(crate) fn take_bits(&self) -> u64 {
@@ -70,8 +68,7 @@ impl<M: Machine> Kernel<M> {
         notification.bits.set(notification.bits.get() | bits);
         if let Some(waiter) = notification.waiters.pop() {
             self.clear_deadline(waiter);
-            waiter.finish(0);
-            self.hand_bits(waiter, notification);
+            waiter.finish_with(notification.take_bits());
             self.ready(here, waiter);
         } else if let Some(bound) = notification.bound.get() {
             bound.bound_pending.set(true);
@@ -90,17 +87,9 @@ impl<M: Machine> Kernel<M> {
 
     /// Gives a receiving thread the bits of its bound Notification in place of a message.
     pub(crate) fn take_bound(&self, tcb: Ref<Tcb>, notification: Ref<Notification>) {
-        tcb.finish(0);
         tcb.context.rdx.set(0);
         tcb.context.rsi.set(MsgInfo::NOTIFIED);
-        self.hand_bits(tcb, notification);
-    }
-
-    fn hand_bits(&self, tcb: Ref<Tcb>, notification: Ref<Notification>) {
-        let bits = notification.take_bits();
-        if let Some(word) = tcb.context.words.first() {
-            word.set(bits);
-        }
+        tcb.finish_with(notification.take_bits());
     }
 
     /// wait, poll
@@ -115,8 +104,7 @@ impl<M: Machine> Kernel<M> {
         let notification = self.notification_in(slot)?;
         notification.rehome(here);
         if notification.bits.get() != 0 {
-            me.finish(0);
-            self.hand_bits(me, notification);
+            me.finish_with(notification.take_bits());
             return Ok(());
         }
         if !block {

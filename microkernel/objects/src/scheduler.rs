@@ -184,23 +184,16 @@ impl<M: Machine> Kernel<M> {
     pub fn yield_call(&self, here: &Cpu) -> Ref<Tcb> {
         let me = self.enter_short(here);
         me.finish(0);
-        if here.top.get() != me.priority.get() {
-            self.stay(me);
-            return me;
-        }
         // Straight to the next of its queue, which stays as long as it is.
         let queue = here.queue(me.priority.get());
-        match queue.pop() {
-            Some(next) => {
-                queue.push(me);
-                self.go_over(here, me, next);
-                next
-            }
-            None => {
-                self.stay(me);
-                me
-            }
-        }
+        let next = if here.top.get() == me.priority.get() { queue.pop() } else { None };
+        let Some(next) = next else {
+            self.stay(me);
+            return me;
+        };
+        queue.push(me);
+        self.go_over(here, me, next);
+        next
     }
 
     /// The current thread goes on as it was (see [`Tcb::runs_on`]).
@@ -243,10 +236,7 @@ impl<M: Machine> Kernel<M> {
             return false;
         }
         notification.waiters.pop();
-        waiter.finish(0);
-        if let Some(word) = waiter.context.words.first() {
-            word.set(bits);
-        }
+        waiter.finish_with(bits);
         waiter.state.set(State::Ready);
         here.enqueue(me, true);
         self.go_over(here, me, waiter);
@@ -266,27 +256,17 @@ impl<M: Machine> Kernel<M> {
             }
         };
         if notification.bits.get() != 0 {
-            let bits = notification.take_bits();
-            me.finish(0);
-            if let Some(word) = me.context.words.first() {
-                word.set(bits);
-            }
+            me.finish_with(notification.take_bits());
             return self.stay(me);
         }
         me.state.set(State::Waiting);
         me.blocked_on.set(notification.address());
         notification.add_waiter(me);
-        match here.take_ready() {
-            Some(next) => self.go_over(here, me, next),
-            None => {
-                here.current.set(Some(here.idle_thread()));
-                self.switch_context(here);
-            }
-        }
+        self.go_over(here, me, here.take_ready().unwrap_or_else(|| here.idle_thread()));
     }
 
-    /// Makes `next` the current thread in place of `me`, both with something to run on: what `switch_context`
-    /// does, without the cases that cannot be.
+    /// Makes `next` the current thread in place of `me`: what `switch_context` does, in one go where both have something
+    /// to run on.
     #[inline(always)]
     fn go_over(&self, here: &Cpu, me: Ref<Tcb>, next: Ref<Tcb>) {
         here.current.set(Some(next));
@@ -309,7 +289,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Puts the current thread back into its ready queue; the CPU is left with its idle thread.
-    fn put_back(&self, here: &Cpu, front: bool) {
+    pub fn put_back(&self, here: &Cpu, front: bool) {
         let me = here.thread();
         if me.state.get() == State::Ready && me != here.idle_thread() {
             here.current.set(Some(here.idle_thread()));
@@ -318,11 +298,6 @@ impl<M: Machine> Kernel<M> {
                 self.enqueue(here, me, front);
             }
         }
-    }
-
-    /// The current thread's system call gave way: it goes on when its turn comes.
-    pub fn give_way(&self, here: &Cpu) {
-        self.put_back(here, true);
     }
 
     /// What every entry that could change threads ends with: finds out what the CPU runs now.
@@ -421,18 +396,13 @@ impl<M: Machine> Kernel<M> {
         let pause = self.tsc_hz.get() / PAUSES;
         let (mut less_urgent, mut left) = (LESS_URGENT, EXPIRIES);
         here.deadline.set(u64::MAX);
-        for (priority, first, end) in here.first_timers() {
-            let (mut tcb, mut at) = (first, end);
+        for priority in here.timed_priorities() {
             let in_turn = here.urgency().is_some_and(|running| priority <= running);
-            let next = loop {
-                if at > now {
-                    break at;
-                }
-                if in_turn && less_urgent == 0 {
-                    break now.saturating_add(pause);
-                }
-                if left == 0 {
-                    break if in_turn { now.saturating_add(pause) } else { now };
+            while let Some((tcb, at)) = here.first_timer(priority) {
+                if at > now || left == 0 || in_turn && less_urgent == 0 {
+                    let later = if in_turn { now.saturating_add(pause) } else { now };
+                    here.deadline.set(here.deadline.get().min(if at > now { at } else { later }));
+                    break;
                 }
                 if !self.expiry_is_covered(here, tcb) {
                     return false;
@@ -440,12 +410,7 @@ impl<M: Machine> Kernel<M> {
                 left = left.saturating_sub(1);
                 less_urgent = less_urgent.saturating_sub(u32::from(in_turn));
                 self.expire(here, tcb);
-                match here.first_timer(priority) {
-                    Some(next) => (tcb, at) = next,
-                    None => break u64::MAX,
-                }
-            };
-            here.deadline.set(here.deadline.get().min(next));
+            }
         }
         true
     }
@@ -454,12 +419,11 @@ impl<M: Machine> Kernel<M> {
     fn expire(&self, here: &Cpu, tcb: Ref<Tcb>) {
         if tcb.state.get() == State::Throttled {
             self.clear_deadline(tcb);
-            self.ready(here, tcb);
         } else {
             self.unblock(here, tcb);
             tcb.finish(abi::Error::TimedOut as u64);
-            self.ready(here, tcb);
         }
+        self.ready(here, tcb);
     }
 
     /// The current thread has used up what it runs on.

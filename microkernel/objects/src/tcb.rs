@@ -159,10 +159,33 @@ pub struct Tcb {
     pub vectors: VectorArea,
 }
 
+/// MXCSR's initial value: all exceptions masked, round to nearest.
+const INITIAL_MXCSR: u64 = 0x1f80;
+/// Which words of an XSAVE area are MXCSR, and the components that are not in their initial state (SDM vol. 1, 13.4).
+const MXCSR: usize = 3;
+const COMPONENTS: usize = 64;
+
 /// XSAVE area.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct VectorArea(pub [Cell<u64>; VECTOR_AREA / 8]);
+
+impl VectorArea {
+    /// What threads start with: all components initial, but MXCSR, which XRSTOR takes from memory all the same (SDM
+    /// vol. 1, 13.8.1).
+    pub const fn initial() -> VectorArea {
+        let mut words = [const { Cell::new(0) }; VECTOR_AREA / 8];
+        words[MXCSR] = Cell::new(INITIAL_MXCSR);
+        VectorArea(words)
+    }
+
+    /// Makes it the same: nothing else in it is looked at.
+    pub fn reset(&self) {
+        for (at, value) in [(MXCSR, INITIAL_MXCSR), (COMPONENTS, 0)] {
+            self.0.get(at).into_iter().for_each(|word| word.set(value));
+        }
+    }
+}
 
 const _: () = assert!(core::mem::size_of::<Tcb>() <= 2048);
 const _: () = assert!(core::mem::offset_of!(Tcb, reply) == 0);
@@ -190,6 +213,7 @@ impl Tcb {
         this.cr3.set(root);
         this.context.rflags.set(FIXED_FLAGS);
         this.reply.server.set(Some(this));
+        this.vectors.reset();
         let homes = [Home::ThreadCSpace, Home::ThreadVSpace, Home::ThreadBuffer, Home::ThreadFault];
         for (slot, home) in this.slots.iter().zip(homes) {
             slot.home.set(home);
@@ -260,7 +284,7 @@ impl Tcb {
 
     /// The words in its registers.
     pub fn words(&self) -> [u64; REGISTER_WORDS] {
-        core::array::from_fn(|at| self.context.words.get(at).map_or(0, Cell::get))
+        self.context.words.each_ref().map(Cell::get)
     }
 
     /// Sets them.
@@ -275,25 +299,21 @@ impl Tcb {
         self.context.rax.set(status);
     }
 
-    /// Its registers.
-    pub fn registers(&self) -> Registers {
-        let c = &self.context;
-        let [rdi, r8, r9, r10, r12, r13, r14, r15] = self.words();
-        Registers {
-            rip: c.rip.get(),
-            rsp: c.rsp.get(),
-            rflags: c.rflags.get(),
-            rax: c.rax.get(),
-            rbx: c.rbx.get(),
-            rcx: c.rcx.get(),
-            rdx: c.rdx.get(),
-            rsi: c.rsi.get(),
-            rdi,
-            rbp: c.rbp.get(),
-            r: [r8, r9, r10, c.r11.get(), r12, r13, r14, r15],
-            fs_base: self.fs_base.get(),
-            gs_base: self.gs_base.get(),
-        }
+    /// Ends its wait with the bits of a Notification.
+    #[inline(always)]
+    pub fn finish_with(&self, bits: u64) {
+        let [word, ..] = &self.context.words;
+        word.set(bits);
+        self.finish(0);
+    }
+
+    /// Its registers, in the order of [`Registers::to_words`].
+    fn register_cells(&self) -> [&Cell<u64>; Registers::WORDS] {
+        let (c, fs, gs) = (&self.context, &self.fs_base, &self.gs_base);
+        let [di, r8, r9, r10, r12, r13, r14, r15] = c.words.each_ref();
+        let [ax, bx, cx, dx, si, bp, r11] = [&c.rax, &c.rbx, &c.rcx, &c.rdx, &c.rsi, &c.rbp, &c.r11];
+        let (ip, sp, flags) = (&c.rip, &c.rsp, &c.rflags);
+        [ip, sp, flags, ax, bx, cx, dx, si, di, bp, r8, r9, r10, r11, r12, r13, r14, r15, fs, gs]
     }
 
     /// Refuses addresses that SYSRET, IRET or WRFSBASE would fault on in the kernel.
@@ -308,21 +328,8 @@ impl Tcb {
     /// Sets them, if they pass [`Tcb::check_registers`].
     pub fn set_registers(&self, registers: &Registers) -> Result<(), Error> {
         Tcb::check_registers(registers)?;
-        let c = &self.context;
-        let [r8, r9, r10, r11, r12, r13, r14, r15] = registers.r;
-        c.rip.set(registers.rip);
-        c.rsp.set(registers.rsp);
-        c.rflags.set(registers.rflags & USER_FLAGS | FIXED_FLAGS);
-        c.rax.set(registers.rax);
-        c.rbx.set(registers.rbx);
-        c.rcx.set(registers.rcx);
-        c.rdx.set(registers.rdx);
-        c.rsi.set(registers.rsi);
-        c.rbp.set(registers.rbp);
-        c.r11.set(r11);
-        self.set_words([registers.rdi, r8, r9, r10, r12, r13, r14, r15]);
-        self.fs_base.set(registers.fs_base);
-        self.gs_base.set(registers.gs_base);
+        let registers = Registers { rflags: registers.rflags & USER_FLAGS | FIXED_FLAGS, ..*registers };
+        self.register_cells().iter().zip(registers.to_words()).for_each(|(cell, word)| cell.set(word));
         self.interrupted.set(true);
         Ok(())
     }
@@ -439,7 +446,7 @@ impl<M: Machine> Kernel<M> {
             Home::ThreadVSpace => {
                 self.stop_thread(here, tcb);
                 // (What is in vector registers belongs to the domain that it leaves.)
-                self.machine.init_vectors(tcb);
+                tcb.vectors.reset();
                 tcb.has_vspace.set(false);
                 tcb.cr3.set(self.root.get());
                 self.leave_space(here, tcb);
@@ -502,8 +509,8 @@ impl<M: Machine> Kernel<M> {
         if tcb.is_runnable() {
             return Err(Error::Busy.into());
         }
-        for (at, word) in tcb.registers().to_words().into_iter().enumerate() {
-            buffer.set_word(at, word);
+        for (at, cell) in tcb.register_cells().into_iter().enumerate() {
+            buffer.set_word(at, cell.get());
         }
         Ok([0; 8])
     }

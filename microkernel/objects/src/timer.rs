@@ -41,43 +41,17 @@ fn fix(tcb: Ref<Tcb>) -> bool {
     node.rank.replace(new) != new
 }
 
+/// Makes two heaps one. (The recursion is as deep as their right spines are long: O(log n).)
 fn merge(one: Option<Ref<Tcb>>, other: Option<Ref<Tcb>>) -> Option<Ref<Tcb>> {
-    let (Some(mut a), Some(mut b)) = (one, other) else { return one.or(other) };
-    if b.timer.at.get() < a.timer.at.get() {
-        core::mem::swap(&mut a, &mut b);
+    let (Some(mut root), Some(mut rest)) = (one, other) else { return one.or(other) };
+    if rest.timer.at.get() < root.timer.at.get() {
+        core::mem::swap(&mut root, &mut rest);
     }
-    let root = a;
-    // Down the right spines, taking the earlier root each time.
-    let mut rest = Some(b);
-    let mut at = a;
-    while let Some(other) = rest {
-        match at.timer.right.get() {
-            None => {
-                at.timer.right.set(Some(other));
-                other.timer.parent.set(Some(at));
-                rest = None;
-            }
-            Some(right) => {
-                let (first, second) =
-                    if other.timer.at.get() < right.timer.at.get() { (other, right) } else { (right, other) };
-                at.timer.right.set(Some(first));
-                first.timer.parent.set(Some(at));
-                at = first;
-                rest = Some(second);
-            }
-        }
-    }
-    // Up again, setting ranks right.
-    loop {
-        fix(at);
-        if at == root {
-            return Some(root);
-        }
-        match at.timer.parent.get() {
-            Some(parent) => at = parent,
-            None => return Some(root),
-        }
-    }
+    let right = merge(root.timer.right.get(), Some(rest));
+    right.into_iter().for_each(|right| right.timer.parent.set(Some(root)));
+    root.timer.right.set(right);
+    fix(root);
+    Some(root)
 }
 
 /// Adds `tcb` to end at `at` (0 counts as 1: long past).
@@ -123,9 +97,4 @@ pub fn remove(heap: &Heap, tcb: Ref<Tcb>) {
         }
         at = tcb.timer.parent.get();
     }
-}
-
-/// The next to end, and when.
-pub fn next(heap: &Heap) -> Option<(Ref<Tcb>, u64)> {
-    heap.get().map(|tcb| (tcb, tcb.timer.at.get()))
 }

@@ -58,13 +58,8 @@ impl<M: Machine> Kernel<M> {
         for at in 0..request.count {
             let offset = request.start.wrapping_add(at << request.size_bits);
             let Some(target) = self.slot_at(request.cnode, request.slot.wrapping_add(at)) else { continue };
-            self.create(
-                by.slot,
-                target,
-                request.kind,
-                request.bits,
-                by.slot.object.get().wrapping_add(offset),
-            );
+            let physical = by.slot.object.get().wrapping_add(offset);
+            self.create(by.slot, target, request.kind, request.bits, physical);
             target.rights.set(target.rights.get().without(hidden));
         }
         by.slot.badge.set(request.end);
@@ -165,9 +160,8 @@ impl<M: Machine> Kernel<M> {
         tree::insert(parent, target);
         match kind {
             Kind::Tcb => {
-                if let Some(tcb) = Ref::<Tcb>::at(address) {
+                if let Some(tcb) = Ref::at(address) {
                     Tcb::init(tcb, self.root.get());
-                    self.machine.init_vectors(tcb);
                 }
             }
             Kind::VSpace | Kind::IoSpace => self.init_space(kind, physical, bits),

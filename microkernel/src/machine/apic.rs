@@ -75,7 +75,7 @@ pub fn init(cpu: usize) {
     write(register::TIMER_START, 0);
     write(register::LVT_TIMER, u32::from(TIMER_VECTOR));
     write(register::SPURIOUS, 0x100 | u32::from(SPURIOUS_VECTOR));
-    if let Some(local) = cpu::local(cpu) {
+    if let Some(local) = cpu::CPUS.get(cpu) {
         local.apic_id.store(id(), Ordering::Relaxed);
     }
 }
@@ -92,9 +92,7 @@ pub fn end_of_interrupt() {
 
 /// Interrupts `cpu` at [`IPI_VECTOR`].
 pub fn send_ipi(cpu: usize) {
-    if let Some(local) = cpu::local(cpu) {
-        command(local.apic_id.load(Ordering::Relaxed), u32::from(IPI_VECTOR));
-    }
+    command(cpu::apic_id(cpu), u32::from(IPI_VECTOR));
 }
 
 /// Stops all other CPUs by NMI (see `panic::stop_if_panicking`), once there are others.
@@ -130,8 +128,7 @@ fn command(target: u8, command: u32) {
 
 /// The address and data that a device writes to interrupt `cpu` at `vector` (Intel SDM vol. 3, 10.11).
 pub fn message(cpu: usize, vector: u8) -> (u64, u64) {
-    let id = cpu::local(cpu).map_or(0, |local| local.apic_id.load(Ordering::Relaxed));
-    (0xfee0_0000 | u64::from(id) << 12, u64::from(vector))
+    (0xfee0_0000 | u64::from(cpu::apic_id(cpu)) << 12, u64::from(vector))
 }
 
 /// Lets the timer count down from its largest value, masked, to measure it; [`timer_counted`] tells how far.

@@ -12,48 +12,38 @@ const MEASUREMENT: u64 = 250;
 /// Measurements, of which the median counts: a host that runs something else meanwhile spoils one.
 const MEASUREMENTS: usize = 3;
 
-/// A clock of a known rate.
+/// A clock of a known rate: the ACPI power management timer, or the TSC itself, whose rate CPUID tells.
 #[derive(Clone, Copy)]
-enum Reference {
-    /// The ACPI power management timer, at this port.
-    PmTimer(u16),
-    /// The TSC itself, whose rate CPUID tells.
-    Tsc(u64),
+struct Reference {
+    name: &'static str,
+    /// Ticks in a second.
+    hz: u64,
+    /// What its count is modulo, less one.
+    mask: u32,
+    /// Where the power management timer is read.
+    port: Option<u16>,
 }
 
 impl Reference {
     /// The first that runs. A timer that is not there reads the same at each look.
     fn find(pm_timer: Option<u16>, features: &cpu::Features) -> Reference {
-        let clocks = [pm_timer.map(Reference::PmTimer), features.tsc_hz().map(Reference::Tsc)];
+        let timer = Reference { name: "the ACPI timer", hz: 3_579_545, mask: 0xff_ffff, port: pm_timer };
+        let tsc = features.tsc_hz().map(|hz| Reference { name: "CPUID", hz, mask: u32::MAX, port: None });
+        let clocks = [pm_timer.map(|_| timer), tsc];
         let runs = |clock: &Reference| clock.next_tick(clock.now()).is_some();
         clocks.into_iter().flatten().find(runs).unwrap_or_else(|| {
             panic!("no clock to measure by: no ACPI timer, and CPUID does not tell the TSC's rate")
         })
     }
 
-    /// Ticks in a second.
-    fn hz(self) -> u64 {
-        match self {
-            Reference::PmTimer(_) => 3_579_545,
-            Reference::Tsc(hz) => hz,
-        }
-    }
-
     /// Ticks so far, modulo a power of two.
     fn now(self) -> u32 {
-        match self {
-            Reference::PmTimer(port) => read_pm_timer(port),
-            Reference::Tsc(_) => cpu::tsc() as u32,
-        }
+        self.port.map_or_else(|| cpu::tsc() as u32, read_pm_timer)
     }
 
     /// Ticks from `start` to `end`.
     fn between(self, start: u32, end: u32) -> u64 {
-        let mask = match self {
-            Reference::PmTimer(_) => 0xff_ffff,
-            Reference::Tsc(_) => u32::MAX,
-        };
-        u64::from(end.wrapping_sub(start) & mask)
+        u64::from(end.wrapping_sub(start) & self.mask)
     }
 
     /// Looks at all clocks as soon as this one no longer reads `before`; the TSC ticks that took. `None`: it stands.
@@ -84,7 +74,7 @@ impl Reference {
     }
 
     fn measure(self) -> Rates {
-        let window = self.hz() / MEASUREMENT;
+        let window = self.hz / MEASUREMENT;
         let start = self.sample();
         while self.between(start.reference, self.now()) < window {
             spin();
@@ -94,7 +84,7 @@ impl Reference {
         let tsc = end.tsc.wrapping_sub(start.tsc);
         let timer = u64::from(end.timer.wrapping_sub(start.timer));
         Rates {
-            tsc_hz: tsc.saturating_mul(self.hz()).checked_div(reference).unwrap_or(0),
+            tsc_hz: tsc.saturating_mul(self.hz).checked_div(reference).unwrap_or(0),
             timer_per_tsc: (timer << 32).checked_div(tsc).unwrap_or(0),
         }
     }
@@ -127,11 +117,7 @@ pub fn init(pm_timer: Option<u16>, features: &cpu::Features) -> u64 {
     rates.sort_unstable();
     let median = rates.get(MEASUREMENTS / 2).copied().unwrap_or_default();
     assert!(median.tsc_hz > 1_000_000, "the TSC runs at {} Hz", median.tsc_hz);
-    let name = match reference {
-        Reference::PmTimer(_) => "the ACPI timer",
-        Reference::Tsc(_) => "CPUID",
-    };
-    log!("TSC of {} MHz, by {name}", median.tsc_hz / 1_000_000);
+    log!("TSC of {} MHz, by {}", median.tsc_hz / 1_000_000, reference.name);
     apic::calibrate(median.timer_per_tsc);
     median.tsc_hz
 }

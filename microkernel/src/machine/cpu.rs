@@ -130,9 +130,9 @@ pub fn clear_selectors() {
     unsafe { GS::set_reg(SegmentSelector::NULL) };
 }
 
-/// The CPU's data.
-pub fn local(cpu: usize) -> Option<&'static CpuLocal> {
-    CPUS.get(cpu)
+/// The identity of the CPU's APIC.
+pub fn apic_id(cpu: usize) -> u8 {
+    CPUS.get(cpu).map_or(0, |local| local.apic_id.load(Ordering::Relaxed))
 }
 
 fn fill_idt() {
@@ -159,7 +159,7 @@ pub fn init_tables(cpu: usize) {
     if cpu == 0 {
         fill_idt();
     }
-    if let Some(local) = local(cpu) {
+    if let Some(local) = CPUS.get(cpu) {
         local.fill(cpu);
         local.load();
     }

@@ -1,7 +1,5 @@
 //! The I/O APICs: wires to vectors (82093AA data sheet).
 
-use core::sync::atomic::Ordering;
-
 use firmware::acpi::Platform;
 use spin::{Mutex, Once};
 use x86_64::instructions::port::Port;
@@ -90,8 +88,7 @@ fn with(gsi: u32, act: impl FnOnce(&Controller, u32)) -> bool {
 
 /// Leads the wire `gsi` to `vector` of `cpu`, masked. False where there is no such wire.
 pub fn route(gsi: u32, vector: u8, cpu: usize, level: bool, active_low: bool) -> bool {
-    let Some(local) = cpu::local(cpu) else { return false };
-    let target = u32::from(local.apic_id.load(Ordering::Relaxed)) << 24;
+    let target = u32::from(cpu::apic_id(cpu)) << 24;
     let low = MASKED | u32::from(level) << 15 | u32::from(active_low) << 13 | u32::from(vector);
     with(gsi, |controller, entry| {
         // With interrupts remapped, the entry names the IOMMU's (VT-d specification, 5.1.5.1).

@@ -93,48 +93,36 @@ fn place<T>(at: u64) -> *mut T {
 }
 
 impl Unit {
-    fn read32(self, register: u64) -> u32 {
-        let place = self.registers.wrapping_add(register) as *const u32;
+    fn read<T>(self, register: u64) -> T {
+        let place = self.registers.wrapping_add(register) as *const T;
         // SAFETY: a register of a unit that ACPI names, whose page is mapped uncached.
         unsafe { place.read_volatile() }
     }
 
-    fn write32(self, register: u64, value: u32) {
-        let place = self.registers.wrapping_add(register) as *mut u32;
+    fn write<T>(self, register: u64, value: T) {
+        let place = self.registers.wrapping_add(register) as *mut T;
         // SAFETY: as for reading; what the unit is told to read and write is memory that boot took for it.
-        unsafe { place.write_volatile(value) }
-    }
-
-    fn read(self, register: u64) -> u64 {
-        let place = self.registers.wrapping_add(register) as *const u64;
-        // SAFETY: as for 32 bits.
-        unsafe { place.read_volatile() }
-    }
-
-    fn write(self, register: u64, value: u64) {
-        let place = self.registers.wrapping_add(register) as *mut u64;
-        // SAFETY: as for 32 bits.
         unsafe { place.write_volatile(value) }
     }
 
     /// Gives a command, and waits until the status says that it is done (10.4.4).
     fn command(self, command: u32) {
-        self.write32(register::COMMAND, self.read32(register::STATUS) & command::LASTING | command);
+        self.write::<u32>(register::COMMAND, self.read::<u32>(register::STATUS) & command::LASTING | command);
         let flushing = command & command::FLUSH_BUFFER;
         let done = |status: u32| status & command == command ^ flushing;
-        wait_until(|| done(self.read32(register::STATUS)));
+        wait_until(|| done(self.read::<u32>(register::STATUS)));
     }
 
     /// Where the fault records lie, and how many there are (10.4.2: FRO, NFR).
     fn fault_records(self) -> (u64, u64) {
-        let capability = self.read(register::CAPABILITY);
+        let capability = self.read::<u64>(register::CAPABILITY);
         ((capability >> 24 & 0x3ff) << 4, (capability >> 40 & 0xff).saturating_add(1))
     }
 
     /// Why it cannot be used, if it cannot.
     fn unfit(self) -> Option<&'static str> {
         let (capability, extended) =
-            (self.read(register::CAPABILITY), self.read(register::EXTENDED_CAPABILITY));
+            (self.read::<u64>(register::CAPABILITY), self.read::<u64>(register::EXTENDED_CAPABILITY));
         let (records, count) = self.fault_records();
         let domains = 1u64 << (capability & 7).saturating_mul(2).saturating_add(4);
         let reasons = [
@@ -153,23 +141,23 @@ impl Unit {
         const FAULTS_MASKED: u32 = 1 << 31;
         let [own, foreign] = iommu.tables;
         let [root, interrupts] = if self.foreign { foreign } else { own };
-        if self.read32(register::STATUS) & command::LASTING != 0 {
-            self.write32(register::COMMAND, 0);
-            wait_until(|| self.read32(register::STATUS) & command::LASTING == 0);
+        if self.read::<u32>(register::STATUS) & command::LASTING != 0 {
+            self.write::<u32>(register::COMMAND, 0);
+            wait_until(|| self.read::<u32>(register::STATUS) & command::LASTING == 0);
         }
-        if self.read(register::CAPABILITY) & PROTECTED_MEMORY != 0 {
-            self.write32(register::PROTECTED_MEMORY, 0);
+        if self.read::<u64>(register::CAPABILITY) & PROTECTED_MEMORY != 0 {
+            self.write::<u32>(register::PROTECTED_MEMORY, 0);
         }
-        self.write(register::ROOT, root);
+        self.write::<u64>(register::ROOT, root);
         self.command(command::SET_ROOT);
-        self.write(register::QUEUE_TAIL, 0);
-        self.write(register::QUEUE, self.queue);
+        self.write::<u64>(register::QUEUE_TAIL, 0);
+        self.write::<u64>(register::QUEUE, self.queue);
         self.command(command::QUEUE);
         self.invalidate(number, &[vtd::CONTEXTS, vtd::IOTLB]);
         self.command(command::TRANSLATE);
         if iommu.remaps {
             const ENTRIES_256: u64 = 7;
-            self.write(register::INTERRUPTS, interrupts | ENTRIES_256);
+            self.write::<u64>(register::INTERRUPTS, interrupts | ENTRIES_256);
             self.command(command::SET_INTERRUPTS);
             self.invalidate(number, &[vtd::INTERRUPTS]);
             // Without the bit that lets messages in the old format through (5.1.4).
@@ -178,10 +166,10 @@ impl Unit {
         // (At most as many as there can be records: a device may go on faulting.)
         let _left = (0..256).any(|_| self.next_fault().is_none());
         let (address, data) = apic::message(0, apic::FAULT_VECTOR);
-        self.write32(register::FAULT_DATA, data as u32);
-        self.write32(register::FAULT_ADDRESS, address as u32);
-        self.write32(register::FAULT_ADDRESS_HIGH, 0);
-        self.write32(register::FAULT_CONTROL, if self.foreign { FAULTS_MASKED } else { 0 });
+        self.write::<u32>(register::FAULT_DATA, data as u32);
+        self.write::<u32>(register::FAULT_ADDRESS, address as u32);
+        self.write::<u32>(register::FAULT_ADDRESS_HIGH, 0);
+        self.write::<u32>(register::FAULT_CONTROL, if self.foreign { FAULTS_MASKED } else { 0 });
     }
 
     /// Hands descriptors to the unit, and waits until it has done what they say.
@@ -199,7 +187,7 @@ impl Unit {
             tail.store((at as u32).wrapping_add(1) & 0xff, Ordering::Relaxed);
         }
         fence(Ordering::SeqCst);
-        self.write(register::QUEUE_TAIL, u64::from(tail.load(Ordering::Relaxed)) << 4);
+        self.write::<u64>(register::QUEUE_TAIL, u64::from(tail.load(Ordering::Relaxed)) << 4);
         // SAFETY: as above; the unit writes it.
         wait_until(|| unsafe { status.read_volatile() } == vtd::DONE);
     }
@@ -210,18 +198,18 @@ impl Unit {
         const READ: u64 = 1 << 62;
         let (first, count) = self.fault_records();
         for record in (0..count).map(|at| first.saturating_add(at << 4)) {
-            let high = self.read(record.saturating_add(8));
+            let high = self.read::<u64>(record.saturating_add(8));
             if high & RECORDED == 0 {
                 continue;
             }
-            let low = self.read(record);
-            self.write(record.saturating_add(8), RECORDED);
+            let low = self.read::<u64>(record);
+            self.write::<u64>(record.saturating_add(8), RECORDED);
             let read = u64::from(high & READ != 0) << 8;
             let (reason, page) = (high >> 32 & 0xff, low & !0xfff);
             return Some(IoFault { source: high as u16, address: page, reason: reason | read });
         }
         // Nothing is left: others, of which the records had no room, are forgotten; the next one is told again.
-        self.write32(register::FAULT_STATUS, self.read32(register::FAULT_STATUS));
+        self.write::<u32>(register::FAULT_STATUS, self.read::<u32>(register::FAULT_STATUS));
         None
     }
 }
@@ -267,8 +255,8 @@ impl Iommu {
     fn set_interrupt(&self, cpu: usize, vector: u8, level: bool, source: Option<u16>) {
         const PRESENT: u64 = 1;
         const VERIFY_SOURCE: u64 = 1 << 18;
-        let id = cpu::local(cpu).map_or(0, |local| local.apic_id.load(Ordering::Relaxed));
-        let low = PRESENT | u64::from(level) << 4 | u64::from(vector) << 16 | u64::from(id) << 40;
+        let low =
+            PRESENT | u64::from(level) << 4 | u64::from(vector) << 16 | u64::from(cpu::apic_id(cpu)) << 40;
         let high = source.map_or(0, |source| VERIFY_SOURCE | u64::from(source));
         self.set_interrupt_entry(vector, [low, high]);
     }
@@ -296,8 +284,8 @@ pub fn init(platform: &Platform, pages: &mut dyn FnMut(u64) -> u64) {
         }
         let _as_many_as_firmware_lists = units.push(Unit { queue: pages(2 * PAGE), ..unit });
     }
-    let all = |register, bits| units.iter().all(|unit: &Unit| unit.read(register) & bits != 0);
-    let any = |register, bits| units.iter().any(|unit: &Unit| unit.read(register) & bits != 0);
+    let all = |register, bits| units.iter().all(|unit: &Unit| unit.read::<u64>(register) & bits != 0);
+    let any = |register, bits| units.iter().any(|unit: &Unit| unit.read::<u64>(register) & bits != 0);
     let levels = [3, 4].into_iter().find(|levels| all(register::CAPABILITY, 1 << levels << 6));
     let Some(levels) = levels.filter(|_| !units.is_empty()) else { return };
     let new = Iommu {

@@ -97,7 +97,7 @@ fn write_screen(cpu: usize, message: fmt::Arguments, frame: Option<&TrapFrame>, 
     if let Some(frame) = frame {
         write!(Writer, " {:#x}", frame.register("rip"))?;
     }
-    for address in Backtrace::from(rbp) {
+    for address in backtrace(rbp) {
         write!(Writer, " {address:#x}")?;
     }
     Writer.write_str("\n")?;
@@ -133,34 +133,22 @@ fn frame_pointer() -> u64 {
 }
 
 /// The return addresses above a frame pointer, as far as the frames lie in one kernel stack and ascend.
-pub struct Backtrace {
-    frame: u64,
-    left: usize,
+fn backtrace(rbp: u64) -> impl Iterator<Item = u64> {
+    let top = stacks::bounds(rbp).map_or(0, |(_, top)| top);
+    let next = move |&(at, [next, _]): &(u64, [u64; 2])| frame(next, top).filter(|_| next > at);
+    let frames = core::iter::successors(frame(rbp, top), next).take(DEPTH);
+    frames.map(|(_, [_, address])| address).take_while(|&address| address != 0)
 }
 
-impl Backtrace {
-    /// The callers of the function whose frame pointer this is.
-    pub fn from(rbp: u64) -> Backtrace {
-        Backtrace { frame: rbp, left: DEPTH }
+/// The frame at `at`, with what it holds, if it lies in the kernel stack with this top.
+fn frame(at: u64, top: u64) -> Option<(u64, [u64; 2])> {
+    let (_, found) = stacks::bounds(at)?;
+    if at & 7 != 0 || found != top || at > top.checked_sub(16)? {
+        return None;
     }
-}
-
-impl Iterator for Backtrace {
-    type Item = u64;
-
-    fn next(&mut self) -> Option<u64> {
-        self.left = self.left.checked_sub(1)?;
-        let (_, top) = stacks::bounds(self.frame)?;
-        if self.frame & 7 != 0 || self.frame > top.checked_sub(16)? {
-            return None;
-        }
-        let saved = self.frame as *const [u64; 2];
-        // SAFETY: 16 aligned bytes within a mapped kernel stack (checked above), which nobody else writes now:
-        // it is this CPU's, or its CPU stands still.
-        let [next, address] = unsafe { saved.read_volatile() };
-        self.frame = if next > self.frame && next < top { next } else { 0 };
-        (address != 0).then_some(address)
-    }
+    // SAFETY: 16 aligned bytes within a mapped kernel stack (checked above), which nobody else writes now: it is this
+    // CPU's, or its CPU stands still.
+    Some((at, unsafe { (at as *const [u64; 2]).read_volatile() }))
 }
 
 /// The exception's mnemonic (Intel SDM vol. 3, table 6-1).

@@ -223,7 +223,9 @@ fn check_budgets(world: &World, living: &Living) {
 
 fn check_timers(world: &World, living: &Living) {
     for cpu in world.cpus {
-        for (priority, tcb, at) in cpu.first_timers() {
+        for (priority, (tcb, at)) in
+            cpu.timed_priorities().filter_map(|priority| Some((priority, cpu.first_timer(priority)?)))
+        {
             assert!(living.threads.contains(&tcb.address()), "a dead thread has a timer");
             assert_eq!(tcb.priority.get(), priority, "a timer of another priority");
             // (What is due may wait where something more urgent runs.)

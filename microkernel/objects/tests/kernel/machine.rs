@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use objects::machine::{Flush, IoFault};
-use objects::{Machine, Ref, Tcb};
+use objects::Machine;
 
 use crate::iommu::Iommu;
 
@@ -193,6 +193,4 @@ impl Machine for Fake {
     fn latency(&self) -> (u64, u64) {
         (17, 0x301)
     }
-
-    fn init_vectors(&self, _: Ref<Tcb>) {}
 }

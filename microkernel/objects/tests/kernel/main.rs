@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "a bench for many tests")]
 #![allow(clippy::manual_is_multiple_of, reason = "chances are remainders of a random number")]
 
+mod boot;
 mod capabilities;
 mod devices;
 mod explore;

@@ -175,7 +175,7 @@ impl World {
         if gave_way {
             if !here.is_idle() {
                 self.kernel.enter(here);
-                self.kernel.give_way(here);
+                self.kernel.put_back(here, true);
             }
             here.root.set(self.kernel.root.get());
             self.machine.load_root_on(cpu, self.kernel.root.get());
@@ -197,7 +197,7 @@ impl World {
         }
         assert_eq!(tcb.state.get(), State::Ready, "a thread that cannot run");
         let (here, _) = self.begin(here.number.get());
-        self.kernel.give_way(here);
+        self.kernel.put_back(here, true);
         here.dequeue(tcb);
         here.current.set(Some(tcb));
         self.end(here);
