@@ -188,7 +188,7 @@ fn seen(tool: &Tool) -> Outcome {
 /// The walk over everybody's capabilities: under the built-in manifest, and under one in which everything occurs.
 fn authority(tool: &Tool) -> Outcome {
     tool.run(["exec", "--", "authority"])?.ended_with(0)?;
-    // Which client the emptied ledger's own clients are to it does not change.
+    // A server with an emptied state, in another life, holds the same.
     tool.run(["exec", "--", "inturn", "svc reset ledger", "authority"])?.ended_with(0)?;
     let manifest = format!(
         "{DRIVER}{VICTIM}component spin\n start boot\n priority 50\n durable 64K\n serves nothing\n \
