@@ -172,10 +172,17 @@ impl Cpu {
         }
     }
 
-    /// The priorities that have waits that end at a time, and a few that have none, the highest first.
+    /// The priorities that have waits that end at a time, the highest first. (Waits of the one that was told last may be
+    /// taken out meanwhile.)
     pub fn timed_priorities(&self) -> impl Iterator<Item = u8> {
-        let words = (0..8u8).zip(&self.timed).rev().filter(|(_, bits)| bits.get() != 0);
-        words.flat_map(|(word, _)| (0..32).rev().map(move |bit| word << 5 | bit))
+        (0..8u8).zip(&self.timed).rev().flat_map(|(word, bits)| {
+            let mut left = bits.get();
+            core::iter::from_fn(move || {
+                let bit = left.checked_ilog2()?;
+                left &= !(1 << bit);
+                Some(word << 5 | bit as u8)
+            })
+        })
     }
 
     /// The wait of this priority that ends first, and when.

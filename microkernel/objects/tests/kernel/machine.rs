@@ -4,8 +4,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use objects::machine::{Flush, IoFault};
 use objects::Machine;
+use objects::machine::{Flush, IoFault};
 
 use crate::iommu::Iommu;
 
