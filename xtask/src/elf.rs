@@ -41,7 +41,7 @@ pub fn image(program: &[u8]) -> Result<Vec<u8>> {
     let segments = header.program_headers(endian, program).context("damaged program headers")?;
     let segments =
         segments.iter().filter(|segment| segment.p_type(endian) == PT_LOAD && segment.p_memsz(endian) > 0);
-    let mut words = vec![IMAGE_MAGIC, header.e_entry(endian).into(), segments.clone().count() as u64];
+    let mut words = vec![IMAGE_MAGIC, header.e_entry(endian), segments.clone().count() as u64];
     let mut image = Vec::new();
     for segment in segments {
         let address = segment.p_vaddr(endian);

@@ -172,7 +172,8 @@ impl Cpu {
         }
     }
 
-    /// The priorities that have waits that end at a time, the highest first. (Waits may end meanwhile.)
+    /// The priorities that have waits that end at a time, the highest first. (Waits of the one that was told last may be
+    /// taken out meanwhile.)
     pub fn timed_priorities(&self) -> impl Iterator<Item = u8> {
         (0..8u8).zip(&self.timed).rev().flat_map(|(word, bits)| {
             let mut left = bits.get();
