@@ -40,7 +40,7 @@
 // Goes to `slow` unless CPU \n's lock protects the Endpoint in rcx.
 .macro CHECK_HOME n, locks, slow
 .if \locks
-    cmp byte ptr [rcx + {HOME}], \n
+    cmp dword ptr [rcx + {HOME}], \n
     jne \slow
 .endif
 .endm

@@ -24,81 +24,57 @@ use crate::machine::panic::{self, TrapFrame};
 use crate::machine::{apic, cpu};
 use crate::remote;
 
-global_asm!(
-    include_str!("../asm/entry.s"),
-    include_str!("../asm/fastpath.s"),
+/// The assembly, with the offsets that it knows by these names.
+macro_rules! assembly {
+    (
+        calls { $($number:ident $call:ident,)* } symbols { $($symbol:ident,)* }
+        $($type:ident { $($name:ident $($field:ident).+,)* })*; $($rest:tt)*
+    ) => {
+        global_asm!(
+            include_str!("../asm/entry.s"),
+            include_str!("../asm/fastpath.s"),
+            $($number = const Syscall::$call.number(),)*
+            $($symbol = sym $symbol,)*
+            $($($name = const offset_of!($type, $($field).+),)*)*
+            $($rest)*
+        );
+    };
+}
+
+assembly! {
+    calls { CALL call, REPLY_RECV reply_recv, NOP nop, INVOKE invoke, SIGNAL signal, WAIT wait, YIELD yield_now, }
+    symbols { trap_user, trap_idle, trap_panic, syscall_slow, syscall_contended, INITIAL_VECTORS, }
+    Cpu { CURRENT current, STACK stack, USER_RSP user_rsp, TOP top, }
+    Tcb {
+        RIP context.rip, RSP context.rsp, RFLAGS context.rflags, RAX context.rax, RBX context.rbx,
+        RCX context.rcx, RDX context.rdx, RSI context.rsi, RBP context.rbp, R11 context.r11,
+        WORDS context.words, FS_BASE fs_base, GS_BASE gs_base, VECTORS vectors, INTERRUPTED interrupted,
+        CR3 cr3, KEY key, STATE state, PRIORITY priority, QUEUE_NEXT queue_next, BLOCKED_ON blocked_on,
+        BOUND_PENDING bound_pending, FOREIGN_ENTRY foreign_entry, BUFFER buffer, CSPACE cspace,
+        CSPACE_SLOTS cspace_slots, REPLY_CALLER reply.caller,
+    }
+    Slot { OBJECT object, BADGE badge, }
+    Endpoint { HOME home, RECEIVERS receivers.head, RECEIVERS_TAIL receivers.tail, SENDERS senders, }
+    IpcBuffer { RETURN_ADDRESS foreign.return_address, RETURN_FLAGS foreign.return_flags, INSIDE foreign.inside, };
     CPU_SIZE = const size_of::<Cpu>(),
     MAX_CPUS = const MAX_CPUS,
-    CURRENT = const offset_of!(Cpu, current),
-    STACK = const offset_of!(Cpu, stack),
-    RIP = const offset_of!(Tcb, context.rip),
-    RSP = const offset_of!(Tcb, context.rsp),
-    RFLAGS = const offset_of!(Tcb, context.rflags),
-    RAX = const offset_of!(Tcb, context.rax),
-    RBX = const offset_of!(Tcb, context.rbx),
-    RCX = const offset_of!(Tcb, context.rcx),
-    RDX = const offset_of!(Tcb, context.rdx),
-    RSI = const offset_of!(Tcb, context.rsi),
-    RBP = const offset_of!(Tcb, context.rbp),
-    R11 = const offset_of!(Tcb, context.r11),
-    WORDS = const offset_of!(Tcb, context.words),
-    FS_BASE = const offset_of!(Tcb, fs_base),
-    GS_BASE = const offset_of!(Tcb, gs_base),
-    VECTORS = const offset_of!(Tcb, vectors),
-    INTERRUPTED = const offset_of!(Tcb, interrupted),
-    INITIAL_VECTORS = sym INITIAL_VECTORS,
-    trap_user = sym trap_user,
-    trap_idle = sym trap_idle,
-    trap_panic = sym trap_panic,
-    syscall_slow = sym syscall_slow,
-    syscall_contended = sym syscall_contended,
-    CALL = const Syscall::call.number(),
-    REPLY_RECV = const Syscall::reply_recv.number(),
-    NOP = const Syscall::nop.number(),
-    INVOKE = const Syscall::invoke.number(),
-    SIGNAL = const Syscall::signal.number(),
-    WAIT = const Syscall::wait.number(),
-    YIELD = const Syscall::yield_now.number(),
     signal_call = sym signal_call::<true>,
     wait_call = sym wait_call::<true>,
     yield_call = sym yield_call::<true>,
     signal_alone = sym signal_call::<false>,
     wait_alone = sym wait_call::<false>,
     yield_alone = sym yield_call::<false>,
-    USER_RSP = const offset_of!(Cpu, user_rsp),
-    TOP = const offset_of!(Cpu, top),
-    CR3 = const offset_of!(Tcb, cr3),
-    KEY = const offset_of!(Tcb, key),
-    STATE = const offset_of!(Tcb, state),
-    PRIORITY = const offset_of!(Tcb, priority),
-    QUEUE_NEXT = const offset_of!(Tcb, queue_next),
-    BLOCKED_ON = const offset_of!(Tcb, blocked_on),
-    BOUND_PENDING = const offset_of!(Tcb, bound_pending),
-    FOREIGN_ENTRY = const offset_of!(Tcb, foreign_entry),
-    BUFFER = const offset_of!(Tcb, buffer),
-    CSPACE = const offset_of!(Tcb, cspace),
     SLOT_SIZE = const size_of::<Slot>(),
-    CSPACE_SLOTS = const offset_of!(Tcb, cspace_slots),
-    REPLY_CALLER = const offset_of!(Tcb, reply.caller),
-    OBJECT = const offset_of!(Slot, object),
-    BADGE = const offset_of!(Slot, badge),
     FLAGS = const Slot::FLAGS_OFFSET,
     CALLABLE = const Flags::CALLABLE.bits(),
     RECEIVABLE = const Flags::RECEIVABLE.bits(),
-    HOME = const offset_of!(Endpoint, home),
     GATE_SIZE = const size_of::<Gate<AtomicU32>>(),
-    RECEIVERS = const offset_of!(Endpoint, receivers.head),
-    RECEIVERS_TAIL = const offset_of!(Endpoint, receivers.tail),
-    SENDERS = const offset_of!(Endpoint, senders),
     READY = const State::Ready as u8,
     ANSWER = const State::Answer as u8,
     RECEIVING = const State::Receiving as u8,
     EXTRA_MASK = const MsgInfo::EXTRA_MASK,
     BUFFER_WORDS = const BUFFER_WORDS,
-    RETURN_ADDRESS = const offset_of!(IpcBuffer, foreign.return_address),
-    RETURN_FLAGS = const offset_of!(IpcBuffer, foreign.return_flags),
-    INSIDE = const offset_of!(IpcBuffer, foreign.inside),
-);
+}
 
 unsafe extern "C" {
     /// Where system calls of each CPU enter: with the fast path, and without; the last are without locks, for a machine

@@ -146,7 +146,33 @@ fn write<T: PortWrite>(port: u16, value: T) {
     unsafe { Port::new(port).write(value) }
 }
 
+/// Methods that a function of the machine layer is.
+macro_rules! forward {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? = $to:expr;)*) => {
+        $(fn $name(&self, $($argument: $type),*) $(-> $result)? {
+            $to
+        })*
+    };
+}
+
 impl Machine for Hardware {
+    forward! {
+        fn poke(cpu: usize) = apic::send_ipi(cpu);
+        fn halt(cpu: usize) = remote::halt(cpu);
+        fn load_root(root: u64) = load_root(root);
+        fn route(gsi: u32, vector: u8, cpu: usize, level: bool, active_low: bool) -> bool = ioapic::route(gsi, vector, cpu, level, active_low);
+        fn mask(gsi: u32, masked: bool) = ioapic::mask(gsi, masked);
+        fn free_vector(vector: u8) = iommu::free_vector(vector);
+        fn remaps_interrupts() -> bool = iommu::remaps_interrupts();
+        fn io_levels() -> u32 = iommu::levels();
+        fn set_domain(source: u16, domain: u16, root: u64) = iommu::set_domain(source, domain, root);
+        fn flush_domain(domain: u16, made: bool) = iommu::flush_domain(domain, made);
+        fn write_back(address: u64, size: u64) = iommu::write_back(address, size);
+        fn next_fault() -> Option<IoFault> = iommu::next_fault();
+        fn log(bytes: &[u8]) = log::text(bytes);
+        fn shutdown(status: u64) = power::shutdown(status as u32);
+    }
+
     fn now(&self) -> u64 {
         let (latest, now) = (LATEST.load(Ordering::Relaxed), cpu::tsc());
         // (It wraps where this CPU is behind.)
@@ -155,18 +181,6 @@ impl Machine for Hardware {
 
     fn set_timer(&self, at: u64) {
         apic::set_timer(at.saturating_sub(cpu::tsc()).max(1));
-    }
-
-    fn poke(&self, cpu: usize) {
-        apic::send_ipi(cpu);
-    }
-
-    fn halt(&self, cpu: usize) {
-        remote::halt(cpu);
-    }
-
-    fn load_root(&self, root: u64) {
-        load_root(root);
     }
 
     fn flush(&self, flush: Flush, here: bool, others: u64) {
@@ -180,45 +194,9 @@ impl Machine for Hardware {
         }
     }
 
-    fn route(&self, gsi: u32, vector: u8, cpu: usize, level: bool, active_low: bool) -> bool {
-        ioapic::route(gsi, vector, cpu, level, active_low)
-    }
-
-    fn mask(&self, gsi: u32, masked: bool) {
-        ioapic::mask(gsi, masked);
-    }
-
     fn msi(&self, vector: u8, cpu: usize, source: u64) -> (u64, u64) {
         // (A source beyond 16 bits is none, and taken only where nothing is remapped.)
         iommu::message(cpu, vector, source as u16).unwrap_or_else(|| apic::message(cpu, vector))
-    }
-
-    fn free_vector(&self, vector: u8) {
-        iommu::free_vector(vector);
-    }
-
-    fn remaps_interrupts(&self) -> bool {
-        iommu::remaps_interrupts()
-    }
-
-    fn io_levels(&self) -> u32 {
-        iommu::levels()
-    }
-
-    fn set_domain(&self, source: u16, domain: u16, root: u64) {
-        iommu::set_domain(source, domain, root);
-    }
-
-    fn flush_domain(&self, domain: u16, made: bool) {
-        iommu::flush_domain(domain, made);
-    }
-
-    fn write_back(&self, address: u64, size: u64) {
-        iommu::write_back(address, size);
-    }
-
-    fn next_fault(&self) -> Option<IoFault> {
-        iommu::next_fault()
     }
 
     fn port_read(&self, port: u16, width: u64) -> u64 {
@@ -235,14 +213,6 @@ impl Machine for Hardware {
             2 => write(port, value as u16),
             _ => write(port, value as u32),
         }
-    }
-
-    fn log(&self, bytes: &[u8]) {
-        log::text(bytes);
-    }
-
-    fn shutdown(&self, status: u64) {
-        power::shutdown(status as u32)
     }
 
     fn fast_path(&self, on: bool) {

@@ -10,13 +10,14 @@ use objects::Cpu;
 use objects::cpu::Held;
 use objects::locks::{HALT, Locks, Mailbox};
 use objects::machine::Flush;
+use objects::memory::zeroed;
 
 use crate::hardware::{self, KERNEL};
 use crate::machine::apic;
 
 /// The locks of the CPUs. (The assembly takes and gives a CPU's own by this name.)
 #[unsafe(no_mangle)]
-pub static kernel_locks: Locks<AtomicU32, MAX_CPUS> = Locks::new();
+pub static kernel_locks: Locks<AtomicU32, MAX_CPUS, 1_000> = zeroed();
 
 /// A request to forget the translations of a range; [`HALT`] asks to load the kernel's root table and come to no user
 /// code before holding a lock.
@@ -30,8 +31,7 @@ struct Mail {
 }
 
 static MAIL: [Mail; MAX_CPUS] =
-    [const { Mail { mailbox: Mailbox::new(), address: AtomicU64::new(0), pages: AtomicU64::new(0) } };
-        MAX_CPUS];
+    [const { Mail { mailbox: zeroed(), address: AtomicU64::new(0), pages: AtomicU64::new(0) } }; MAX_CPUS];
 
 /// Takes the lock of this CPU, which holds none.
 pub fn take_own(here: &Cpu) {

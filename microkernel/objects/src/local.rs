@@ -11,7 +11,7 @@
 //! could touch is this CPU's. They may read words of other CPUs' threads that change meanwhile, and then only
 //! compare a CPU number, which another thread's never is.
 
-use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::Syscall;
 
@@ -24,42 +24,18 @@ use crate::notification::Notification;
 use crate::slot::Flags;
 use crate::tcb::{State, Tcb, key, slots};
 
-/// The CPU whose lock protects an object that threads wait on. Other CPUs read it while it changes.
-#[derive(Debug)]
-#[repr(transparent)]
-pub struct HomeCpu(AtomicU8);
-
-impl HomeCpu {
-    /// Threads of several CPUs wait: all locks protect it.
-    pub const SHARED: u8 = u8::MAX;
-
-    /// Returns the CPU, or [`HomeCpu::SHARED`].
-    pub fn get(&self) -> u8 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Sets it.
-    pub fn set(&self, cpu: u8) {
-        self.0.store(cpu, Ordering::Relaxed);
-    }
-
-    /// Prepares for a thread on `cpu` in a queue of the object. `empty`: no thread waits there yet.
-    #[inline(always)]
-    pub fn admit(&self, empty: bool, cpu: usize) {
-        if empty {
-            self.set(cpu as u8);
-        } else if usize::from(self.get()) != cpu {
-            self.set(HomeCpu::SHARED);
-        }
-    }
-}
-
 /// A word that other CPUs read while it changes; its writers hold a lock.
 #[derive(Debug)]
 #[repr(transparent)]
 pub struct Watched(AtomicU32);
 
+/// The CPU whose lock protects an object that threads wait on, or [`HomeCpu::SHARED`].
+pub type HomeCpu = Watched;
+
 impl Watched {
+    /// Of a home: threads of several CPUs wait, and all locks protect the object.
+    pub const SHARED: u32 = u32::MAX;
+
     /// Returns its value.
     #[inline(always)]
     pub fn get(&self) -> u32 {
@@ -71,11 +47,21 @@ impl Watched {
     pub fn set(&self, value: u32) {
         self.0.store(value, Ordering::Relaxed);
     }
+
+    /// Of a home: prepares for a thread on `cpu` in a queue of the object. `empty`: no thread waits there yet.
+    #[inline(always)]
+    pub fn admit(&self, empty: bool, cpu: usize) {
+        if empty {
+            self.set(cpu as u32);
+        } else if self.get() != cpu as u32 {
+            self.set(HomeCpu::SHARED);
+        }
+    }
 }
 
 /// Returns true if the lock that `here` holds protects what has this home.
 fn covers(here: &Cpu, home: &HomeCpu) -> bool {
-    here.held.get() != Held::Own || usize::from(home.get()) == here.number.get()
+    here.held.get() != Held::Own || home.get() == here.number.get() as u32
 }
 
 /// The same for a thread.

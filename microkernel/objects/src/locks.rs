@@ -54,16 +54,11 @@ pub struct Gate<W> {
     wanted: W,
 }
 
-impl Gate<AtomicU32> {
-    const fn free() -> Self {
-        Gate { held: AtomicU32::new(0), waits: AtomicU32::new(0), wanted: AtomicU32::new(0) }
-    }
-}
-
-/// All locks. The first bytes are the gates, 64 for each CPU.
+/// All locks, free when zeroed. The first bytes are the gates, 64 for each CPU. `PATIENCE` is how often a CPU looks at
+/// another one's lock before it calls that CPU into the kernel.
 #[derive(Debug)]
 #[repr(C)]
-pub struct Locks<W, const N: usize> {
+pub struct Locks<W, const N: usize, const PATIENCE: u32> {
     gates: [Gate<W>; N],
     /// 1 while a CPU takes or holds all locks.
     general: W,
@@ -71,32 +66,16 @@ pub struct Locks<W, const N: usize> {
     next: W,
     /// How often all were taken.
     turns: W,
-    /// Looks at one CPU's lock before that CPU is called into the kernel.
-    patience: u32,
 }
 
 /// Turns of others, for each CPU, before a CPU is the next to take all locks.
 const TURNS: u32 = 2;
 
-#[allow(clippy::new_without_default, reason = "made once, as a static")]
-impl<const N: usize> Locks<AtomicU32, N> {
-    /// Returns locks that no CPU holds.
-    pub const fn new() -> Self {
-        Locks {
-            gates: [const { Gate::free() }; N],
-            general: AtomicU32::new(0),
-            next: AtomicU32::new(0),
-            turns: AtomicU32::new(0),
-            patience: 1_000,
-        }
-    }
-}
-
-impl<W: Word, const N: usize> Locks<W, N> {
+impl<W: Word, const N: usize, const PATIENCE: u32> Locks<W, N, PATIENCE> {
     /// Returns locks that no CPU holds, of words that `word` makes.
-    pub fn of(word: impl Fn() -> W, patience: u32) -> Self {
+    pub fn of(word: impl Fn() -> W) -> Self {
         let gate = |_| Gate { held: word(), waits: word(), wanted: word() };
-        Locks { gates: core::array::from_fn(gate), general: word(), next: word(), turns: word(), patience }
+        Locks { gates: core::array::from_fn(gate), general: word(), next: word(), turns: word() }
     }
 
     /// Takes the lock of CPU `me`, which calls. `answer` is called while it waits.
@@ -137,9 +116,9 @@ impl<W: Word, const N: usize> Locks<W, N> {
         self.turns.write(self.turns.read().wrapping_add(1));
         for (cpu, gate) in self.gates.iter().take(count).enumerate() {
             let mut looks: u32 = 0;
-            while (looks < self.patience && gate.waits.read() != 0) || !gate.held.claim(1) {
+            while (looks < PATIENCE && gate.waits.read() != 0) || !gate.held.claim(1) {
                 looks = looks.saturating_add(1);
-                if looks == self.patience {
+                if looks == PATIENCE {
                     gate.wanted.write(1);
                     summon(cpu);
                 }
@@ -159,7 +138,7 @@ impl<W: Word, const N: usize> Locks<W, N> {
 }
 
 /// What the holder of all locks asks of one CPU. The CPU answers while it waits for a lock, which the interrupt
-/// that announces mail makes it do.
+/// that announces mail makes it do. Empty when zeroed.
 #[derive(Debug)]
 pub struct Mailbox<W> {
     request: W,
@@ -169,14 +148,6 @@ pub struct Mailbox<W> {
 
 /// A request of the sender's own kind; others are numbered from 2.
 pub const HALT: u32 = 1;
-
-#[allow(clippy::new_without_default, reason = "made once for each CPU, as a static")]
-impl Mailbox<AtomicU32> {
-    /// Returns an empty mailbox.
-    pub const fn new() -> Self {
-        Mailbox { request: AtomicU32::new(0), halted: AtomicU32::new(0) }
-    }
-}
 
 impl<W: Word> Mailbox<W> {
     /// Returns an empty mailbox, of words that `word` makes.

@@ -17,6 +17,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::num::NonZeroU64;
 use core::ops::Deref;
+use core::sync::atomic::AtomicU32;
 
 use abi::PAGE_SIZE;
 use abi::message::IpcBuffer;
@@ -131,6 +132,10 @@ unsafe impl Object for crate::irq::IrqHandler {}
 unsafe impl Object for crate::cpu::Cpu {}
 // SAFETY: atomics.
 unsafe impl Object for abi::trace::Ring {}
+// SAFETY: atomics.
+unsafe impl<const N: usize, const P: u32> Object for crate::locks::Locks<AtomicU32, N, P> {}
+// SAFETY: atomics.
+unsafe impl Object for crate::locks::Mailbox<AtomicU32> {}
 
 /// The window: physical memory at a fixed offset.
 #[derive(Clone, Copy, Debug)]

@@ -39,7 +39,7 @@ impl Notification {
     fn rehome(&self, here: &Cpu) {
         if here.held.get() == Held::All && self.waiters.is_empty() {
             let cpu = self.bound.get().map_or(here.number.get(), |bound| bound.cpu());
-            self.home.set(cpu as u8);
+            self.home.set(cpu as u32);
         }
     }
 

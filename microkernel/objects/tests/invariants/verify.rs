@@ -116,7 +116,7 @@ impl<M: Machine> Kernel<M> {
         let cpu = self.cpu(tcb.cpu());
         let queued = || cpu.queue(tcb.priority.get()).iter().any(|other| other == tcb);
         let current = self.cpus().any(|cpu| cpu.current.get() == Some(tcb));
-        let at_home = |home: &HomeCpu| home.get() == HomeCpu::SHARED || usize::from(home.get()) == tcb.cpu();
+        let at_home = |home: &HomeCpu| home.get() == HomeCpu::SHARED || home.get() as usize == tcb.cpu();
         match tcb.state.get() {
             State::Ready if current => {}
             State::Ready => {

@@ -55,7 +55,7 @@ fn slot(me: Ref<Tcb>, flag: Flags) -> Option<(Ref<Slot>, Ref<Endpoint>)> {
 
 /// Whether the lock of `here` protects the Endpoint.
 fn at_home(here: &Cpu, endpoint: Ref<Endpoint>) -> Option<()> {
-    let home = usize::from(endpoint.home.get());
+    let home = endpoint.home.get() as usize;
     (here.held.get() == Held::Alone || home == here.number.get()).then_some(())
 }
 

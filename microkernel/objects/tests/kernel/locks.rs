@@ -26,8 +26,8 @@ fn word() -> Shared {
 }
 
 /// CPUs, what belongs to each, and what each is asked.
-struct Machine<const N: usize> {
-    locks: Locks<Shared, N>,
+struct Machine<const N: usize, const PATIENCE: u32 = 1_000> {
+    locks: Locks<Shared, N, PATIENCE>,
     /// What belongs to one CPU: its queues, timers, threads that wait.
     own: [UnsafeCell<u32>; N],
     /// The registers of the thread that a CPU runs: the CPU's, without a lock, until it is halted.
@@ -37,10 +37,10 @@ struct Machine<const N: usize> {
     pending: [Shared; N],
 }
 
-impl<const N: usize> Machine<N> {
-    fn new(patience: u32) -> Arc<Machine<N>> {
+impl<const N: usize, const PATIENCE: u32> Machine<N, PATIENCE> {
+    fn new() -> Arc<Self> {
         Arc::new(Machine {
-            locks: Locks::of(word, patience),
+            locks: Locks::of(word),
             own: core::array::from_fn(|_| UnsafeCell::new(0)),
             registers: core::array::from_fn(|_| UnsafeCell::new(0)),
             mail: core::array::from_fn(|_| Mailbox::of(word)),
@@ -113,8 +113,10 @@ fn model(preemptions: usize, check: impl Fn() + Send + Sync + 'static) {
 }
 
 /// Runs `scripts` on a CPU each, and returns the machine as they leave it.
-fn run<const N: usize>(patience: u32, scripts: [fn(&Machine<N>, usize); N]) -> Arc<Machine<N>> {
-    let machine = Machine::new(patience);
+fn run<const N: usize, const PATIENCE: u32>(
+    scripts: [fn(&Machine<N, PATIENCE>, usize); N],
+) -> Arc<Machine<N, PATIENCE>> {
+    let machine = Machine::new();
     let mut threads = Vec::new();
     for (me, script) in scripts.into_iter().enumerate().skip(1) {
         let machine = Arc::clone(&machine);
@@ -128,19 +130,16 @@ fn run<const N: usize>(patience: u32, scripts: [fn(&Machine<N>, usize); N]) -> A
 #[test]
 fn two_cpus_that_take_their_own_lock_and_all_locks_exclude_each_other() {
     model(2, || {
-        let machine = run::<2>(
-            1_000,
-            [
-                |machine, me| {
-                    machine.own(me);
-                    machine.all(me);
-                },
-                |machine, me| {
-                    machine.all(me);
-                    machine.own(me);
-                },
-            ],
-        );
+        let machine = run::<2, 1_000>([
+            |machine, me| {
+                machine.own(me);
+                machine.all(me);
+            },
+            |machine, me| {
+                machine.all(me);
+                machine.own(me);
+            },
+        ]);
         for own in &machine.own {
             assert_eq!(Machine::<2>::value(own), 3, "an operation is lost");
         }
@@ -150,7 +149,7 @@ fn two_cpus_that_take_their_own_lock_and_all_locks_exclude_each_other() {
 #[test]
 fn three_cpus_exclude_each_other() {
     model(1, || {
-        let machine = run::<3>(1_000, [Machine::all, Machine::own, Machine::all]);
+        let machine = run::<3, 1_000>([Machine::all, Machine::own, Machine::all]);
         let own: Vec<u32> = machine.own.iter().map(Machine::<3>::value).collect();
         assert_eq!(own, [2, 3, 2], "an operation is lost");
     });
@@ -160,18 +159,15 @@ fn three_cpus_exclude_each_other() {
 fn a_cpu_that_is_wanted_for_long_stands_back_and_goes_on() {
     // Called into the kernel at the first look that finds its lock taken.
     model(2, || {
-        let machine = run::<2>(
-            1,
-            [
-                |machine, me| {
-                    machine.own(me);
-                    machine.interrupts(me);
-                    machine.own(me);
-                    machine.interrupts(me);
-                },
-                Machine::all,
-            ],
-        );
+        let machine = run::<2, 1>([
+            |machine, me| {
+                machine.own(me);
+                machine.interrupts(me);
+                machine.own(me);
+                machine.interrupts(me);
+            },
+            Machine::all,
+        ]);
         assert_eq!(Machine::<2>::value(&machine.own[0]), 3, "an operation is lost");
     });
 }
@@ -180,21 +176,18 @@ fn a_cpu_that_is_wanted_for_long_stands_back_and_goes_on() {
 #[test]
 fn registers_change_only_on_a_halted_cpu() {
     model(2, || {
-        let machine = run::<2>(
-            1_000,
-            [
-                |machine, me| machine.halt(me, 1),
-                |machine, me| {
-                    machine.own(me);
-                    // The way out reads the registers without the lock.
-                    Machine::<2>::value(&machine.registers[me]);
-                    while !machine.mail[me].was_halted() {
-                        machine.user(me);
-                        thread::yield_now();
-                    }
-                },
-            ],
-        );
+        let machine = run::<2, 1_000>([
+            |machine, me| machine.halt(me, 1),
+            |machine, me| {
+                machine.own(me);
+                // The way out reads the registers without the lock.
+                Machine::<2>::value(&machine.registers[me]);
+                while !machine.mail[me].was_halted() {
+                    machine.user(me);
+                    thread::yield_now();
+                }
+            },
+        ]);
         assert!(Machine::<2>::value(&machine.registers[1]) >= 1);
     });
 }
@@ -202,43 +195,37 @@ fn registers_change_only_on_a_halted_cpu() {
 #[test]
 fn a_cpu_that_waits_for_all_locks_is_halted_by_the_holder() {
     model(2, || {
-        run::<2>(
-            1_000,
-            [
-                |machine, me| machine.halt(me, 1),
-                |machine, me| {
-                    machine.all(me);
-                    while !machine.mail[me].was_halted() {
-                        machine.user(me);
-                        thread::yield_now();
-                    }
-                },
-            ],
-        );
+        run::<2, 1_000>([
+            |machine, me| machine.halt(me, 1),
+            |machine, me| {
+                machine.all(me);
+                while !machine.mail[me].was_halted() {
+                    machine.user(me);
+                    thread::yield_now();
+                }
+            },
+        ]);
     });
 }
 
 #[test]
 fn a_preemption_point_lets_others_in_and_takes_all_locks_again() {
     model(2, || {
-        let machine = run::<2>(
-            1_000,
-            [
-                |machine, me| {
-                    machine.all(me);
-                    machine.interrupts(me);
-                    machine.all(me);
-                },
-                Machine::own,
-            ],
-        );
+        let machine = run::<2, 1_000>([
+            |machine, me| {
+                machine.all(me);
+                machine.interrupts(me);
+                machine.all(me);
+            },
+            Machine::own,
+        ]);
         assert_eq!(Machine::<2>::value(&machine.own[1]), 3, "an operation is lost");
     });
 }
 
 #[test]
 fn a_cpu_whose_lock_is_wanted_stands_back_until_all_are_taken() {
-    let locks: Locks<std::sync::atomic::AtomicU32, 2> = Locks::new();
+    let locks: Locks<std::sync::atomic::AtomicU32, 2, 1_000> = objects::memory::zeroed();
     locks.take_own(0, || unreachable!("the lock is free"));
     let stood_back = std::cell::Cell::new(false);
     locks.take_all(

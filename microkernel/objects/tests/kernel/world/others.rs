@@ -26,8 +26,8 @@ fn owner(slot: Ref<Slot>) -> Option<usize> {
     match slot.kind.get() {
         Kind::Tcb => Some(Ref::<Tcb>::at(object)?.cpu()),
         Kind::SchedContext => Some(Ref::<SchedContext>::at(object)?.cpu.get()),
-        Kind::Endpoint => Some(usize::from(Ref::<Endpoint>::at(object)?.home.get())),
-        Kind::Notification => Some(usize::from(Ref::<Notification>::at(object)?.home.get())),
+        Kind::Endpoint => Some(Ref::<Endpoint>::at(object)?.home.get() as usize),
+        Kind::Notification => Some(Ref::<Notification>::at(object)?.home.get() as usize),
         Kind::Reply => Some(Ref::<Reply>::at(object)?.server.get()?.cpu()),
         _ => None,
     }
