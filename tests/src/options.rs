@@ -72,8 +72,8 @@ pub const TESTS: &[Test] = &[
     Test::case("options/a_sweep_over_all_numbers_asks_for_a_sample", |tool| {
         let sweep = ["--at-message", "1-18446744073709551615"];
         let run = tool.run([&["exec", "--", "storm", "--work", "ledger"], &sweep[..]].concat())?;
-        run.ended_with(1)?;
-        run.complained_of(&["--sample"])
+        run.ended_with(2)?;
+        run.complained_of(&["more than 100000 places", "--sample N"])
     }),
     Test::case("options/a_long_folder_for_temporary_files_will_do", long_folder),
 ];
