@@ -496,15 +496,15 @@ impl Stage {
     fn meet(&self, w: &World, operations: [Operation; 2]) {
         (0..2 * COUNTS).for_each(|word| arena::set(word, 0));
         self.clear_frames();
-        for side in 0..2 {
-            let (own, operation) = (self.sides[side], operations[side]);
+        for (side, operation) in operations.into_iter().enumerate() {
+            let own = self.sides[side];
             if matches!(operation, Yield | Make) || operation.is_on_threads() {
                 ready(&self.partners[side]);
                 self.partners[side].run(move || own.assist(operation));
             }
         }
-        for side in 0..2 {
-            let (own, operation) = (self.sides[side], operations[side]);
+        for (side, operation) in operations.into_iter().enumerate() {
+            let own = self.sides[side];
             let target = self.target(operations, side);
             let worker = self.worker(operations, side);
             ready(&worker);
@@ -570,6 +570,7 @@ fn ready(thread: &Thread) {
 
 /// All counters of some sides, for people.
 #[derive(Debug)]
+#[expect(dead_code, reason = "printed where a test fails")]
 struct Tally([[u64; COUNTS]; 2]);
 
 impl Tally {

@@ -239,11 +239,10 @@ fn set_foreign_word(thread: &Thread, offset: usize, value: u64) -> u64 {
     let word = core::ptr::from_ref(thread.buffer()) as u64 + (offset_of!(IpcBuffer, foreign) + offset) as u64;
     let word = word as *mut u64;
     // SAFETY: a word of the thread's buffer, in the arena, which only the kernel, its kick entry and this thread write.
-    unsafe {
-        let was = word.read_volatile();
-        word.write_volatile(value);
-        was
-    }
+    let was = unsafe { word.read_volatile() };
+    // SAFETY: as above.
+    unsafe { word.write_volatile(value) };
+    was
 }
 
 /// Kicks a thread; returns true if that redirects it (else it leaves word, which its library does not look at).
