@@ -55,7 +55,7 @@ fn large_archive(tool: &Tool) -> Outcome {
     let add = format!("{}:large", file.path().display());
     let run = tool.run(["exec", "--memory", "32", "--add", &add, "--", "true"])?;
     run.ended_with(125)?;
-    run.complained_of(&["the boot archive has", "--memory"])
+    run.complained_of(&["makes the boot archive too large", "--memory"])
 }
 
 fn guest(tool: &Tool, command: &[&str]) -> Result<Run, String> {
