@@ -32,7 +32,6 @@ mod resources;
 mod run;
 mod scheduling;
 mod smp;
-mod smp_table;
 mod stops;
 mod subject;
 mod system;

@@ -65,7 +65,7 @@ const WRONG: usize = 3;
 /// Number of a system call that is not this kernel's.
 const FOREIGN: u64 = 39;
 /// The word of the subject's buffer in which its kick entry counts.
-pub const STRUCK: usize = 20;
+const STRUCK: usize = 20;
 
 snippets! {
     /// Breakpoints, counted at rdi.
@@ -81,7 +81,7 @@ snippets! {
 /// A kick entry that counts and goes back to where the kick struck. The place comes from the stack, so that a kick
 /// that strikes as soon as the library is left does not overwrite it.
 #[unsafe(naked)]
-pub extern "C" fn kicked() {
+extern "C" fn kicked() {
     core::arch::naked_asm!(
         "lea rsp, [rsp - 128]",
         "push qword ptr gs:[{place}]",
@@ -234,29 +234,16 @@ fn give_back(context: SchedContext, tcb: Tcb) {
     }
 }
 
-/// Sets a word of what a thread's library and the kernel tell each other; returns what it was.
-fn set_foreign_word(thread: &Thread, offset: usize, value: u64) -> u64 {
-    let word = core::ptr::from_ref(thread.buffer()) as u64 + (offset_of!(IpcBuffer, foreign) + offset) as u64;
+/// Kicks the subject; whether that redirects it (else it leaves word, which its library does not look at).
+fn kick(subject: &Subject) -> bool {
+    let word = core::ptr::from_ref(subject.thread.buffer()) as u64
+        + (offset_of!(IpcBuffer, foreign) + offset_of!(Foreign, kick_pending)) as u64;
     let word = word as *mut u64;
-    // SAFETY: a word of the thread's buffer, in the arena, which only the kernel, its kick entry and this thread write.
-    let was = unsafe { word.read_volatile() };
+    // SAFETY: a word of the subject's buffer, in the arena, which only the kernel and this thread write.
+    unsafe { word.write_volatile(0) };
+    subject.tcb().kick().must("a kick");
     // SAFETY: as above.
-    unsafe { word.write_volatile(value) };
-    was
-}
-
-/// Kicks a thread; returns true if that redirects it (else it leaves word, which its library does not look at).
-pub fn kick(thread: &Thread) -> bool {
-    const PENDING: usize = offset_of!(Foreign, kick_pending);
-    set_foreign_word(thread, PENDING, 0);
-    thread.tcb.kick().must("a kick");
-    set_foreign_word(thread, PENDING, 0) == 0
-}
-
-/// Forgets kicks of a thread that does not run, which will begin anew.
-pub fn forget_kicks(thread: &Thread) {
-    set_foreign_word(thread, offset_of!(Foreign, inside), 0);
-    thread.buffer().user[STRUCK].set(0);
+    unsafe { word.read_volatile() == 0 }
 }
 
 /// What the test does to the subject, and how often it has.
@@ -296,7 +283,7 @@ impl Meddler {
         let struck = subject.thread.buffer().user[STRUCK].get();
         if self.kicks && struck == self.struck && (exception != Exception::Step || heard != self.kicked_at) {
             self.kicked_at = heard;
-            self.struck += u64::from(kick(&subject.thread));
+            self.struck += u64::from(kick(subject));
         }
     }
 }
