@@ -38,7 +38,11 @@ pub fn exchange(line: Line, bytes: u64, deaths: u64) -> Result<(), String> {
     let mut exchange = Exchange::new(OWN, session, amount, env::tsc_hz());
     let give_up = clock::now() + PATIENCE * env::tsc_hz();
     let (mut first_life, mut died, mut ordered) = (None, 0, 0);
-    while !exchange.is_done() {
+    // The last death may come after the last byte: it is waited for.
+    while !exchange.is_done() || died < ordered {
+        if exchange.is_done() {
+            wire.keep_busy();
+        }
         let idle = wire.carry(&mut exchange);
         if wire.line.peer.client.is_together() {
             let life = u64::from(wire.line.peer.world.end.peer_life());
@@ -81,6 +85,13 @@ impl Wire {
         let received = self.receive(exchange);
         let full = self.send(exchange);
         self.line.flush(full) && !received
+    }
+
+    /// Puts a byte on the line that belongs to no frame, so that a driver that corrupts its rings is found out.
+    fn keep_busy(&mut self) {
+        if self.outgoing.is_empty() {
+            self.outgoing.push(0);
+        }
     }
 
     /// Whether anything was received.
