@@ -306,7 +306,7 @@ impl Equipment {
 
 /// The slots, from the first that `pci` has for it on, of the Frames that `pci` needs for the driver number `at`.
 pub fn bus_slots(resources: &Resources, at: usize) -> [u32; 2] {
-    let first = crate::build::component::BUS_SLOTS + 2 * at as u32;
+    let first = crate::build::cspace::BUS_SLOTS + 2 * at as u32;
     let of = |bar: Option<u8>, slot| if bar.is_some() { slot } else { 0 };
     [of(resources.function.msix, first), of(resources.function.common(), first + 1)]
 }

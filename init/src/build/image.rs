@@ -15,8 +15,9 @@ use ipc::VSpace;
 use rt::alloc::AllocError;
 use rt::memory;
 
-use crate::build::component::{BuildError, fill};
+use crate::build::contents::fill;
 use crate::build::elf::{Program, Segment};
+use crate::build::error::BuildError;
 use crate::build::plan::frames;
 
 /// A program with its read-only pages in place.

@@ -18,10 +18,11 @@ use proto::control::State;
 use rt::alloc::AllocError;
 use rt::clock;
 
-use crate::build::component::{BuildError, Code, Parts};
+use crate::build::component::{Code, Parts};
 use crate::build::durable::Durable;
 use crate::build::elf::Program;
 use crate::build::equipment::Equipment;
+use crate::build::error::BuildError;
 use crate::build::image::Images;
 use crate::log;
 use crate::machine::Machine;

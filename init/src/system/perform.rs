@@ -10,7 +10,9 @@ use proto::life::status;
 use rt::clock;
 
 use super::{Beginning, Ended, Notice, RunError, System, number_of};
-use crate::build::component::{BuildError, Order, Parts, clear};
+use crate::build::component::{Order, Parts};
+use crate::build::contents::clear;
+use crate::build::error::BuildError;
 use crate::log;
 use crate::registry::crash::Record;
 use crate::registry::family::End;
