@@ -40,12 +40,12 @@ fn ctrl_a_x_leaves(tool: &Tool) -> Outcome {
     let mut first = [0; 1];
     let greeted = stdout.read(&mut first).map_err(told)? == 1;
     stdin.write_all(CTRL_A_X).map_err(told)?;
-    let mut rest = String::new();
-    // The console may hold any bytes; only that it speaks and ends counts here.
-    let _ = stdout.read_to_string(&mut rest);
+    let mut rest = Vec::new();
+    stdout.read_to_end(&mut rest).map_err(told)?;
     let output = child.wait_with_output().map_err(told)?;
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    let run = Run { status: output.status.code(), stdout: rest, stderr };
+    let run =
+        Run { status: output.status.code(), stdout: String::from_utf8_lossy(&rest).into_owned(), stderr };
     if !greeted {
         return Err(run.told("the guest should have written to its console"));
     }

@@ -1,7 +1,7 @@
 //! The host tool as its user has it: a program, run with arguments.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread::{self, JoinHandle};
@@ -86,17 +86,20 @@ impl Tool {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| error.to_string())?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        // A tool that ends before it has read everything shows in what it printed.
         let writer = thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&input)));
         let [stdout, stderr] = [read_to_end(stdout), read_to_end(stderr)];
         let patience = if self.long { LONG_PATIENCE } else { PATIENCE };
         let status = ended_within(&mut child, patience).map_err(|error| error.to_string())?;
-        let _ = writer.join();
+        let written = writer.join().unwrap_or_default();
         let [stdout, stderr] = [stdout, stderr].map(|reader| reader.join().unwrap_or_default());
         let run = Run { status: status.and_then(|status| status.code()), stdout, stderr };
-        match status {
-            Some(_) => Ok(run),
-            None => Err(run.told(&format!("it did not end within {} s", patience.as_secs()))),
+        match (status, written) {
+            // A tool that has ended before it has read everything shows in what it printed.
+            (Some(_), Some(Err(error))) if error.kind() != ErrorKind::BrokenPipe => {
+                Err(run.told(&format!("it does not take its input: {error}")))
+            }
+            (Some(_), _) => Ok(run),
+            (None, _) => Err(run.told(&format!("it did not end within {} s", patience.as_secs()))),
         }
     }
 }
@@ -118,12 +121,18 @@ fn ended_within(child: &mut Child, patience: Duration) -> std::io::Result<Option
 }
 
 fn read_to_end(source: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        // What was read before an error is still worth showing.
-        let _ = source.map(|mut source| source.read_to_end(&mut bytes));
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+    thread::spawn(move || source.map(all_of).unwrap_or_default())
+}
+
+/// All that comes from a source, and the error that ended it, if one did.
+fn all_of(mut source: impl Read) -> String {
+    let mut bytes = Vec::new();
+    let read = source.read_to_end(&mut bytes);
+    let text = String::from_utf8_lossy(&bytes);
+    match read {
+        Ok(_) => text.into_owned(),
+        Err(error) => format!("{text}\n(reading on failed: {error})\n"),
+    }
 }
 
 impl From<Output> for Run {
@@ -177,15 +186,10 @@ pub fn follow(command: &mut Command, mut line: impl FnMut(&str)) -> Result<(Exit
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| format!("cannot start {command:?}: {error}"))?;
-    let (Some(stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
+    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err("no output to read".to_owned());
     };
-    let complaints = thread::spawn(move || {
-        let mut bytes = Vec::new();
-        // What was read before an error is still worth showing.
-        let _ = stderr.read_to_end(&mut bytes);
-        String::from_utf8_lossy(&bytes).into_owned()
-    });
+    let complaints = thread::spawn(move || all_of(stderr));
     for bytes in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
         line(&String::from_utf8_lossy(&bytes));
     }

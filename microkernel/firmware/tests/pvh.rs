@@ -41,6 +41,7 @@ fn what_is_not_start_info_is_refused() {
 #[test]
 fn garbled_start_info_never_crashes() {
     let mut random = Random(1);
+    let mut understood = 0;
     for _ in 0..20_000 {
         let mut memory = machine();
         for _ in 0..8 {
@@ -48,6 +49,11 @@ fn garbled_start_info_never_crashes() {
             let at = random.below(memory.0[piece].1.len());
             memory.0[piece].1[at] = random.below(256) as u8;
         }
-        let _ = StartInfo::read(&memory, 0x1000);
+        if let Some(info) = StartInfo::read(&memory, 0x1000) {
+            understood += 1;
+            let regions = info.map.iter().map(|entry| entry.region).chain(info.archive);
+            assert!(regions.into_iter().all(|region| region.start <= region.end), "{info:?}");
+        }
     }
+    assert!((1_000..19_000).contains(&understood), "{understood} of 20,000 were understood");
 }

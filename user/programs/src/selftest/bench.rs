@@ -8,7 +8,7 @@
     reason = "a failure carries its text; there is one at a time, and no heap"
 )]
 
-use core::fmt::{self, Write};
+use core::fmt;
 
 use abi::message::fault;
 use abi::object::PAGE_SIZE;
@@ -93,6 +93,11 @@ mod heapless_text {
             Text { bytes: [0; 700], used: 0 }
         }
 
+        /// Appends as much as fits.
+        pub fn add(&mut self, text: fmt::Arguments) {
+            fmt::write(self, text).expect("a text is cut, not refused");
+        }
+
         pub fn as_str(&self) -> &str {
             let bytes = &self.bytes[..self.used];
             core::str::from_utf8(bytes)
@@ -114,8 +119,7 @@ mod heapless_text {
 impl Failure {
     fn new(text: fmt::Arguments) -> Failure {
         let mut failure = Failure { text: heapless_text::Text::new() };
-        // Cut, not refused.
-        let _ = failure.text.write_fmt(text);
+        failure.text.add(text);
         failure
     }
 }
@@ -284,8 +288,8 @@ impl Bench {
 
     fn hung(&self, error: Error) -> Failure {
         // SAFETY-free reading: the registers of a thread that could run are those of a stopped one.
-        let _ = Tcb(self.tcb).suspend();
-        let rip = rt::thread::read_registers(Tcb(self.tcb)).map_or(0, |registers| registers.rip);
+        let registers = Tcb(self.tcb).suspend().and_then(|()| rt::thread::read_registers(Tcb(self.tcb)));
+        let rip = registers.map_or(0, |registers| registers.rip);
         Failure::new(format_args!(
             "it did not end within {LIMIT_SECONDS} s ({}); its first thread is at {rip:#x}",
             error.name()
@@ -300,17 +304,14 @@ impl Bench {
         }
         let [kind, code, rip, address, ..] = *words;
         let mut text = heapless_text::Text::new();
-        let _ = write!(
-            text,
-            "thread {index}: {} (code {code:#x}) at {rip:#x}, address {address:#x};",
-            fault::name(kind)
-        );
+        let name = fault::name(kind);
+        text.add(format_args!("thread {index}: {name} (code {code:#x}) at {rip:#x}, address {address:#x};"));
         let names = [
             "rip", "rsp", "rflags", "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10",
             "r11", "r12", "r13", "r14", "r15", "fs", "gs",
         ];
         for (name, value) in names.iter().zip(registers.to_words()) {
-            let _ = write!(text, " {name}={value:#x}");
+            text.add(format_args!(" {name}={value:#x}"));
         }
         Failure { text }
     }
@@ -322,7 +323,7 @@ impl Bench {
         }
         let slot = arena::thread(index).tcb.load(core::sync::atomic::Ordering::SeqCst);
         let cnode = self.resources.cnode;
-        let _ = cnode.delete(self.spare.0.into());
+        cnode.delete(self.spare.0.into())?;
         cnode.copy(self.spare.0.into(), self.cnode, slot)?;
         rt::thread::read_registers(Tcb(self.spare))
     }

@@ -15,7 +15,7 @@ use crate::subject::{
     address, code, end,
 };
 use crate::table::{Need, Test};
-use crate::world::{EMPTY, Must, World};
+use crate::world::{EMPTY, Must, World, unless};
 
 /// The tests of this area.
 #[rustfmt::skip]
@@ -166,8 +166,8 @@ impl Doors {
         w.thread().space(space).cpu(peers_cpu).priority(80).start(move || {
             let state = settle_in(0xc1_0000);
             loop {
-                // (Cut off when the subject turns to something else.)
-                let _ = ipc::call(called, Message::of(1, [1, 2, 3]));
+                // Cut off when the subject turns to something else.
+                unless(ipc::call(called, Message::of(1, [1, 2, 3])), &[Error::PeerDied]);
                 undisturbed(state);
             }
         });

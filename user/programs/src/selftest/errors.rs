@@ -11,7 +11,7 @@ use crate::arena;
 use crate::table::{Need, Refusal};
 use crate::world::{
     CNODE, EMPTY, IO_CONTROL, IO_PORT, IRQ_CONTROL, Must, SCHED_CONTEXT, SCHED_CONTROL, SILENT, SLOT_BITS,
-    SYSTEM, Slot, TCB, Thread, UNTYPED, VSPACE, World, now, slots,
+    SYSTEM, Slot, TCB, Thread, UNTYPED, VSPACE, World, never_ends, now, slots,
 };
 
 /// The refusal for a documented error.
@@ -234,7 +234,7 @@ fn call_to_a_server_that_dies(w: &mut World) -> Provoked {
     let endpoint = w.endpoint();
     let server = w.thread().start(move || {
         ipc::recv(endpoint, CPtr::NULL).must("a call");
-        let _ = ipc::wait(endpoint);
+        assert_eq!(ipc::wait(endpoint), Err(Error::WrongKind));
         loop {
             ipc::yield_now();
         }
@@ -248,13 +248,13 @@ fn call_to_a_server_that_dies(w: &mut World) -> Provoked {
 fn receive_with_a_reply_in_use(w: &mut World, number: Syscall) -> Provoked {
     let [first, second, reply] = [w.endpoint(), w.endpoint(), w.make(Kind::Reply)];
     let other = w.thread().start(move || {
-        let _ = ipc::recv(first, reply);
+        never_ends(ipc::recv(first, reply));
     });
     w.until_blocked(&other);
     let names = second.into_slot() | reply.into_slot() << 32;
     // A message waits, so that nothing but the Reply is in the way.
     let sender = w.thread().start(move || {
-        let _ = ipc::send(second, MESSAGE);
+        never_ends(ipc::send(second, MESSAGE));
     });
     w.until_blocked(&sender);
     plain(trap(number, names, 0, NO_WORDS).checked())

@@ -12,7 +12,7 @@ use crate::subject::{
     divide_x87, end, read, undefined, write,
 };
 use crate::table::{Need, Test};
-use crate::world::{BLOCKED, INACTIVE, Must, Thread, VSPACE, World, finish};
+use crate::world::{BLOCKED, INACTIVE, Must, Thread, VSPACE, World, finish, never_ends};
 
 /// The tests of this area.
 #[rustfmt::skip]
@@ -169,7 +169,7 @@ fn deaf_handler(w: &mut World, faults: CPtr, reply: CPtr) -> Thread {
     w.thread().start(move || {
         let received = ipc::recv(faults, reply).must("a fault");
         arena::set(0, received.message.words[fault::RIP]);
-        let _ = ipc::wait(never);
+        never_ends(ipc::wait(never));
     })
 }
 
@@ -205,7 +205,7 @@ fn a_fault_that_nobody_has_heard_outlives_its_handlers(w: &mut World) {
     let subject = Subject::new(w);
     let faults = subject.faults;
     let idle = w.thread().start(move || {
-        let _ = ipc::recv(faults, CPtr::NULL);
+        never_ends(ipc::recv(faults, CPtr::NULL));
     });
     w.until_blocked(&idle);
     w.delete(idle.tcb.0);

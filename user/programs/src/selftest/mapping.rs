@@ -223,7 +223,7 @@ fn protect_takes_effect_at_once(w: &mut World) {
     let frame = w.frame(1);
     map(frame, HERE, 0, 1, MapFlags::WRITE);
     let faults = w.endpoint();
-    let thread = w.thread().faults_to(faults).start(|| {
+    w.thread().faults_to(faults).start(|| {
         write(HERE, 1);
         VSPACE.protect(HERE, 1, MapFlags::READ).must("read only");
         write(HERE, 2);
@@ -235,7 +235,6 @@ fn protect_takes_effect_at_once(w: &mut World) {
     VSPACE.protect(HERE, 1, MapFlags::WRITE).must("writable again");
     ipc::reply(Message::new(0)).must("an answer");
     w.until("it went on", || arena::get(0) == 2);
-    let _ = thread;
 }
 
 fn protect_passes_over_holes(w: &mut World) {

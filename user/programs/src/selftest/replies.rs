@@ -6,7 +6,7 @@ use ipc::{Message, Untyped};
 use crate::arena;
 use crate::row;
 use crate::table::{Need, Test};
-use crate::world::{CNODE, Must, Slot, Thread, World};
+use crate::world::{CNODE, Must, Slot, Thread, World, never_ends};
 
 /// The tests of this area.
 #[rustfmt::skip]
@@ -44,7 +44,7 @@ fn deaf_server(w: &mut World, endpoint: CPtr, cpu: u64, spins: bool) -> Thread {
                 core::hint::spin_loop();
             }
         }
-        let _ = ipc::wait(never);
+        never_ends(ipc::wait(never));
     })
 }
 
@@ -71,7 +71,7 @@ fn a_caller_hears_that_its_servers_memory_was_revoked(w: &mut World) {
     w.thread().priority(90).made_of(Untyped(memory)).start(move || {
         ipc::recv(endpoint, CPtr::NULL).must("a call");
         arena::add(9, 1);
-        let _ = ipc::wait(never);
+        never_ends(ipc::wait(never));
     });
     let caller = caller(w, endpoint, 0, Error::PeerDied);
     in_service(w, 1);
@@ -84,7 +84,7 @@ fn a_caller_hears_that_the_reply_was_deleted(w: &mut World) {
     w.thread().start(move || {
         ipc::recv(endpoint, reply).must("a call");
         arena::add(9, 1);
-        let _ = ipc::wait(never);
+        never_ends(ipc::wait(never));
     });
     let caller = caller(w, endpoint, 0, Error::PeerDied);
     in_service(w, 1);
@@ -194,7 +194,7 @@ fn any_holder_of_the_reply_can_answer(w: &mut World) {
 fn a_caller_that_is_gone_cannot_be_answered(w: &mut World) {
     let endpoint = w.endpoint();
     let caller = w.thread().start(move || {
-        let _ = ipc::call(endpoint, QUESTION);
+        never_ends(ipc::call(endpoint, QUESTION));
     });
     ipc::recv(endpoint, CPtr::NULL).must("a call");
     w.delete(caller.tcb.0);

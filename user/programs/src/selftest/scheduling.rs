@@ -3,14 +3,15 @@
 //! Times are bounds with room: what is compared are shares and orders, not speeds.
 
 use abi::message::fault;
-use abi::{CPtr, Kind};
+use abi::{CPtr, Error, Kind};
 use ipc::{Message, SchedContext};
 
 use crate::arena;
 use crate::row;
 use crate::table::{Need, Test};
 use crate::world::{
-    BLOCKED, INACTIVE, Must, READY, SCHED_CONTEXT, SCHED_CONTROL, TCB, THROTTLED, Thread, World, now,
+    BLOCKED, INACTIVE, Must, READY, SCHED_CONTEXT, SCHED_CONTROL, TCB, THROTTLED, Thread, World, never_ends,
+    now, unless,
 };
 
 /// The tests of this area.
@@ -155,12 +156,11 @@ fn a_yield_lets_all_equals_run(w: &mut World) {
 }
 
 fn a_yield_does_not_run_lower_priorities(w: &mut World) {
-    let low = counting(w, 0, 99, 0, None);
+    counting(w, 0, 99, 0, None);
     for _ in 0..100 {
         ipc::yield_now();
     }
     assert_eq!(arena::get(0), 0);
-    let _ = low;
 }
 
 fn a_changed_priority_takes_effect_at_once(w: &mut World) {
@@ -168,11 +168,10 @@ fn a_changed_priority_takes_effect_at_once(w: &mut World) {
     assert_eq!(arena::get(0), 0);
     SCHED_CONTROL.set_priority(thread.tcb.0, 120).must("above this one");
     assert_eq!(arena::get(0), 1);
-    let other = w.thread().priority(90).start(|| arena::set(1, 1));
+    w.thread().priority(90).start(|| arena::set(1, 1));
     assert_eq!(arena::get(1), 0);
     SCHED_CONTROL.set_priority(TCB.0, 80).must("below that one");
     assert_eq!(arena::get(1), 1);
-    let _ = other;
 }
 
 /// Of a thread with a fifth of the time, beside one without a limit, the share in thousandths is from `least` to 260.
@@ -320,12 +319,11 @@ fn a_component_with_a_budget_cannot_delay_others(w: &mut World) {
                 // Calls, sends, spins, yields: whatever it does, it pays for.
                 match number {
                     0 => ipc::yield_now(),
-                    1 => {
-                        let _ = ipc::call(endpoint, Message::new(1));
-                    }
+                    1 => assert_eq!(ipc::call(endpoint, Message::new(1)), Ok(Message::new(1))),
                     _ => {
-                        let _ = ipc::try_recv(endpoint, CPtr::NULL);
-                        let _ = ipc::reply(Message::new(1));
+                        let received = ipc::try_recv(endpoint, CPtr::NULL).map(|_| ());
+                        unless(received, &[Error::WouldBlock]);
+                        assert_eq!(ipc::reply(Message::new(1)), received.map_err(|_| Error::NoCaller));
                     }
                 }
             }
@@ -347,7 +345,7 @@ fn a_status_tells_state_cpu_and_priority(w: &mut World) {
     let thread = w.thread().cpu(cpu).priority(33).prepare();
     assert_eq!(thread.tcb.status(), Ok([INACTIVE, cpu, 33, 0]));
     thread.run(move || {
-        let _ = ipc::wait(notification);
+        ipc::wait(notification).must("a signal");
         loop {
             core::hint::spin_loop();
         }
@@ -364,8 +362,8 @@ fn a_status_tells_state_cpu_and_priority(w: &mut World) {
 fn a_status_tells_that_a_thread_waits_in_a_call(w: &mut World) {
     let endpoint = w.endpoint();
     let caller = w.thread().start(move || {
-        let _ = ipc::call(endpoint, Message::of(1, [2]));
-        let _ = ipc::recv(endpoint, CPtr::NULL);
+        ipc::call(endpoint, Message::of(1, [2])).must("an answer");
+        never_ends(ipc::recv(endpoint, CPtr::NULL));
     });
     w.until_blocked(&caller);
     let calls = |thread: &Thread| thread.tcb.status().must("a status")[3];

@@ -69,7 +69,7 @@ fn vector_registers_survive_a_fault(w: &mut World) {
             let received = ipc::reply_recv(faults, Message::new(0)).must("a fault");
             if received.message.words[fault::KIND] != 3 {
                 // Its end.
-                let _ = ipc::reply(Message::new(1));
+                ipc::reply(Message::new(1)).must("an answer");
                 break;
             }
         }

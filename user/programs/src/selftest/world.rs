@@ -166,6 +166,12 @@ pub fn unless<T>(result: Result<T, Error>, errors: &[Error]) {
     }
 }
 
+/// Takes what a call returned that nothing was to end: panics with it.
+#[track_caller]
+pub fn never_ends<T: fmt::Debug>(returned: Result<T, Error>) -> ! {
+    panic!("a call that nothing was to end returned {returned:?}")
+}
+
 /// TSC ticks since boot.
 pub fn now() -> u64 {
     rt::clock::now()
@@ -196,7 +202,7 @@ impl World {
     pub fn sleep(&self, milliseconds: u64) {
         let end = now() + self.milliseconds(milliseconds);
         while now() < end {
-            let _ = ipc::wait_until(CPtr(slots::JOIN), end);
+            unless(ipc::wait_until(CPtr(slots::JOIN), end), &[Error::TimedOut]);
         }
     }
 
@@ -212,7 +218,8 @@ impl World {
             if condition() {
                 return;
             }
-            let _ = ipc::wait_until(CPtr(slots::JOIN), now() + self.microseconds(LOOK));
+            let waited = ipc::wait_until(CPtr(slots::JOIN), now() + self.microseconds(LOOK));
+            unless(waited, &[Error::TimedOut]);
         }
         otherwise();
     }
@@ -543,7 +550,7 @@ extern "C" fn enter<F: Fn()>(body: *const F, index: u64) -> ! {
     body();
     arena::thread(index as usize).done.store(1, core::sync::atomic::Ordering::SeqCst);
     // A thread with another CSpace cannot; who waits for it looks now and then.
-    let _ = ipc::signal(CPtr(slots::JOIN));
+    unless(ipc::signal(CPtr(slots::JOIN)), &[Error::NoCapability, Error::WrongKind, Error::NoRights]);
     finish()
 }
 
