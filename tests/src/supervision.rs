@@ -49,6 +49,7 @@ pub const TESTS: &[Test] = &[
         shows(&run, &["0 events traced for nobody"])
     }),
     Test::case("supervision/a_damaged_state_can_be_emptied", damaged_state),
+    Test::case("supervision/an_emptied_state_is_another_client_of_the_servers_it_calls", emptied_state),
     Test::case("supervision/a_client_that_lies_is_believed_only_so_often", liar),
     Test::case("supervision/a_heartbeat_longer_than_the_grace_at_the_start_is_no_hang", slow_heartbeat),
 ];
@@ -318,6 +319,22 @@ fn damaged_state(tool: &Tool) -> Outcome {
         &run,
         &["brittle          parked      10      8     1", "brittle          runs        10      8     1"],
     )
+}
+
+/// A later life is answered as the first was; with an empty state the same request is a new one.
+fn emptied_state(tool: &Tool) -> Outcome {
+    let component = "component ledger\n start boot\n restart always\n state 64K\n serves ledger\n\
+                     component keeper\n program trial\n start boot\n restart always\n state 4K\n calls ledger\n\
+                     component authority\n holds supervise";
+    let commands = ["svc top", "svc kill keeper", "svc top", "svc reset keeper", "svc top", "authority"];
+    let run = looked_at(tool, &["--icount"], component, &commands)?;
+    run.ended_with(0)?;
+    run.complained_of(&[
+        "keeper, life 1: account 65536",
+        "keeper, life 2: account 65536",
+        "keeper, life 3: another account has the name",
+    ])?;
+    shows(&run, &["; 0 are not as the manifest says"])
 }
 
 fn liar(tool: &Tool) -> Outcome {

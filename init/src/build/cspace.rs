@@ -182,7 +182,8 @@ impl Builder<'_, '_> {
         self.mint(given, name, endpoint, rights, badge)?;
         let durable = order.entry.state.and_then(|_| principal::durable_name(name));
         if let Some(durable) = durable {
-            self.mint(given, &durable, endpoint, rights, Principal::of_state(place, 0).badge())?;
+            let client = Principal::of_state(place, order.durable.emptied(order.place) as u32);
+            self.mint(given, &durable, endpoint, rights, client.badge())?;
         }
         Ok(())
     }

@@ -201,9 +201,20 @@ impl Durable {
         self.lives.read(place * lives::STRIDE + lives::FAULTS)
     }
 
-    /// One more.
+    /// Counts a life of the component at `place` that has ended by its own fault.
     pub fn count_fault(&self, place: usize) {
         self.lives.write(place * lives::STRIDE + lives::FAULTS, self.faults(place) + 1);
+    }
+
+    /// How often the state of the component at `place` was emptied.
+    pub fn emptied(&self, place: usize) -> u64 {
+        self.lives.read(place * lives::STRIDE + lives::EMPTIED)
+    }
+
+    /// Counts an emptying of the state of the component at `place`, which makes it another client of the servers it calls
+    /// ([`proto::principal`]).
+    pub fn count_emptied(&self, place: usize) {
+        self.lives.write(place * lives::STRIDE + lives::EMPTIED, self.emptied(place) + 1);
     }
 }
 

@@ -12,6 +12,7 @@ use rt::clock;
 use super::{Beginning, Ended, Notice, RunError, System, number_of};
 use crate::build::component::{Order, Parts};
 use crate::build::contents::clear;
+use crate::build::durable::Kept;
 use crate::build::error::BuildError;
 use crate::log;
 use crate::registry::crash::Record;
@@ -117,15 +118,17 @@ impl System {
                 peer.tell_lives();
             }
         }
-        for server in self.manifest.servers_of(place) {
-            if let Some(server) = durable.kept(server) {
-                server.tell_lives();
-            }
-        }
+        self.tell_servers(place);
         for (_, signal) in &self.watchers {
             // init made the right to signal it.
             let _ = ipc::signal(*signal);
         }
+    }
+
+    /// Notifies the servers that the component at `place` may call that it is another client now.
+    fn tell_servers(&self, place: usize) {
+        let servers = self.manifest.servers_of(place).filter_map(|server| self.durable.kept(server));
+        servers.for_each(Kept::tell_lives);
     }
 
     fn bury(&mut self, seat: usize) {
@@ -156,6 +159,9 @@ impl System {
     fn clear_state(&mut self, seat: usize) {
         let Some((frame, bits)) = self.durable.kept(seat).and_then(|kept| kept.state) else { return };
         let name = self.manifest.components[seat].name;
+        // First: what is half emptied has forgotten what it asked, too.
+        self.durable.count_emptied(seat);
+        self.tell_servers(seat);
         match clear(frame, bits) {
             Ok(()) => log!("init: the state of {name} is emptied"),
             Err(error) => log!("init: the state of {name} cannot be emptied: {error}"),

@@ -10,6 +10,7 @@
 //! | lives | init | all components |
 
 use crate::codes::codes;
+use crate::principal::COMPONENTS;
 use crate::requests::Word;
 
 /// Words of a page.
@@ -55,15 +56,20 @@ pub mod status {
     pub const READY: usize = 4;
 }
 
-/// Words of the page of lives: two for each component, at twice its place in the manifest.
+/// Words of the page of lives: [`lives::STRIDE`] for each component, in the order of the manifest.
 pub mod lives {
     /// Which life the component is in, from 1 on; even while it is dead.
     pub const LIFE: usize = 0;
     /// How many of its lives have ended by its own fault: not by the operator's will.
     pub const FAULTS: usize = 1;
+    /// How often its state Frame was emptied since boot.
+    pub const EMPTIED: usize = 2;
     /// Words for each component.
-    pub const STRIDE: usize = 2;
+    pub const STRIDE: usize = 3;
 }
+
+// Every component that can be a client has its words.
+const _: () = assert!(COMPONENTS as usize / 2 * lives::STRIDE <= WORDS);
 
 impl Word for Injection {
     fn to_word(self) -> u64 {

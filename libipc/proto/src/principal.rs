@@ -13,11 +13,12 @@
 //! | slots | whose | generation |
 //! |---|---|---|
 //! | twice its place in the manifest | a supervised component | its life ([`crate::life::lives`]) |
-//! | the one behind | the same component, of which the state Frame remembers what it asked | of the state Frame |
+//! | the one behind | the same component, of which the state Frame remembers what it asked | rises when the state Frame is emptied |
 //! | from [`COMPONENTS`] on | free for other managers of clients | theirs |
 //!
 //! A component has two slots, because its questions may have to be asked again in its next life (`recover::relay`): what
-//! a server keeps for them must outlive the life that asked first.
+//! a server keeps for them must outlive the life that asked first. With an empty state Frame it has asked nothing yet, so it is
+//! another client then.
 
 /// The first slot that is no component's.
 pub const COMPONENTS: u16 = 128;
@@ -42,14 +43,25 @@ impl Principal {
         Principal { slot: place * 2, generation: life as u64 }
     }
 
-    /// The same component by its state Frame, which was cleared `cleared` times since boot.
-    pub const fn of_state(place: u16, cleared: u32) -> Principal {
-        Principal { slot: place * 2 + 1, generation: cleared as u64 + 1 }
+    /// The same component by its state Frame, which was emptied `emptied` times since boot.
+    pub const fn of_state(place: u16, emptied: u32) -> Principal {
+        Principal { slot: place * 2 + 1, generation: emptied as u64 + 1 }
     }
 
-    /// The place of the component whose lives are this slot's generations; `None` for all other slots.
-    pub const fn place(slot: u16) -> Option<u16> {
-        if slot < COMPONENTS && slot.is_multiple_of(2) { Some(slot / 2) } else { None }
+    /// Returns the present holder of a component's slot, by what init tells of the component at a place: its life, and how
+    /// often its state Frame was emptied. `None` for all other slots, and for a component that has not lived yet.
+    pub fn holder(
+        slot: u16,
+        life: impl FnOnce(u16) -> u32,
+        emptied: impl FnOnce(u16) -> u32,
+    ) -> Option<Principal> {
+        let place = slot / 2;
+        let holder = match slot {
+            COMPONENTS.. => return None,
+            _ if slot.is_multiple_of(2) => Principal::of_component(place, life(place)),
+            _ => Principal::of_state(place, emptied(place)),
+        };
+        if holder.generation == 0 { None } else { Some(holder) }
     }
 
     /// The badge of its capabilities.
@@ -102,9 +114,15 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_leads_to_the_component_whose_lives_it_counts() {
-        assert_eq!(Principal::place(Principal::of_component(63, 1).slot), Some(63));
-        assert_eq!(Principal::place(Principal::of_state(63, 1).slot), None);
-        assert_eq!(Principal::place(COMPONENTS), None);
+    fn the_holder_of_a_components_slot_is_its_life_or_its_state() {
+        let holder = |slot| {
+            let tell = |word: u32| move |place| if place == 63 { word } else { 0 };
+            Principal::holder(slot, tell(5), tell(2))
+        };
+        assert_eq!(holder(126), Some(Principal::of_component(63, 5)));
+        assert_eq!(holder(127), Some(Principal::of_state(63, 2)));
+        assert_eq!(holder(COMPONENTS), None, "another manager's");
+        assert_eq!(holder(0), None, "it has not lived yet");
+        assert_eq!(holder(1), Some(Principal { slot: 1, generation: 1 }), "its state was never emptied");
     }
 }

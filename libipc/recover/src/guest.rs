@@ -77,7 +77,9 @@ pub fn open<S: Service>(layout: Layout, service: S) -> Result<Server<Words, S>, 
 
 /// Returns the generation of a slot's holder, where the slot is a component's.
 fn generation(slot: u16) -> Option<u64> {
-    Principal::place(slot).map(|place| u64::from(life::life_of(usize::from(place))))
+    let life = |place| life::life_of(usize::from(place));
+    let emptied = |place| life::emptied_of(usize::from(place));
+    Principal::holder(slot, life, emptied).map(|holder| holder.generation)
 }
 
 /// Serves the endpoint that the manifest calls `name`, as long as the component lives: one transaction for each

@@ -126,6 +126,12 @@ pub fn faults_of(place: usize) -> u64 {
     page(LIVES)[place * lives::STRIDE + lives::FAULTS].load(Ordering::Acquire)
 }
 
+/// How often the state Frame of the component at `place` was emptied since boot.
+#[inline]
+pub fn emptied_of(place: usize) -> u32 {
+    page(LIVES)[place * lives::STRIDE + lives::EMPTIED].load(Ordering::Acquire) as u32
+}
+
 /// Does to the component what its orders say.
 #[cold]
 fn inject() {

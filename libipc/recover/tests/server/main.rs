@@ -288,6 +288,26 @@ fn a_client_that_is_gone_leaves_nothing_whenever_the_server_dies_over_it() {
 }
 
 #[test]
+fn an_emptied_state_loses_its_answers_and_the_component_keeps_its_own() {
+    let memory = memory();
+    let (own, of_state) = (Principal::of_component(1, 1), |emptied| Principal::of_state(1, emptied));
+    let mut server = open(&memory);
+    let add = |badge| request(badge, stamp(0, 1), ADD, [0, 1]);
+    for badge in [own.badge(), of_state(0).badge()] {
+        assert_eq!(refusal(serve(&mut server, add(badge))), None);
+        assert_eq!(refusal(serve(&mut server, add(badge))), None, "its answer is kept");
+    }
+    assert_eq!(counters(&memory)[0], 2, "once for each of the two");
+    server.sweep(|slot| Principal::holder(slot, |_| 1, |_| 1).map(|holder| holder.generation));
+    let old = serve(&mut server, add(of_state(0).badge()));
+    assert_eq!(refusal(old), Some(Refusal::OldGeneration), "nobody is answered as the former state was");
+    for badge in [own.badge(), of_state(1).badge()] {
+        assert_eq!(refusal(serve(&mut server, add(badge))), None);
+    }
+    assert_eq!(counters(&memory)[0], 3, "the empty state's first request is a new one");
+}
+
+#[test]
 fn a_log_in_scratch_memory_grows_with_the_answer_or_not_at_all() {
     for kill in 0.. {
         let memory = memory();

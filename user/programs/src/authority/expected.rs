@@ -88,8 +88,21 @@ impl fmt::Display for Expected {
     }
 }
 
-/// What the component at `place` is to hold in its life `life`, if init knows it by `number`.
-pub fn of(manifest: &Manifest, wires: &[Wire], place: usize, number: u64, life: u64) -> Vec<Expected> {
+/// What is told of a component that runs.
+pub struct Told {
+    /// Its place in the manifest.
+    pub place: usize,
+    /// The number that init knows it by.
+    pub number: u64,
+    /// Its life.
+    pub life: u64,
+    /// How often its state was emptied.
+    pub emptied: u32,
+}
+
+/// What a component is to hold.
+pub fn of(manifest: &Manifest, wires: &[Wire], told: &Told) -> Vec<Expected> {
+    let &Told { place, number, life, emptied } = told;
     let entry = &manifest.components[place];
     let mut all = own(entry, number);
     rights(entry, &mut all);
@@ -97,7 +110,7 @@ pub fn of(manifest: &Manifest, wires: &[Wire], place: usize, number: u64, life: 
         true => Principal::of_component(place as u16, life as u32).badge(),
         false => principal::stranger(number as u32),
     };
-    endpoints(entry, client, Principal::of_state(place as u16, 0).badge(), &mut all);
+    endpoints(entry, client, Principal::of_state(place as u16, emptied).badge(), &mut all);
     if let Some(bits) = entry.durable {
         // The component can make objects of it and move it, so it is where that has left it.
         all.push(Expected::new(Kind::Untyped, names::DURABLE, Rights::ALL, 0).bits(bits).maybe());

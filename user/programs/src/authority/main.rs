@@ -16,8 +16,9 @@ use proto::component::MAX_BYTES;
 use proto::control::State;
 use rt::control::{self, Held};
 use rt::io::IoError;
+use rt::life;
 
-use expected::{Expected, Object, of};
+use expected::{Expected, Object, Told, of};
 
 rt::entry!(main);
 
@@ -118,7 +119,8 @@ fn compare(holder: &Holder, manifest: &Manifest, wires: &[Wire], seen: &mut Obje
     if manifest.components[holder.place].is_supervised() && number != holder.place as u64 + 1 {
         complaints.push(alloc::format!("init knows it by the number {number}"));
     }
-    let mut expected = of(manifest, wires, holder.place, number, holder.life);
+    let (place, life) = (holder.place, holder.life);
+    let mut expected = of(manifest, wires, &Told { place, number, life, emptied: life::emptied_of(place) });
     let mut granted: Vec<&Held> = Vec::new();
     for held in &holder.held {
         match expected.iter().position(|each| each.is(held)) {

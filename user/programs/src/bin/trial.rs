@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `nest N` | starts N programs, each by the one before, and ends the first of them |
 //! | `asker` | is ready, then calls `down`, whom nobody serves |
+//! | `keeper` | opens an account in the name of its state, as its first request, and says how that was answered |
 //! | `late` | is ready two seconds after its start |
 //! | `brittle` | cannot live with the state that its first life leaves |
 //! | `liar N` | reports the server of channel `echo` N times, for nothing |
@@ -19,7 +20,10 @@ use core::sync::atomic::Ordering;
 use abi::trace::{MAX_CPUS, Ring};
 use abi::{CPtr, MapFlags};
 use ipc::Message;
+use proto::ledger::Request::Open;
+use proto::ledger::{Failure, name_words};
 use proto::start::{FREE, names};
+use recover::{Caller, guest};
 use rt::{clock, control, env, io, life, memory};
 
 rt::entry!(main);
@@ -33,6 +37,7 @@ fn main() -> Result<u8, String> {
         ["untraced"] => untraced(),
         [] if env::name() == "asker" => ask(),
         [] if env::name() == "brittle" => break_down(),
+        [] if env::name() == "keeper" => keep(),
         [] if env::name() == "late" => be_late(),
         _ => Err("say: trial PART ARGS...".into()),
     }
@@ -98,6 +103,19 @@ fn ask() -> Result<u8, String> {
     life::ready();
     let answer = ipc::call(env::required("down"), Message::new(1));
     Err(alloc::format!("somebody answers: {answer:?}"))
+}
+
+fn keep() -> Result<u8, String> {
+    const NAME: &str = "kept";
+    let mut ledger = Caller::new(guest::durable_link("ledger").map_err(text)?, 0);
+    life::ready();
+    let name = name_words(NAME).ok_or("no name")?;
+    let answer = ledger.request(Open as u32, [1, NAME.len() as u64], &name).map_err(text)?;
+    match Failure::from_label(answer.label()) {
+        None => rt::println!("keeper, life {}: account {}", env::life(), answer.words[0]),
+        Some(failure) => rt::println!("keeper, life {}: {}", env::life(), failure.meaning()),
+    }
+    live()
 }
 
 fn be_late() -> Result<u8, String> {
