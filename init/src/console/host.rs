@@ -3,7 +3,7 @@
 use proto::host::ToHost;
 
 use super::frames::{Channel, Command};
-use super::{Consoles, INPUT_LIMIT, MOST_AT_A_TIME};
+use super::{Allowance, Consoles, INPUT_LIMIT};
 use crate::log;
 use crate::registry::Console;
 use crate::system::{RunError, System};
@@ -60,8 +60,8 @@ impl Consoles {
     }
 
     pub(super) fn take_commands(&mut self, system: &mut System) {
-        for _ in 0..MOST_AT_A_TIME {
-            let Some(command) = self.host.as_mut().and_then(Channel::take) else { return };
+        let mut allowance = Allowance::new();
+        while let Some(command) = self.host.as_mut().and_then(|host| host.take(&mut allowance)) {
             match command {
                 Command::Exec(arguments) => self.exec(system, &arguments),
                 Command::Stdin(text) => self.input(system, Console::Host, None, Some(&text)),
@@ -69,7 +69,7 @@ impl Consoles {
                 Command::Shutdown => system.machine().shut_down(),
             }
         }
-        self.has_more = true;
+        self.has_more |= allowance.is_used_up();
     }
 
     fn exec(&mut self, system: &mut System, arguments: &str) {

@@ -17,6 +17,7 @@ use crate::registry::{Console, Ending};
 use crate::supervision::life::Why;
 use crate::system::{Ended, Notice, RunError, System};
 
+pub mod carrier;
 pub mod frames;
 pub mod host;
 pub mod line;
@@ -27,7 +28,8 @@ pub mod serial;
 pub mod uart;
 
 use crate::registry::crash::Record;
-use frames::Channel;
+use carrier::{Allowance, Carrier};
+use frames::{Channel, Way};
 use log_port::LogPort;
 use operator::Terminal;
 use port::Port;
@@ -36,19 +38,15 @@ use serial::{COM1, COM2, Serial};
 
 /// Bytes of input that wait for a program before the line is left alone.
 pub const INPUT_LIMIT: usize = 64 * 1024;
-/// Commands of the host, or keys of the operator, that are taken at a time. A line that brings more without end does not
-/// keep init from the rest of its work.
-const MOST_AT_A_TIME: usize = 64;
-
 /// The consoles.
 pub struct Consoles {
     /// The channel to the host's tool.
-    host: Option<Channel>,
+    host: Option<Channel<Way>>,
     /// The port that the log goes out by.
-    log_port: Option<LogPort>,
+    log_port: Option<LogPort<Port>>,
     /// The operator's terminal.
     terminal: Option<Terminal>,
-    /// More than [`MOST_AT_A_TIME`] has come in.
+    /// More has come in than an [`Allowance`] lets be taken at a time.
     has_more: bool,
 }
 
@@ -97,7 +95,7 @@ impl Consoles {
             self.take_commands(system);
         }
         if let Some(log) = &mut self.log_port {
-            log.turn(system.machine());
+            log.turn(|from| system.machine().log_from(from));
         }
         if let Some(port) = self.host.as_mut().and_then(Channel::port) {
             port.turn();

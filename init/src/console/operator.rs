@@ -12,7 +12,7 @@ use abi::object::FIRST_SLOT;
 
 use super::line::{Line, Typed};
 use super::serial::Serial;
-use super::{Consoles, INPUT_LIMIT, MOST_AT_A_TIME};
+use super::{Allowance, Consoles, INPUT_LIMIT};
 use crate::log;
 use crate::machine;
 use crate::registry::{Component, Console};
@@ -137,7 +137,7 @@ impl Consoles {
         if let Some(terminal) = &mut self.terminal {
             terminal.serial.uart.interrupt();
         }
-        for _ in 0..MOST_AT_A_TIME {
+        for _ in 0..Allowance::ITEMS {
             let key = self.terminal.as_mut().and_then(Terminal::next_key);
             let Some(key) = key else { return };
             self.key(system, key);

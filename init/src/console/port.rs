@@ -18,12 +18,13 @@ use rt::alloc::AllocError;
 use rt::clock;
 use stream::{Client, Update};
 
+use super::carrier::Carrier;
 use crate::build::durable::{self, badged};
 use crate::machine::Machine;
 
 /// Bytes of the stream on their way, each way.
 const ON_THE_WAY: usize = 16 * 1024;
-/// Bytes that may wait before [`Port::has_room`] says no.
+/// Bytes that may wait before a port has no room.
 const LIMIT: usize = 16 * 1024;
 /// Microseconds until what was not acknowledged is sent again. Only a driver's death loses bytes, and of that init
 /// knows, so the timer is for what nobody foresaw.
@@ -75,6 +76,47 @@ impl fmt::Display for OpenError {
     }
 }
 
+impl Carrier for Port {
+    // What memory does not suffice for is lost.
+    fn send(&mut self, bytes: &[u8]) {
+        if self.waiting.try_reserve(bytes.len()).is_ok() {
+            self.waiting.extend(bytes);
+        }
+        self.turn();
+    }
+
+    fn has_room(&self) -> bool {
+        self.waiting.len() < LIMIT
+    }
+
+    fn receive(&mut self, to: &mut [u8]) -> usize {
+        let count = self.link.stream().read(to);
+        if count > 0 {
+            // The other end may have stopped for want of room.
+            self.turn();
+        }
+        count
+    }
+
+    fn turn(&mut self) {
+        if self.meet() != Update::Same {
+            self.end.ring_bell();
+        }
+        if self.shuttle().is_err() {
+            self.has_more = false;
+            self.is_corrupt = self.meet() == Update::Same;
+        }
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        if self.has_more {
+            return Some(0);
+        }
+        // Without a driver nothing can be sent, whether the timer is due or not; its next life is told of.
+        if self.client.is_together() { self.link.deadline() } else { None }
+    }
+}
+
 impl Port {
     /// Opens init's end of a channel with the console's driver, which is in life `life`.
     pub fn open(machine: &Machine, end: &durable::End, life: &'static AtomicU64) -> Result<Port, OpenError> {
@@ -102,52 +144,9 @@ impl Port {
         })
     }
 
-    /// Sends `bytes`, now or when there is room. What memory does not suffice for is lost.
-    pub fn send(&mut self, bytes: &[u8]) {
-        if self.waiting.try_reserve(bytes.len()).is_ok() {
-            self.waiting.extend(bytes);
-        }
-        self.turn();
-    }
-
-    /// Whether the other end keeps up; who can wait sends only then.
-    pub fn has_room(&self) -> bool {
-        self.waiting.len() < LIMIT
-    }
-
-    /// Takes bytes that have come in.
-    pub fn receive(&mut self, to: &mut [u8]) -> usize {
-        let count = self.link.stream().read(to);
-        if count > 0 {
-            // The other end may have stopped for want of room.
-            self.turn();
-        }
-        count
-    }
-
-    /// When to call [`Self::turn`] at the latest.
-    pub fn deadline(&self) -> Option<u64> {
-        if self.has_more {
-            return Some(0);
-        }
-        // Without a driver nothing can be sent, whether the timer is due or not; its next life is told of.
-        if self.client.is_together() { self.link.deadline() } else { None }
-    }
-
     /// The driver's place in the manifest, if it has made nonsense of its rings and is not known to be dead. Said once.
     pub fn accused(&mut self) -> Option<usize> {
         core::mem::take(&mut self.is_corrupt).then_some(self.end.peer)
-    }
-
-    /// Moves all there is to be moved, both ways.
-    pub fn turn(&mut self) {
-        if self.meet() != Update::Same {
-            self.end.ring_bell();
-        }
-        if self.shuttle().is_err() {
-            self.has_more = false;
-            self.is_corrupt = self.meet() == Update::Same;
-        }
     }
 
     fn meet(&mut self) -> Update {
