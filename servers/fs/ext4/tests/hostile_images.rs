@@ -5,12 +5,11 @@
 
 mod disk;
 mod linux;
+mod memory;
 mod model;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use disk::{Disk, Random, is_long, pattern};
@@ -26,31 +25,6 @@ const PAGE: usize = 1024;
 const MOST_MEMORY: usize = 512 << 20;
 /// No image may take longer than this (an undamaged one takes a few milliseconds).
 const MOST_TIME: Duration = Duration::from_secs(20);
-
-/// Counts what is allocated.
-struct Counting;
-
-static IN_USE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: all work is the system allocator's; counting does not touch the memory.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let now = IN_USE.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(now, Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 /// An image that is shared, and the pages that differ from it.
 struct Overlay {
@@ -160,45 +134,67 @@ fn mutate(disk: &mut Overlay, used: &[usize], random: &mut Random) {
     }
 }
 
+/// How operations were answered.
+#[derive(Default)]
+struct Answers {
+    good: u64,
+    errors: u64,
+}
+
+impl Answers {
+    fn add<T>(&mut self, answer: ext4::Result<T>) {
+        match answer {
+            Ok(_) => self.good += 1,
+            Err(_) => self.errors += 1,
+        }
+    }
+}
+
 /// Everything below a directory, up to a number of names.
-fn walk(volume: &Volume, dir: InodeNumber, left: &mut usize, found: &mut Vec<(InodeNumber, Vec<u8>)>) {
+fn walk(
+    volume: &Volume,
+    dir: InodeNumber,
+    left: &mut usize,
+    found: &mut Vec<(InodeNumber, Vec<u8>)>,
+    answers: &mut Answers,
+) {
     let mut names = Vec::new();
-    let _ = volume.read_dir(dir, 0, |entry| {
+    answers.add(volume.read_dir(dir, 0, |entry| {
         names.push((entry.name.to_vec(), entry.inode));
         names.len() < 2000
-    });
+    }));
     for (name, inode) in names {
         if *left == 0 {
             return;
         }
         *left -= 1;
-        let _ = volume.lookup(dir, &name);
-        look(volume, inode);
+        answers.add(volume.lookup(dir, &name));
+        look(volume, inode, answers);
         let is_dir = volume.attributes(inode).is_ok_and(|a| a.kind == FileType::Directory);
         if is_dir && name != b"." && name != b".." {
-            walk(volume, inode, left, found);
+            walk(volume, inode, left, found, answers);
         }
         found.push((dir, name));
     }
 }
 
-fn look(volume: &Volume, inode: InodeNumber) {
+fn look(volume: &Volume, inode: InodeNumber, answers: &mut Answers) {
     let mut out = vec![0; 20_000];
     for offset in [0, 5000, 1 << 20, u64::from(u32::MAX) * 512, u64::MAX] {
-        let _ = volume.read(inode, offset, &mut out);
+        answers.add(volume.read(inode, offset, &mut out));
     }
-    let _ = volume.read_link(inode, &mut out);
-    let _ = volume.list_xattrs(inode, |_| {});
-    let _ = volume.get_xattr(inode, b"user.in-a-block", &mut out);
+    answers.add(volume.read_link(inode, &mut out));
+    answers.add(volume.list_xattrs(inode, |_| {}));
+    answers.add(volume.get_xattr(inode, b"user.in-a-block", &mut out));
 }
 
-fn change(volume: &mut Volume, found: &[(InodeNumber, Vec<u8>)], random: &mut Random) {
+fn change(volume: &mut Volume, found: &[(InodeNumber, Vec<u8>)], random: &mut Random, answers: &mut Answers) {
     for n in 0..30_u64 {
         let Some((dir, name)) = found.get(random.below(found.len() as u64) as usize) else { return };
         let inode = volume.lookup(*dir, name).unwrap_or(ROOT);
         let other = &found[random.below(found.len() as u64) as usize];
         let new = format!("new name {n} of some length");
-        let _ = match random.below(11) {
+        answers.add(match random.below(11) {
             0 => volume.create(*dir, new.as_bytes(), &NewInode::file(0o600)).map(|_| ()),
             1 => volume.create(*dir, new.as_bytes(), &NewInode::directory(0o700)).map(|_| ()),
             2 => volume.unlink(*dir, name),
@@ -215,33 +211,41 @@ fn change(volume: &mut Volume, found: &[(InodeNumber, Vec<u8>)], random: &mut Ra
                 99_999,
             ),
             _ => volume.set_xattr(inode, b"user.new", &pattern(n, 200), SetXattr::Any),
-        };
+        });
     }
 }
 
 /// All that a server would do with an image; answers whether it could be mounted.
-fn use_image(disk: Overlay, read_only: bool, random: &mut Random) -> bool {
+fn use_image(disk: Overlay, read_only: bool, random: &mut Random, answers: &mut Answers) -> bool {
     let options = MountOptions { read_only, ..MountOptions::default() };
     let Ok(mut volume) = Ext4::mount(WriteBackCache::new(disk, 500), &options) else { return false };
     let mut found = Vec::new();
-    walk(&volume, ROOT, &mut 800, &mut found);
+    walk(&volume, ROOT, &mut 800, &mut found, answers);
     volume.statistics();
     if !read_only && !found.is_empty() {
-        change(&mut volume, &found, random);
-        let _ = volume.sync();
-        walk(&volume, ROOT, &mut 200, &mut Vec::new());
-        let _ = volume.unmount();
+        change(&mut volume, &found, random, answers);
+        answers.add(volume.sync());
+        walk(&volume, ROOT, &mut 200, &mut Vec::new(), answers);
+        answers.add(volume.unmount());
     }
     true
 }
 
+/// The memory of all tests of this file, from the first one on.
+fn memory_in_use() -> &'static memory::Watch {
+    static WATCH: OnceLock<memory::Watch> = OnceLock::new();
+    WATCH.get_or_init(memory::Watch::begin)
+}
+
 fn mutate_many(first_seed: u64, count: u64, options: &[&str]) {
+    memory_in_use();
     let base = base(options);
     let used: Vec<usize> = (0..base.len() / PAGE)
         .filter(|page| base[page * PAGE..(page + 1) * PAGE].iter().any(|b| *b != 0))
         .collect();
     let count = if is_long() { count * 10 } else { count };
     let mut mounted = 0;
+    let mut answers = Answers::default();
     for seed in first_seed..first_seed + count {
         let mut random = Random::new(seed);
         let mut disk = Overlay { base: base.clone(), pages: HashMap::new() };
@@ -249,14 +253,17 @@ fn mutate_many(first_seed: u64, count: u64, options: &[&str]) {
         let started = Instant::now();
         let read_only = seed % 8 == 0;
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            use_image(disk, read_only, &mut random)
+            use_image(disk, read_only, &mut random, &mut answers)
         }));
-        let peak = PEAK.load(Ordering::Relaxed);
+        let peak = memory_in_use().peak();
         let Ok(was_mounted) = result else { panic!("seed {seed} with {options:?} panics") };
         mounted += u64::from(was_mounted);
         assert!(started.elapsed() < MOST_TIME, "seed {seed} with {options:?} takes {:?}", started.elapsed());
         assert!(peak < MOST_MEMORY, "seed {seed} with {options:?}: {peak} bytes in use");
     }
+    // Neither is all that is asked of a damaged image refused, nor is all of it done.
+    let Answers { good, errors } = answers;
+    assert!(good > count && errors > count, "{good} good answers, {errors} errors");
     eprintln!("{count} images, {mounted} of them mounted, {options:?}");
     assert!(
         mounted * 5 > count,

@@ -4,10 +4,9 @@
 mod disk;
 mod image;
 mod linux;
+mod memory;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use disk::{Disk, Volume, pattern};
 use ext4::{Error, InodeNumber, NewInode};
@@ -20,32 +19,8 @@ const DESCRIPTOR: u32 = 1;
 const COMMIT: u32 = 2;
 const REVOKE: u32 = 5;
 
-/// Counts what is allocated.
-struct Counting;
-
-static IN_USE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
 /// Held by each test: memory is counted for all threads together.
 static ALONE: Mutex<()> = Mutex::new(());
-
-// SAFETY: all work is the system allocator's; counting does not touch the memory.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let now = IN_USE.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(now, Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 fn alone() -> std::sync::MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -381,10 +356,9 @@ fn a_journal_on_another_device_and_one_that_is_missing_are_refused_by_name() {
 /// Mounts both ways; answers the most memory that was in use beside what was before.
 fn peak_of_mounting(image: &Image) -> (usize, [ext4::Result<()>; 2]) {
     let disk = image.disk();
-    let before = IN_USE.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
+    let watch = memory::Watch::begin();
     let answers = [disk.mount_read_only().map(drop), disk.mount(256).map(drop)];
-    (PEAK.load(Ordering::Relaxed) - before, answers)
+    (watch.peak(), answers)
 }
 
 #[test]

@@ -248,8 +248,11 @@ fn a_failing_device_stops_writing_and_the_next_mount_recovers() {
         volume.sync().unwrap();
         disk.limit_writes(Some(writes));
         for n in 0..50 {
-            let _ = volume.create(ROOT, format!("{n}").as_bytes(), &NewInode::file(0));
-            let _ = volume.write(inode, n * 5000, &[1; 5000]);
+            let created = volume.create(ROOT, format!("{n}").as_bytes(), &NewInode::file(0));
+            let written = volume.write(inode, n * 5000, &[1; 5000]);
+            for error in [created.err(), written.err()].into_iter().flatten() {
+                assert!(matches!(error, Error::Io(_) | Error::Aborted), "{writes}: {error:?}");
+            }
         }
         assert!(volume.sync().is_err(), "{writes}");
         assert_eq!(volume.create(ROOT, b"after", &NewInode::file(0)), Err(Error::Aborted));

@@ -44,8 +44,12 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-        let _ = std::fs::remove_dir_all(&self.0);
+        // It may be a file or a folder, and a test that failed may not have made it.
+        if let Err(error) = std::fs::remove_file(&self.0).or_else(|_| std::fs::remove_dir_all(&self.0))
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            eprintln!("{} is left behind: {error}", self.0.display());
+        }
     }
 }
 
